@@ -1,0 +1,16 @@
+//! What every binary here needs and the standard library lacks: typed settings from the
+//! environment, one-line logging, deadlines, named threads, process figures, and [`sys`], the only
+//! place with `unsafe` code.
+//!
+//! Left out on purpose: HTTP, Docker, metrics. Nothing in here knows what the programs do.
+
+pub mod calendar;
+pub mod deadline;
+pub mod duration;
+pub mod log;
+pub mod process;
+pub mod settings;
+pub mod sys;
+pub mod thread;
+
+pub use deadline::Deadline;

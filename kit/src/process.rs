@@ -1,0 +1,179 @@
+//! What this process uses, from `/proc/self` (proc(5)), and the standard `process_*` series that
+//! Prometheus dashboards expect.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sys::limits;
+
+/// Clock ticks per second in `/proc` (`USER_HZ`): 100 on every architecture that this is built for.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// One reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// User and system CPU time.
+    pub cpu: Duration,
+    /// Resident memory, in bytes.
+    pub resident_bytes: u64,
+    /// Address space, in bytes.
+    pub virtual_bytes: u64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+    /// How many descriptors may be open.
+    pub max_fds: u64,
+    /// Threads.
+    pub threads: u64,
+    /// The start of the process, since 1970.
+    pub start: Duration,
+}
+
+/// Reads the figures of this process.
+///
+/// # Errors
+/// Where there is no `/proc`, or it has another form than proc(5) says.
+pub fn figures() -> io::Result<Figures> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let status = fs::read_to_string("/proc/self/status")?;
+    // The folder itself is open while it is listed.
+    let open_fds = (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1);
+    let form = || io::Error::new(io::ErrorKind::InvalidData, "/proc/self has an unknown form");
+    let ticks = ticks(&stat).ok_or_else(form)?;
+    let kib = |name| field(&status, name).map(|kib| kib * 1024).ok_or_else(form);
+    Ok(Figures {
+        cpu: span(ticks.cpu),
+        resident_bytes: kib("VmRSS:")?,
+        virtual_bytes: kib("VmSize:")?,
+        open_fds,
+        max_fds: limits::open_files()?,
+        threads: field(&status, "Threads:").ok_or_else(form)?,
+        start: start(span(ticks.start)),
+    })
+}
+
+/// Appends the `process_*` series in the Prometheus text format; nothing where the figures cannot be read.
+pub fn write_metrics(text: &mut String) {
+    let Ok(figures) = figures() else { return };
+    let (cpu, start) = (seconds(figures.cpu), seconds(figures.start));
+    let rows = [
+        ("cpu_seconds_total", "counter", "User and system CPU time in seconds.", cpu),
+        ("resident_memory_bytes", "gauge", "Resident memory in bytes.", figures.resident_bytes.to_string()),
+        ("virtual_memory_bytes", "gauge", "Address space in bytes.", figures.virtual_bytes.to_string()),
+        ("open_fds", "gauge", "Open file descriptors.", figures.open_fds.to_string()),
+        ("max_fds", "gauge", "Limit of open file descriptors.", figures.max_fds.to_string()),
+        ("threads", "gauge", "Threads of the process.", figures.threads.to_string()),
+        ("start_time_seconds", "gauge", "Start of the process in seconds since 1970.", start),
+    ];
+    for (name, kind, help, value) in rows {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
+        );
+    }
+}
+
+/// A span as Prometheus reads it: `12.345`. Written without floating point, whose code is larger than all
+/// else here.
+#[must_use]
+pub fn seconds(span: Duration) -> String {
+    let (whole, us) = (span.as_secs(), span.subsec_micros());
+    match us.is_multiple_of(1000) {
+        true => format!("{whole}.{:03}", us / 1000),
+        false => format!("{whole}.{us:06}"),
+    }
+}
+
+fn span(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND))
+}
+
+struct Ticks {
+    /// User and system time.
+    cpu: u64,
+    /// From the boot to the start of the process.
+    start: u64,
+}
+
+/// The name, in parentheses, may hold any character: fields count from the last `)`.
+fn ticks(stat: &str) -> Option<Ticks> {
+    let fields = stat.get(stat.rfind(')')? + 1..)?;
+    let number = |place| fields.split_ascii_whitespace().nth(place)?.parse::<u64>().ok();
+    Some(Ticks { cpu: number(11)? + number(12)?, start: number(19)? })
+}
+
+/// The number in the line `Name:   123 …` of `/proc/self/status`.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Computed once, so that a clock that is set later does not move the start. `since_boot` is the start's
+/// distance from the boot.
+fn start(since_boot: Duration) -> Duration {
+    static START: OnceLock<Duration> = OnceLock::new();
+    *START.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let age = uptime_of(&uptime).unwrap_or(since_boot).saturating_sub(since_boot);
+        let start = now.saturating_sub(age);
+        // To the resolution of `/proc`.
+        Duration::new(start.as_secs(), start.subsec_millis() / 10 * 10_000_000)
+    })
+}
+
+/// The first number of `/proc/uptime`, `1234.56 …`.
+fn uptime_of(text: &str) -> Option<Duration> {
+    let (whole, hundredths) = text.split(' ').next()?.trim().split_once('.')?;
+    let hundredths: u64 = hundredths.parse().ok()?;
+    Some(Duration::from_secs(whole.parse().ok()?) + Duration::from_millis(hundredths * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_this_process_are_plausible() {
+        let figures = figures().unwrap();
+        assert!(figures.resident_bytes > 100_000 && figures.virtual_bytes > figures.resident_bytes);
+        assert!(figures.open_fds >= 3 && figures.max_fds >= figures.open_fds);
+        assert!(figures.threads >= 1 && figures.cpu < Duration::from_secs(3600));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(1);
+        let age = now - figures.start;
+        assert!(age < Duration::from_secs(3600), "{age:?}");
+    }
+
+    #[test]
+    fn a_name_cannot_shift_the_fields() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 13 14 15 16 17 18 12345 20";
+        let ticks = ticks(stat).unwrap();
+        assert_eq!((ticks.cpu, ticks.start), (200, 12345));
+        assert!(super::ticks("7 (a) S 1").is_none());
+    }
+
+    #[test]
+    fn times_are_read_and_written_without_floats() {
+        assert_eq!(uptime_of("1234.56 99.00\n"), Some(Duration::from_millis(1_234_560)));
+        assert_eq!(uptime_of("x"), None);
+        for (us, want) in [(0, "0.000"), (12_345_000, "12.345"), (1_000_001, "1.000001"), (70, "0.000070")] {
+            assert_eq!(seconds(Duration::from_micros(us)), want);
+        }
+    }
+
+    #[test]
+    fn every_series_has_help_and_type() {
+        let mut text = String::new();
+        write_metrics(&mut text);
+        for name in
+            ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"]
+        {
+            assert!(text.contains(&format!("# TYPE process_{name} ")), "{text}");
+            assert!(text.contains(&format!("\nprocess_{name} ")), "{text}");
+        }
+        assert_eq!(text.lines().count(), 21);
+    }
+}

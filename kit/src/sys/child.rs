@@ -1,0 +1,537 @@
+//! Child processes: started in a session of their own with clean signals and no descriptors but those
+//! that are named, watched through a descriptor, and waited for exactly once.
+//!
+//! `posix_spawn` is used rather than fork and exec: the child borrows this process's memory until its exec,
+//! so that starting one costs the same however large this process is.
+
+use std::ffi::{CStr, CString, OsString};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::signal::{Signal, empty, ignored};
+use super::{check, retry};
+
+/// The descriptor on which an inherited listening socket arrives (sd_listen_fds(3)).
+pub const LISTENER_FD: i32 = 3;
+
+/// The environment of a child: `NAME=value` entries in one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    bytes: Vec<u8>,
+    starts: Vec<u32>,
+}
+
+impl Environment {
+    /// An environment of `variables`, such as [`crate::settings::inherited`].
+    #[must_use]
+    pub fn new(variables: &[(OsString, OsString)]) -> Environment {
+        let mut environment = Environment::default();
+        for (name, value) in variables {
+            environment.set(name.as_bytes(), &[value.as_bytes()]);
+        }
+        environment
+    }
+
+    /// Sets a variable to `parts`, joined by nothing; an earlier value is replaced. NUL bytes are dropped,
+    /// and so is a variable that could not be read back: one without a name or with `=` in it.
+    pub fn set(&mut self, name: &[u8], parts: &[&[u8]]) {
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, b'=' | 0)) {
+            return;
+        }
+        let start = self.bytes.len() as u32;
+        match (0..self.starts.len()).find(|place| self.is_named(*place, name)) {
+            Some(place) => self.starts[place] = start,
+            None => self.starts.push(start),
+        }
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(b'=');
+        for part in parts {
+            self.bytes.extend(part.iter().filter(|byte| **byte != 0));
+        }
+        self.bytes.push(0);
+    }
+
+    /// Takes a variable away.
+    pub fn remove(&mut self, name: &[u8]) {
+        let bytes = &self.bytes;
+        self.starts.retain(|start| !is_entry(&bytes[*start as usize..], name));
+    }
+
+    /// The value of a variable.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let place = (0..self.starts.len()).find(|place| self.is_named(*place, name))?;
+        let entry = &self.bytes[self.starts[place] as usize + name.len() + 1..];
+        entry.split(|byte| *byte == 0).next()
+    }
+
+    fn is_named(&self, place: usize, name: &[u8]) -> bool {
+        is_entry(&self.bytes[self.starts[place] as usize..], name)
+    }
+
+    /// The array that execve(2) takes: a pointer to each entry, then a null pointer. It is valid as long as
+    /// `self` is not changed.
+    fn pointers(&self) -> Vec<*mut libc::c_char> {
+        let start = |start: &u32| self.bytes[*start as usize..].as_ptr().cast_mut().cast();
+        self.starts.iter().map(start).chain([std::ptr::null_mut()]).collect()
+    }
+}
+
+fn is_entry(entry: &[u8], name: &[u8]) -> bool {
+    entry.starts_with(name) && entry.get(name.len()) == Some(&b'=')
+}
+
+/// What a child is made of.
+pub struct Spawn<'a> {
+    /// The program, looked up in `PATH` where it has no slash, and its arguments.
+    pub argv: &'a [CString],
+    /// Its environment.
+    pub environment: &'a Environment,
+    /// Its stdin, stdout and stderr.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// Its working directory, else this process's.
+    pub directory: Option<&'a CStr>,
+    /// A socket that it is to find as [`LISTENER_FD`].
+    pub listener: Option<BorrowedFd<'a>>,
+}
+
+impl Spawn<'_> {
+    /// Starts the child. It leads a session and a process group of its own; signals have their default
+    /// dispositions and none is blocked.
+    ///
+    /// # Errors
+    /// What execve(2) says, such as `NotFound`; `EAGAIN` when there is no room for another process;
+    /// `InvalidInput` without a program.
+    pub fn start(&self) -> io::Result<Child> {
+        let argv = self.argv.iter().map(|argument| argument.as_ptr().cast_mut());
+        let argv: Vec<*mut libc::c_char> = argv.chain([std::ptr::null_mut()]).collect();
+        if argv[0].is_null() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a child needs a program"));
+        }
+        let environment = self.environment.pointers();
+        let (actions, attributes) = (self.actions()?, Attributes::new()?);
+        let (mut pid, program) = (0, argv[0].cast_const());
+        let (argv, environment) = (argv.as_ptr(), environment.as_ptr());
+        let (actions, attributes) = (&raw const actions.0, &raw const attributes.0);
+        // SAFETY: all pointers are to valid objects that live through the call; both arrays end with null.
+        spawned(unsafe {
+            libc::posix_spawnp(&raw mut pid, program, actions, attributes, argv, environment)
+        })?;
+        Ok(Child { pid, fd: open_pidfd(pid).ok(), end: None, is_reaped: false })
+    }
+
+    /// Every other descriptor of this process closes itself at the exec.
+    fn actions(&self) -> io::Result<Actions> {
+        let mut actions = Actions::new()?;
+        for (target, source) in self.stdio.iter().enumerate() {
+            actions.duplicate(source.as_raw_fd(), target as i32)?;
+        }
+        if let Some(listener) = self.listener {
+            actions.duplicate(listener.as_raw_fd(), LISTENER_FD)?;
+        }
+        if let Some(directory) = self.directory {
+            actions.change_directory(directory)?;
+        }
+        Ok(actions)
+    }
+}
+
+/// The `posix_spawn` family returns the error instead of setting `errno`.
+fn spawned(error: libc::c_int) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+struct Actions(libc::posix_spawn_file_actions_t);
+
+impl Actions {
+    fn new() -> io::Result<Actions> {
+        // SAFETY: plain data, which the call below makes valid.
+        let mut actions = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is to memory of the right type.
+        spawned(unsafe { libc::posix_spawn_file_actions_init(&raw mut actions) })?;
+        Ok(Actions(actions))
+    }
+
+    /// In the child the copy stays open across the exec, also where both numbers are the same.
+    fn duplicate(&mut self, source: i32, target: i32) -> io::Result<()> {
+        // SAFETY: the actions were initialised, the descriptors are plain numbers.
+        spawned(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
+    }
+
+    fn change_directory(&mut self, path: &CStr) -> io::Result<()> {
+        // SAFETY: the actions were initialised, and the path, which the call copies, ends with NUL.
+        spawned(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, path.as_ptr()) })
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: they were initialised and are destroyed once.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Attributes> {
+        // SAFETY: plain data, which the call below makes valid.
+        let mut raw = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is to memory of the right type.
+        spawned(unsafe { libc::posix_spawnattr_init(&raw mut raw) })?;
+        let mut attributes = Attributes(raw);
+        // A handler ends at the exec by itself; what is ignored would stay so (execve(2)).
+        let (ignored, none) = (&raw const ignored().0, empty());
+        // SAFETY: the attributes were initialised, and the set is static.
+        spawned(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, ignored) })?;
+        // SAFETY: as above.
+        spawned(unsafe { libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const none) })?;
+        let flags =
+            libc::POSIX_SPAWN_SETSID as i32 | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
+        // SAFETY: the attributes were initialised; the flags are those that the library knows.
+        spawned(unsafe { libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short) })?;
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: they were initialised and are destroyed once.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// A started child. Until it is dropped its id, group and session belong to nobody else, even when it has
+/// ended. Dropped, it is waited for; if it still runs then, its group is killed first.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    fd: Option<OwnedFd>,
+    end: Option<End>,
+    is_reaped: bool,
+}
+
+impl Child {
+    /// Its process id, which is also that of its group and its session.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A descriptor that becomes readable when it ends; `None` on kernels without pidfd_open(2), where
+    /// [`Child::ended`] must be asked now and then.
+    #[must_use]
+    pub fn end_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How it ended; `None` while it runs. Does not wait.
+    ///
+    /// # Errors
+    /// When somebody else waited for it, against the rules.
+    pub fn ended(&mut self) -> io::Result<Option<End>> {
+        if self.end.is_none() {
+            // Left a zombie, so that its id and its group cannot be taken by another process.
+            self.end = wait(libc::P_PID, self.pid, libc::WNOHANG | libc::WNOWAIT)?.map(|(_, end)| end);
+        }
+        Ok(self.end)
+    }
+
+    /// Sends a signal to every process of its group. One without any is fine.
+    pub fn signal_group(&self, signal: Signal) {
+        // SAFETY: the call takes no pointers; the group is the child's, which was not waited for yet.
+        let _ = check(unsafe { libc::kill(-self.pid, signal.number()) });
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When somebody else waited for it, against the rules.
+    pub fn reap(mut self) -> io::Result<End> {
+        self.is_reaped = true;
+        let end = wait(libc::P_PID, self.pid, 0)?;
+        end.map(|(_, end)| end).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.is_reaped {
+            return;
+        }
+        if self.ended().is_ok_and(|end| end.is_none()) {
+            self.signal_group(Signal::KILL);
+        }
+        let _ = wait(libc::P_PID, self.pid, 0); // fails only where there is nothing to wait for
+    }
+}
+
+/// waitid(2) for an end, with more `options`.
+fn wait(kind: libc::idtype_t, id: i32, options: i32) -> io::Result<Option<(i32, End)>> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is valid.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let place = &raw mut info;
+    let options = options | libc::WEXITED;
+    // SAFETY: the pointer is to a siginfo_t that lives through the call.
+    retry(|| check(unsafe { libc::waitid(kind, id as libc::id_t, place, options) }))?;
+    // SAFETY: the call filled the fields for a child's end, or left them zero.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    let end = if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) };
+    Ok(Some((pid, end)))
+}
+
+/// Kills every process of a group, which the caller knows to be that of a child not yet waited for.
+pub fn kill_group(group: i32) {
+    if group > 1 {
+        // SAFETY: the call takes no pointers; 0 and 1 would mean this process's group and everybody.
+        let _ = check(unsafe { libc::kill(-group, libc::SIGKILL) });
+    }
+}
+
+/// Waits for orphans that have ended, those that this process inherited as init or as subreaper, and
+/// answers how many they were.
+///
+/// To be called by the main thread, and that thread must start no children itself: an orphan becomes a
+/// child of the first thread, and `__WNOTHREAD` (wait(2)) leaves alone what other threads started and wait
+/// for.
+#[must_use]
+pub fn reap_orphans() -> usize {
+    let options = libc::WNOHANG | libc::__WNOTHREAD;
+    let mut count = 0;
+    while let Ok(Some(_)) = wait(libc::P_ALL, 0, options) {
+        count += 1;
+    }
+    count
+}
+
+/// Makes this process the parent of its orphaned descendants, as if it were init (prctl(2)).
+///
+/// # Errors
+/// On kernels before 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Has the kernel send this process SIGTERM when the thread that started it ends. `parent` is that
+/// thread's process, as it told; the answer is whether it is there still.
+///
+/// # Errors
+/// None that the kernel documents.
+pub fn end_with_parent(parent: i32) -> io::Result<bool> {
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) })?;
+    // SAFETY: the call takes no arguments and cannot fail.
+    Ok(unsafe { libc::getppid() } == parent)
+}
+
+/// A process that is not a child of ours, held so that a signal cannot hit another one that got its id.
+pub struct Handle {
+    pid: i32,
+    fd: Option<OwnedFd>,
+}
+
+impl Handle {
+    /// Takes hold of the process that has the id now. The caller looks at it afterwards, to be sure that it
+    /// is the one that was meant, and then signals it.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn open(pid: i32) -> io::Result<Handle> {
+        match open_pidfd(pid) {
+            Ok(fd) => Ok(Handle { pid, fd: Some(fd) }),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+            Err(_) => Ok(Handle { pid, fd: None }), // an old kernel, or no descriptor left
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended, or belongs to somebody else.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(fd) = &self.fd else {
+            // SAFETY: the call takes no pointers.
+            return check(unsafe { libc::kill(self.pid, signal.number()) }).map(drop);
+        };
+        let (number, details) = (libc::SYS_pidfd_send_signal, std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the null pointer stands for the details that kill(2) would give.
+        let result = unsafe { libc::syscall(number, fd.as_raw_fd(), signal.number(), details, 0) };
+        check(result as i32).map(drop)
+    }
+
+    /// Waits for its end, if it has ended and this process inherited it; else nothing happens. Without a
+    /// descriptor (before Linux 5.4) it is left to [`reap_orphans`].
+    pub fn reap(&self) {
+        if let Some(fd) = &self.fd {
+            let _ = wait(libc::P_PIDFD, fd.as_raw_fd(), libc::WNOHANG); // somebody was faster
+        }
+    }
+}
+
+/// Keeps every descriptor from 3 on that was open when this process started from its children: they get
+/// what they are given and nothing that leaked in.
+pub fn keep_descriptors() {
+    let (first, last) = (LISTENER_FD as libc::c_uint, libc::c_uint::MAX);
+    // SAFETY: the call takes no pointers, and closing at the exec changes nothing for this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return;
+    }
+    // Before Linux 5.11: one by one.
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some(fd) = number.filter(|fd| *fd >= LISTENER_FD) {
+            // SAFETY: the call takes no pointers; a descriptor that is closed already is an error only.
+            let _ = check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) });
+        }
+    }
+}
+
+fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers; the descriptor closes itself at an exec.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)?;
+    // SAFETY: the kernel just returned this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Deadline;
+    use crate::sys::{PollFd, Ready, pipe, poll};
+    use std::fs::File;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    /// Starts a shell script, with our end of its stdout.
+    fn shell(script: &str, listener: Option<BorrowedFd<'_>>) -> (Child, pipe::PipeEnd) {
+        let argv = ["sh", "-c", script].map(|text| CString::new(text).unwrap());
+        let environment = Environment::new(&crate::settings::inherited());
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let (ours, theirs) = pipe::from_child().unwrap();
+        let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
+        let directory = Some(c"/");
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory, listener };
+        (spawn.start().unwrap(), ours)
+    }
+
+    fn output(script: &str, listener: Option<BorrowedFd<'_>>) -> (String, End) {
+        let (child, ours) = shell(script, listener);
+        let mut text = Vec::with_capacity(4096);
+        loop {
+            let mut fds = [PollFd::new(ours.as_fd(), Ready::READ)];
+            assert_eq!(poll(&mut fds, Deadline::after(Duration::from_secs(10))).unwrap(), 1);
+            if ours.read(&mut text).unwrap() == Some(0) {
+                return (String::from_utf8(text).unwrap(), child.reap().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        assert_eq!(output("exit 7", None), (String::new(), End::Exited(7)));
+        assert_eq!(output("echo a; kill -9 $$", None), ("a\n".to_owned(), End::Killed(9)));
+    }
+
+    #[test]
+    fn signals_start_clean_and_descriptors_stay_out() {
+        let _blocked = crate::sys::signal::block(&[Signal::HUP]).unwrap();
+        let _open = File::open("/dev/null").unwrap();
+        keep_descriptors();
+        let (text, end) = output("grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; pwd", None);
+        // glibc has its own signals, 32 and 33, ignored. `ls` itself has the folder open, as descriptor 3.
+        let text = text.replace("180000000", "000000000");
+        let zero = "0000000000000000";
+        assert_eq!(text, format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\n0\n1\n2\n3\n/\n"));
+        assert_eq!(end, End::Exited(0));
+    }
+
+    #[test]
+    fn a_child_leads_its_session_and_group() {
+        let (text, _) = output("cut -d' ' -f1,5,6 /proc/$$/stat", None);
+        let ids: Vec<&str> = text.split_whitespace().collect();
+        assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] == ids[2], "{text}");
+    }
+
+    #[test]
+    fn a_listener_arrives_as_descriptor_3() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (text, _) = output("readlink /proc/$$/fd/3", Some(listener.as_fd()));
+        assert!(text.starts_with("socket:["), "{text}");
+    }
+
+    #[test]
+    fn the_end_is_seen_and_the_group_dies_on_drop() {
+        let (mut child, ours) = shell("sleep 600 & echo started; wait", None);
+        let mut fds = [PollFd::new(ours.as_fd(), Ready::READ)];
+        poll(&mut fds, Deadline::after(Duration::from_secs(10))).unwrap();
+        assert_eq!(child.ended().unwrap(), None);
+        child.signal_group(Signal::TERM);
+        let end = child.end_fd().map(|fd| PollFd::new(fd, Ready::READ)).unwrap();
+        assert_eq!(poll(&mut [end], Deadline::after(Duration::from_secs(10))).unwrap(), 1);
+        assert_eq!(child.ended().unwrap(), Some(End::Killed(15)));
+        assert!(Handle::open(child.pid()).is_ok(), "its id stays taken");
+
+        let (child, _ours) = shell("sleep 600", None);
+        let pid = child.pid();
+        drop(child);
+        assert!(Handle::open(pid).is_err());
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        let null = File::open("/dev/null").unwrap();
+        let argv = [c"/nonexistent/program".to_owned()];
+        let environment = Environment::default();
+        let stdio = [null.as_fd(); 3];
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(Spawn { argv: &[], ..spawn }.start().is_err());
+    }
+
+    #[test]
+    fn an_environment_has_each_name_once() {
+        let mut environment = Environment::default();
+        environment.set(b"A", &[b"1"]);
+        environment.set(b"AB", &[b"2"]);
+        environment.set(b"A", &[b"3", b", ", b"4\0"]);
+        for refused in [&b""[..], b"a=b", b"a\0"] {
+            environment.set(refused, &[b"x"]);
+        }
+        assert_eq!(environment.get(b"A"), Some(&b"3, 4"[..]));
+        assert_eq!(environment.pointers().len(), 3);
+        environment.remove(b"A");
+        assert_eq!((environment.get(b"A"), environment.get(b"AB")), (None, Some(&b"2"[..])));
+    }
+
+    #[test]
+    fn only_orphans_are_reaped() {
+        become_subreaper().unwrap();
+        // What this thread started is in its own list, as an orphan would be in the main thread's.
+        let (mut own, _ours) = shell("exit 3", None);
+        let other = std::thread::spawn(reap_orphans).join().unwrap();
+        assert_eq!(other, 0, "children of other threads are left alone");
+        let end = own.end_fd().map(|fd| PollFd::new(fd, Ready::READ)).unwrap();
+        poll(&mut [end], Deadline::after(Duration::from_secs(10))).unwrap();
+        assert_eq!(std::thread::spawn(reap_orphans).join().unwrap(), 0);
+        assert_eq!(own.ended().unwrap(), Some(End::Exited(3)));
+    }
+}

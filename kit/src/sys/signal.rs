@@ -1,0 +1,136 @@
+//! Signals without handlers: blocked in every thread from the start, and taken by one thread that waits
+//! for them (sigtimedwait(2)). A signal therefore never interrupts anything.
+
+use std::io;
+use std::mem;
+use std::ptr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::check;
+
+/// The last signal there is (`_NSIG`).
+const MAX_SIGNAL: i32 = 64;
+
+/// A signal, see signal(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// Read the configuration again.
+    pub const HUP: Signal = Signal(libc::SIGHUP);
+    /// Interrupt from the keyboard.
+    pub const INT: Signal = Signal(libc::SIGINT);
+    /// End now; cannot be ignored.
+    pub const KILL: Signal = Signal(libc::SIGKILL);
+    /// A reader went away.
+    pub const PIPE: Signal = Signal(libc::SIGPIPE);
+    /// End in order.
+    pub const TERM: Signal = Signal(libc::SIGTERM);
+    /// A child ended.
+    pub const CHLD: Signal = Signal(libc::SIGCHLD);
+
+    /// Its number, as `kill -l` lists them.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
+
+/// A set of blocked signals, to be waited for.
+pub struct Signals(pub(super) libc::sigset_t);
+
+/// Blocks `signals` in this thread and in those that it starts from now on: the main thread calls it before
+/// it starts any. A disposition that was inherited is reset to the default, since an ignored SIGCHLD would
+/// take every child's exit code away (wait(2)).
+///
+/// # Errors
+/// When one of them is not a signal.
+pub fn block(signals: &[Signal]) -> io::Result<Signals> {
+    let set = Signals::of(signals)?;
+    for signal in signals {
+        // SAFETY: the default disposition names no function.
+        let previous = unsafe { libc::signal(signal.0, libc::SIG_DFL) };
+        if previous == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: the set was filled above; the null pointer says that the old mask is not wanted.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set.0, ptr::null_mut()) };
+    if error == 0 { Ok(set) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+impl Signals {
+    /// A set to wait for; its signals must have been blocked by [`block`].
+    ///
+    /// # Errors
+    /// When one of them is not a signal.
+    pub fn of(signals: &[Signal]) -> io::Result<Signals> {
+        let mut set = empty();
+        for signal in signals {
+            // SAFETY: the pointer is to a set that `empty` made and that lives through the call.
+            check(unsafe { libc::sigaddset(&raw mut set, signal.0) })?;
+        }
+        Ok(Signals(set))
+    }
+
+    /// Takes the next signal of the set, or answers `None` when `timeout` has passed; `None` waits for ever.
+    /// Equal signals that come together are one.
+    #[must_use]
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<Signal> {
+        let limit = timeout.map(|span| libc::timespec {
+            tv_sec: span.as_secs().min(i32::MAX as u64) as _, // the type differs between C libraries
+            tv_nsec: span.subsec_nanos() as _,
+        });
+        let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+        loop {
+            // SAFETY: the set is valid, the null pointer means no details, the limit is null or lives on.
+            match check(unsafe { libc::sigtimedwait(&raw const self.0, ptr::null_mut(), limit) }) {
+                Ok(number) => return Some(Signal(number)),
+                // Interrupted by a signal outside of the set, such as a debugger's: the wait starts again.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// The empty set.
+pub(super) fn empty() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data, and all zeroes is the empty set on Linux.
+    unsafe { mem::zeroed() }
+}
+
+/// The signals that this process ignores, and its children would: those that its parent had it ignore, and
+/// SIGPIPE, which the standard library does. Looked up once, since nothing changes them later.
+pub(super) fn ignored() -> &'static Signals {
+    static IGNORED: OnceLock<Signals> = OnceLock::new();
+    IGNORED.get_or_init(|| {
+        let is_ignored = |signal: &i32| {
+            // SAFETY: sigaction is plain data for which all zeroes is valid.
+            let mut action: libc::sigaction = unsafe { mem::zeroed() };
+            // SAFETY: the null pointer changes nothing; the other is to memory that the call may fill.
+            let result = check(unsafe { libc::sigaction(*signal, ptr::null(), &raw mut action) });
+            result.is_ok() && action.sa_sigaction == libc::SIG_IGN
+        };
+        let ignored: Vec<Signal> = (1..=MAX_SIGNAL).filter(is_ignored).map(Signal).collect();
+        Signals::of(&ignored).unwrap_or(Signals(empty()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_is_taken_by_the_wait() {
+        // SIGWINCH: ignored by default, so that other threads of the test program do not mind it.
+        let signal = Signal(libc::SIGWINCH);
+        let set = block(&[signal]).unwrap();
+        assert_eq!(set.wait(Some(Duration::from_millis(1))), None);
+        // SAFETY: the call takes no pointers; it signals this very thread, where it is blocked.
+        assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), signal.0) }, 0);
+        assert_eq!(set.wait(Some(Duration::from_secs(5))), Some(signal));
+        assert_eq!(set.wait(Some(Duration::ZERO)), None);
+    }
+}
