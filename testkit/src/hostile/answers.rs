@@ -1,0 +1,324 @@
+//! What a broken or hostile function may answer, and what must become of it.
+
+use std::sync::Arc;
+
+use super::{MAX_EXTENSION_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_TRAILER_BYTES, report};
+use crate::peer::Peer;
+use crate::reply::{HttpError, Reply};
+use crate::script::Script;
+
+/// What the caller must see of a function's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 502: the head cannot be trusted.
+    Bad,
+    /// The head is good and may be out already, the body is not: 502, or an answer that is cut off. Never a
+    /// whole one.
+    BadBody,
+    /// This status, with this body.
+    Good(u16, Vec<u8>),
+}
+
+/// An answer, byte by byte; the function closes the connection after it.
+#[derive(Clone, Debug)]
+pub struct AnswerRow {
+    /// What is special about it.
+    pub name: String,
+    /// All that the function sends.
+    pub bytes: Vec<u8>,
+    /// What the caller, whose request was a GET, must see.
+    pub expect: Answer,
+}
+
+/// The table.
+#[must_use]
+pub fn answers() -> Vec<AnswerRow> {
+    let mut rows = vec![];
+    rows.extend(status_lines());
+    rows.extend(heads());
+    rows.extend(framings());
+    rows.extend(bodies());
+    rows.extend(limits());
+    rows.extend(good());
+    rows
+}
+
+/// A function that answers a request for a path that ends with `/N` with the N-th row.
+#[must_use]
+pub fn answer_peer(rows: &[AnswerRow]) -> Peer {
+    let all: Arc<Vec<Vec<u8>>> = Arc::new(rows.iter().map(|row| row.bytes.clone()).collect());
+    Peer::tcp(Script::new().request().answer(move |request| {
+        let number = request.target.rsplit('/').next().and_then(|text| text.parse::<usize>().ok());
+        number.and_then(|number| all.get(number)).cloned().unwrap_or_default()
+    }))
+}
+
+/// Asks for every row by its number and compares.
+///
+/// # Panics
+/// With every row of which the caller saw something else.
+#[track_caller]
+pub fn check_answers(rows: &[AnswerRow], mut ask: impl FnMut(usize) -> Result<Reply, HttpError>) {
+    let problems = rows.iter().enumerate().filter_map(|(number, row)| {
+        let reply = ask(number);
+        let is_right = match (&row.expect, &reply) {
+            (Answer::Bad, Ok(reply)) => reply.status == 502,
+            (Answer::BadBody, Ok(reply)) => reply.status == 502,
+            (Answer::BadBody, Err(HttpError::CutBody(_))) => true,
+            (Answer::Good(status, body), Ok(reply)) => reply.status == *status && reply.body == *body,
+            _ => false,
+        };
+        let seen = || match &reply {
+            Ok(reply) => {
+                format!("{} with `{}`", reply.status, reply.body[..reply.body.len().min(200)].escape_ascii())
+            }
+            Err(e) => e.to_string(),
+        };
+        (!is_right).then(|| (&*row.name, format!("the caller saw {}", seen())))
+    });
+    report(rows.len(), problems);
+}
+
+fn row(name: impl Into<String>, expect: Answer, bytes: impl AsRef<[u8]>) -> AnswerRow {
+    AnswerRow { name: name.into(), bytes: bytes.as_ref().to_vec(), expect }
+}
+
+fn status_lines() -> Vec<AnswerRow> {
+    let lines = [
+        "hello",
+        "HTTP/2.0 200 OK",
+        "HTTP/1.2 200 OK",
+        "HTTP/0.9 200 OK",
+        "HTTP/1.10 200 OK",
+        "http/1.1 200 OK",
+        "ICY 200 OK",
+        "HTTP/1.1 99 OK",
+        "HTTP/1.1 600 OK",
+        "HTTP/1.1 999 OK",
+        "HTTP/1.1 20 OK",
+        "HTTP/1.1 2000 OK",
+        "HTTP/1.1 +20 OK",
+        "HTTP/1.1 2x0 OK",
+        "HTTP/1.1  200 OK",
+        "HTTP/1.1\t200 OK",
+        "HTTP/1.1200 OK",
+        "HTTP/1.1 200 O\0K",
+        "HTTP/1.1 200 O\x01K",
+        "HTTP/1.1",
+        "GET / HTTP/1.1",
+    ];
+    let bad = |line: &&str| {
+        let name = format!("status line `{}`", line.escape_debug());
+        row(name, Answer::Bad, format!("{line}\r\nContent-Length: 2\r\n\r\nok"))
+    };
+    lines.iter().map(bad).collect()
+}
+
+fn heads() -> Vec<AnswerRow> {
+    let cases: [(&str, &[u8]); 12] = [
+        ("no colon", b"name"),
+        ("no name", b": value"),
+        ("space in a name", b"na me: value"),
+        ("space before the colon", b"Name : value"),
+        ("tab before the colon", b"Name\t: value"),
+        ("space before the colon of a length", b"Content-Length : 2"),
+        ("high byte in a name", b"na\xffme: value"),
+        ("folded", b"Name: value\r\n more"),
+        ("folded by a tab", b"Name: value\r\n\tmore"),
+        ("NUL in a value", b"Name: val\0ue"),
+        ("CR in a value", b"Name: val\rue"),
+        ("control character in a value", b"Name: val\x01ue"),
+    ];
+    let mut rows: Vec<AnswerRow> = cases
+        .iter()
+        .map(|(name, line)| {
+            let bytes = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", *line, b"\r\n\r\nok"].concat();
+            row(format!("header: {name}"), Answer::Bad, bytes)
+        })
+        .collect();
+    rows.push(row("nothing at all", Answer::Bad, b""));
+    rows.push(row("head cut off in its first line", Answer::Bad, b"HTTP/1.1 20"));
+    rows.push(row("head cut off", Answer::Bad, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"));
+    rows.push(row("only an interim head", Answer::Bad, b"HTTP/1.1 100 Continue\r\n\r\n"));
+    rows.push(row("empty lines only", Answer::Bad, b"\r\n\r\n\r\n"));
+    rows
+}
+
+fn framings() -> Vec<AnswerRow> {
+    let mut cases = vec![
+        "Content-Length: 5\r\nTransfer-Encoding: chunked".to_owned(),
+        "Transfer-Encoding: chunked\r\nContent-Length: 5".to_owned(),
+        "Content-Length: 5\r\nContent-Length: 6".to_owned(),
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(),
+    ];
+    let lengths =
+        ["+5", "-5", "5 5", "5, 5", "0x5", "", "5.0", "five", "9223372036854775809", "18446744073709551621"];
+    cases.extend(lengths.map(|value| format!("Content-Length: {value}")));
+    let encodings = ["gzip", "identity", "gzip, chunked", "chunked, chunked", "xchunked", "\"chunked\"", ""];
+    cases.extend(encodings.map(|value| format!("Transfer-Encoding: {value}")));
+    let bad = |fields: String| {
+        let name = fields.replace("\r\n", " and ");
+        row(name, Answer::Bad, format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"))
+    };
+    let mut rows: Vec<AnswerRow> = cases.into_iter().map(bad).collect();
+    let http10 = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    rows.push(row("chunked under 1.0", Answer::Bad, http10));
+    rows
+}
+
+fn chunked(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+}
+
+fn bodies() -> Vec<AnswerRow> {
+    let cases = [
+        ("no size", "\r\nhello\r\n0\r\n\r\n"),
+        ("size is no number", "x\r\nhello\r\n0\r\n\r\n"),
+        ("size with a sign", "+5\r\nhello\r\n0\r\n\r\n"),
+        ("size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
+        ("space before the size", " 5\r\nhello\r\n0\r\n\r\n"),
+        ("size over 2^63", "8000000000000001\r\nhello\r\n0\r\n\r\n"),
+        ("LF after the size", "5\nhello\r\n0\r\n\r\n"),
+        ("NUL in an extension", "5;\0\r\nhello\r\n0\r\n\r\n"),
+        ("chunk longer than its size", "5\r\nhello!\r\n0\r\n\r\n"),
+        ("no CRLF after a chunk", "5\r\nhello0\r\n\r\n"),
+        ("LF after a chunk", "5\r\nhello\n0\r\n\r\n"),
+        ("second size is no number", "5\r\nhello\r\nx\r\n\r\n"),
+        ("LF after the last chunk", "5\r\nhello\r\n0\r\n\n"),
+        ("trailer without a colon", "5\r\nhello\r\n0\r\nname\r\n\r\n"),
+        ("trailer that is folded", "5\r\nhello\r\n0\r\n Name: value\r\n\r\n"),
+        ("cut off within a size", "5"),
+        ("cut off within a chunk", "5\r\nhell"),
+        ("cut off after a chunk", "5\r\nhello"),
+        ("cut off between chunks", "5\r\nhello\r\n"),
+        ("cut off within the last chunk", "5\r\nhello\r\n0\r\n"),
+        ("no chunk at all", ""),
+    ];
+    let mut rows: Vec<AnswerRow> = cases
+        .iter()
+        .map(|(name, body)| row(format!("chunked: {name}"), Answer::BadBody, chunked(body)))
+        .collect();
+    for body in ["", "hell"] {
+        let bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{body}");
+        rows.push(row(format!("length: cut off after {} bytes", body.len()), Answer::BadBody, bytes));
+    }
+    rows
+}
+
+fn limits() -> Vec<AnswerRow> {
+    let good = || Answer::Good(200, b"hello".to_vec());
+    let fields = |count: usize| {
+        let more: String = (2..=count).map(|number| format!("X-{number}: {number}\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{more}\r\nhello")
+    };
+    let head = |size: usize| {
+        let start = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: ";
+        let filler = "x".repeat(size - start.len() - 4);
+        format!("{start}{filler}\r\n\r\nhello")
+    };
+    let extension = |size: usize| chunked(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(size)));
+    let trailer = |size: usize| chunked(&format!("5\r\nhello\r\n0\r\nT:{}\r\n\r\n", "t".repeat(size - 4)));
+    vec![
+        row("headers at their limit", good(), fields(MAX_HEADERS)),
+        row("headers over their limit", Answer::Bad, fields(MAX_HEADERS + 1)),
+        row("head at its limit", good(), head(MAX_HEAD_BYTES)),
+        row("head over its limit", Answer::Bad, head(MAX_HEAD_BYTES + 1)),
+        row("chunk extension at its limit", good(), extension(MAX_EXTENSION_BYTES)),
+        row("chunk extension over its limit", Answer::BadBody, extension(MAX_EXTENSION_BYTES + 1)),
+        row("trailers at their limit", good(), trailer(MAX_TRAILER_BYTES)),
+        row("trailers over their limit", Answer::BadBody, trailer(MAX_TRAILER_BYTES + 1)),
+    ]
+}
+
+fn good() -> Vec<AnswerRow> {
+    let hello = |status| Answer::Good(status, b"hello".to_vec());
+    let nothing = |status| Answer::Good(status, vec![]);
+    vec![
+        row("length", hello(200), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+        row("the function's own error", hello(500), "HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello"),
+        row("odd status", hello(299), "HTTP/1.1 299 Odd\r\nContent-Length: 5\r\n\r\nhello"),
+        row(
+            "more than its length",
+            hello(200),
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more",
+        ),
+        row(
+            "the same length twice",
+            hello(200),
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+        row("length of 0", nothing(200), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        row("chunks", hello(200), chunked("2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nName: value\r\n\r\n")),
+        row("until the end", hello(200), "HTTP/1.1 200 OK\r\n\r\nhello"),
+        row("1.0 until the end", hello(200), "HTTP/1.0 200 OK\r\n\r\nhello"),
+        row("1.0 with a length", hello(200), "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+        row("no body", nothing(204), "HTTP/1.1 204 No Content\r\n\r\n"),
+        row(
+            "not modified, with a length",
+            nothing(304),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        ),
+        row("no reason", hello(200), "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello"),
+        row("empty reason", hello(200), "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nhello"),
+        row("LF ends the lines", hello(200), "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"),
+        row(
+            "high bytes in a value",
+            hello(200),
+            b"HTTP/1.1 200 OK\r\nX: \x80\xff\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+        row(
+            "after interim answers",
+            hello(200),
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request;
+    use std::collections::BTreeSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn names_are_unique() {
+        let rows = answers();
+        let names: BTreeSet<&str> = rows.iter().map(|row| &*row.name).collect();
+        assert_eq!(names.len(), rows.len());
+    }
+
+    #[test]
+    fn limits_are_met_to_the_byte() {
+        let rows = answers();
+        let text = |name: &str| {
+            String::from_utf8(rows.iter().find(|row| row.name == name).unwrap().bytes.clone()).unwrap()
+        };
+        assert_eq!(text("head at its limit").find("\r\n\r\n").unwrap() + 4, MAX_HEAD_BYTES);
+        let heads = text("headers at their limit");
+        assert_eq!(heads.split("\r\n\r\n").next().unwrap().lines().count() - 1, MAX_HEADERS);
+        let trailers = text("trailers at their limit");
+        assert_eq!(trailers.split("\r\n0\r\n").nth(1).unwrap().len() - 2, MAX_TRAILER_BYTES);
+    }
+
+    /// Asked without a gateway between, the client sees the good rows as good.
+    #[test]
+    fn the_peer_answers_row_by_row() {
+        let rows = answers();
+        let peer = answer_peer(&rows);
+        let strict: Vec<usize> = (0..rows.len()).filter(|number| is_plain(&rows[*number])).collect();
+        assert!(strict.len() > 15);
+        let good: Vec<AnswerRow> = strict.iter().map(|number| rows[*number].clone()).collect();
+        check_answers(&good, |number| request(peer.addr()).path(format!("/x/{}", strict[number])).send());
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            check_answers(&rows, |number| request(peer.addr()).path(format!("/x/{number}")).send());
+        }));
+        let text = panic.unwrap_err().downcast_ref::<String>().unwrap().clone();
+        assert!(text.contains("\nnothing at all: the caller saw closed without a response"), "{text}");
+    }
+
+    /// A good row in a form that this crate's own client takes, which wants CRLF and one length.
+    fn is_plain(row: &AnswerRow) -> bool {
+        matches!(row.expect, Answer::Good(..)) && !row.name.starts_with("LF") && !row.name.contains("twice")
+    }
+}

@@ -1,0 +1,33 @@
+//! What the tests of this project are made of: the real binaries started in a clean environment,
+//! an HTTP client that shares no code with the product, scripted and hostile peers, seeded noise.
+//!
+//! Not shipped. Everything here fails loudly: a helper that cannot do its job panics with all it knows.
+
+#![forbid(unsafe_code)]
+
+pub mod bin;
+pub mod engine;
+mod eventually;
+pub mod floods;
+pub mod hostile;
+pub mod http;
+mod locate;
+pub mod metrics;
+pub mod peer;
+pub mod proc;
+pub mod process;
+mod programs;
+pub mod reply;
+pub mod rng;
+pub mod script;
+pub mod stream;
+pub mod unreachable;
+
+pub use bin::{Bin, Output, Running};
+pub use eventually::eventually;
+pub use peer::Peer;
+pub use process::Process;
+pub use programs::program;
+pub use reply::{HttpError, Reply};
+pub use script::{Gate, Script};
+pub use stream::Address;

@@ -1,0 +1,89 @@
+//! Addresses behind which nobody answers: one refuses, one stays silent.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// An address where every connection is refused, for as long as this lives: bound, so that nobody else
+/// gets the port, but not listening.
+pub struct Refusing(Socket);
+
+impl Refusing {
+    /// Takes a free port of loopback.
+    #[must_use]
+    #[allow(clippy::new_without_default)] // it takes a port, which a default should not
+    pub fn new() -> Refusing {
+        Refusing(bound())
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        local_addr(&self.0)
+    }
+}
+
+/// An address where a connection is neither accepted nor refused, for as long as this lives: its queue is
+/// full, so the kernel drops every further SYN.
+pub struct Deaf {
+    socket: Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Deaf {
+    /// Takes a free port of loopback and fills its queue.
+    ///
+    /// # Panics
+    /// When connections do not stop being taken.
+    #[must_use]
+    #[allow(clippy::new_without_default)] // it takes a port, which a default should not
+    pub fn new() -> Deaf {
+        let socket = bound();
+        socket.listen(0).unwrap_or_else(|e| panic!("listen: {e}"));
+        let mut queue = vec![];
+        while queue.len() < 16 {
+            match TcpStream::connect_timeout(&local_addr(&socket), Duration::from_millis(100)) {
+                Ok(stream) => queue.push(stream),
+                Err(_) => {
+                    return Deaf { socket, _queue: queue };
+                }
+            }
+        }
+        panic!("a queue of length 0 took {} connections", queue.len());
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        local_addr(&self.socket)
+    }
+}
+
+fn bound() -> Socket {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap_or_else(|e| panic!("socket: {e}"));
+    socket.bind(&SockAddr::from(any)).unwrap_or_else(|e| panic!("bind: {e}"));
+    socket
+}
+
+fn local_addr(socket: &Socket) -> SocketAddr {
+    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+    addr.unwrap_or_else(|| panic!("a bound socket has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn refusing_and_deaf_addresses() {
+        let refusing = Refusing::new();
+        let error = TcpStream::connect(refusing.addr()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let deaf = Deaf::new();
+        let error = TcpStream::connect_timeout(&deaf.addr(), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
