@@ -1,0 +1,242 @@
+//! One client connection, a request at a time, without blocking: the caller polls
+//! [`Connection::socket`] between calls.
+
+use std::io;
+
+use kit::Deadline;
+use kit::sys::Socket;
+
+use super::{ClientConfig, Endpoint, Error, Phase};
+use crate::body::{Framing, Length};
+use crate::head::{ResponseHead, Scan};
+use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
+use crate::writer::Persistence;
+use crate::{HeadWriter, Refusal};
+
+/// Interim responses (1xx) that are skipped before one final response.
+const MAX_INTERIM: usize = 16;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    config: ClientConfig,
+    scan: Scan,
+    head: Option<ResponseHead>,
+    interim: usize,
+    is_head_request: bool,
+    is_reused: bool,
+    has_received: bool,
+    /// The peer broke the connection off, without an orderly end before.
+    was_reset: bool,
+    /// What had been sent on the connection before the present request.
+    sent_before: u64,
+}
+
+impl Connection {
+    /// Connects, within `config.connect_timeout` and the deadline.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]; nothing was sent.
+    pub fn open(endpoint: &Endpoint, config: ClientConfig, deadline: Deadline) -> Result<Connection, Error> {
+        let deadline = deadline.within(config.connect_timeout);
+        let socket = match endpoint {
+            Endpoint::Tcp(address) => Socket::connect(*address, deadline),
+            Endpoint::Unix(path) => Socket::connect_unix(path, deadline),
+        };
+        let socket = socket.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })?;
+        Ok(Connection {
+            socket,
+            incoming: Incoming::new(),
+            outgoing: Outgoing::new(),
+            config,
+            scan: Scan::default(),
+            head: None,
+            interim: 0,
+            is_head_request: false,
+            is_reused: false,
+            has_received: false,
+            was_reset: false,
+            sent_before: 0,
+        })
+    }
+
+    /// The socket, to be polled.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether it served a request before: then the server may close it just now.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Whether anything of the response has arrived.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.has_received
+    }
+
+    /// Whether the server cannot have seen any of the request: it ended the connection in order, nothing of
+    /// an answer came, and with its end its system has acknowledged none of the request's bytes. Then it may
+    /// be sent elsewhere whatever its method.
+    ///
+    /// A reset alone proves nothing, since what was read may be acknowledged later than it was read (RFC 9293
+    /// section 3.8.6.3), and by a reset not at all.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        const SYN: u64 = 1; // the opening counts as a byte
+        let acked = self.socket.bytes_acked();
+        !self.has_received && !self.was_reset && acked.is_some_and(|acked| acked <= self.sent_before + SYN)
+    }
+
+    /// Notes how the connection ended. Linux calls a reset that follows an orderly end `BrokenPipe`.
+    fn seen<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.was_reset |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+        result
+    }
+
+    /// Begins a request; its head goes out with the first [`Connection::write`] or
+    /// [`Connection::finish`].
+    pub fn start(&mut self, head: HeadWriter, length: Length) {
+        self.is_head_request = head.is_head_request();
+        (self.head, self.interim, self.has_received) = (None, 0, false);
+        self.scan = Scan::default();
+        self.sent_before = self.outgoing.total();
+        self.outgoing.begin(head.finish(length, true, Persistence::Default), Mode::of(length, true));
+    }
+
+    /// Sends what the socket takes of `data` and answers how much that is; 0 means that it is full.
+    ///
+    /// # Errors
+    /// What the system says; more data than the announced length is `InvalidInput`.
+    pub fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let result = self.outgoing.write(&self.socket, data);
+        self.seen(result)
+    }
+
+    /// Sends the head, and what else is held back, before there is data; false when the socket is full.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        let result = self.outgoing.flush(&self.socket);
+        self.seen(result)
+    }
+
+    /// Ends the request; false when the socket is full and the call must be repeated.
+    ///
+    /// # Errors
+    /// What the system says; less data than the announced length is `UnexpectedEof`.
+    pub fn finish(&mut self) -> io::Result<bool> {
+        let result = self.outgoing.finish(&self.socket);
+        self.seen(result)
+    }
+
+    /// Whether the whole request was handed to the system.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.outgoing.is_finished()
+    }
+
+    /// The head of the response; `None` when the socket must become readable first. Interim responses
+    /// are skipped.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`] or [`Error::Refused`].
+    pub fn response(&mut self) -> Result<Option<&ResponseHead>, Error> {
+        while self.head.is_none() {
+            let Some(head) = self.next_head()? else {
+                return Ok(None);
+            };
+            if head.status() >= 200 {
+                self.incoming.begin(head.framing(), u64::MAX).map_err(Error::Refused)?;
+                self.head = Some(head);
+            } else {
+                self.interim += 1;
+                if self.interim > MAX_INTERIM || head.status() == 101 {
+                    return Err(Error::Refused(Refusal::RequestLine)); // nobody asked for a switch
+                }
+            }
+        }
+        Ok(self.head.as_ref())
+    }
+
+    fn next_head(&mut self) -> Result<Option<ResponseHead>, Error> {
+        let limit = self.config.max_header_bytes;
+        loop {
+            if let Some(end) = self.scan.end(self.incoming.pending()) {
+                if end > limit {
+                    return Err(Error::Refused(Refusal::HeadTooLarge));
+                }
+                let bytes = self.incoming.take_head(end);
+                self.scan = Scan::default();
+                let head = ResponseHead::parse(bytes, self.config.max_headers, self.is_head_request);
+                return head.map(Some).map_err(Error::Refused);
+            }
+            if self.incoming.pending().len() > limit {
+                return Err(Error::Refused(Refusal::HeadTooLarge));
+            }
+            let result = self.incoming.fill(&self.socket, limit);
+            match self.seen(result) {
+                Ok(None) => return Ok(None),
+                Ok(Some(0)) => return Err(Error::Closed(Phase::FirstByte)),
+                Ok(Some(_)) => self.has_received = true,
+                Err(error) => return Err(Error::of_io(Phase::FirstByte, error)),
+            }
+        }
+    }
+
+    /// The head that [`Connection::response`] found.
+    #[must_use]
+    pub fn head(&self) -> Option<&ResponseHead> {
+        self.head.as_ref()
+    }
+
+    /// The length of the response's body, as its head tells it.
+    #[must_use]
+    pub fn body_length(&self) -> Length {
+        self.head.as_ref().map_or(Length::None, |head| head.framing().into())
+    }
+
+    /// What there is of the response's body.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn body(&mut self) -> Result<Body<'_>, BodyError> {
+        self.incoming.body(&self.socket)
+    }
+
+    /// Takes `count` bytes of what [`Connection::body`] showed.
+    pub fn consume(&mut self, count: usize) {
+        self.incoming.consume(count);
+    }
+
+    /// Whether the response was taken whole, the request was sent whole, and both allow another.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        let keeps_alive = self.head.as_ref().is_some_and(ResponseHead::keeps_alive);
+        keeps_alive
+            && self.head.as_ref().is_some_and(|head| head.framing() != Framing::UntilClose)
+            && self.incoming.is_done()
+            && self.incoming.pending().is_empty()
+            && self.outgoing.is_finished()
+    }
+
+    /// Readies it for the pool: the memory of the last exchange goes back.
+    pub(crate) fn rest(&mut self) {
+        self.incoming = Incoming::new();
+        self.outgoing.rest();
+        self.head = None;
+        self.is_reused = true;
+    }
+
+    /// Whether an idle connection still stands: nothing has arrived on it, not even its end.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.socket.peek(), Ok(None))
+    }
+}

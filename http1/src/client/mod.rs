@@ -1,0 +1,65 @@
+//! The client: connections that never block inside ([`Connection`]), kept alive in a pool for each
+//! endpoint ([`Pool`]), and whole calls under one deadline ([`Pool::send`]).
+
+mod connection;
+mod error;
+mod health;
+mod pool;
+mod response;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use connection::Connection;
+pub use error::{Error, Phase};
+pub use health::health_check;
+pub use pool::{Pool, Request};
+pub use response::Response;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A UNIX socket's path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => write!(f, "{address}"),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The bounds of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientConfig {
+    /// The longest a connect may take.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. It must be shorter than what the server keeps, so that
+    /// reuse seldom meets a closing connection.
+    pub idle_timeout: Duration,
+    /// The most unused connections that one pool keeps.
+    pub max_idle: usize,
+    /// The largest response head, in bytes.
+    pub max_header_bytes: usize,
+    /// The most fields of a response head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS).
+    pub max_headers: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig {
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(15),
+            max_idle: 64,
+            max_header_bytes: 64 * 1024,
+            max_headers: 128,
+        }
+    }
+}

@@ -1,0 +1,745 @@
+//! Parsed heads: one buffer of bytes and ranges into it, so that a header costs no allocation and its
+//! bytes pass through unchanged.
+//!
+//! A head is looked at only when its end has arrived ([`Scan`]), and then once. What is accepted here is
+//! what RFC 9112 allows and nothing else, but for a bare LF as the end of a line (section 2.2).
+
+use std::mem::MaybeUninit;
+
+use crate::Refusal;
+use crate::body::Framing;
+
+/// The longest method that is served.
+pub const MAX_METHOD_BYTES: usize = 32;
+
+/// The longest request target that is served: room for any URI in use, and half of the default head.
+pub const MAX_TARGET_BYTES: usize = 32 * 1024;
+
+/// The most fields that a limit may allow; a head is tokenised on the stack.
+pub const MAX_HEADERS: usize = 1024;
+
+/// The largest length of a body and of a chunk: 2^63 bytes.
+pub const MAX_LENGTH: u64 = 1 << 63;
+
+/// The version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// Finds the end of a head in a growing buffer and reads each byte once, however it was split.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    seen: usize,
+    has_begun: bool,
+}
+
+impl Scan {
+    /// The length of the head at the start of `buffer`, with the empty line that ends it and empty lines
+    /// before it (RFC 9112 section 2.2); `None` while its end is not there.
+    pub fn end(&mut self, buffer: &[u8]) -> Option<usize> {
+        if !self.has_begun {
+            let start = buffer[self.seen..].iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+            self.has_begun = start.is_some();
+            self.seen = start.map_or(buffer.len(), |start| self.seen + start);
+        }
+        let mut at = self.seen;
+        while let Some(found) = buffer[at..].iter().position(|byte| *byte == b'\n') {
+            let line_end = at + found;
+            match &buffer[line_end + 1..] {
+                [b'\n', ..] => return Some(line_end + 2),
+                [b'\r', b'\n', ..] => return Some(line_end + 3),
+                [] | [b'\r'] => {
+                    self.seen = line_end; // the next byte decides
+                    return None;
+                }
+                _ => at = line_end + 1,
+            }
+        }
+        self.seen = buffer.len();
+        None
+    }
+
+    /// Counts bytes that are thrown away rather than looked at.
+    pub(crate) fn add(&mut self, count: usize) {
+        self.seen = self.seen.saturating_add(count);
+    }
+
+    /// The bytes counted.
+    pub(crate) fn count(self) -> usize {
+        self.seen
+    }
+
+    /// Whether anything of a head was seen: empty lines before one do not count.
+    #[must_use]
+    pub fn has_begun(self) -> bool {
+        self.has_begun
+    }
+}
+
+/// A range of bytes in a head.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    /// The place of `part`, which is a slice of `whole`.
+    fn of(whole: &[u8], part: &[u8]) -> Span {
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        Span { start: start as u32, length: part.len() as u32 }
+    }
+
+    fn in_bytes(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..(self.start + self.length) as usize]
+    }
+}
+
+/// The fields of a head, in their order, with repeated ones.
+#[derive(Clone, Copy)]
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    spans: &'a [(Span, Span)],
+}
+
+impl<'a> Headers<'a> {
+    /// No fields.
+    pub const EMPTY: Headers<'static> = Headers { bytes: &[], spans: &[] };
+
+    /// Every field: its name as it was written, and its value without white space around it.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let bytes = self.bytes;
+        self.spans.iter().map(move |(name, value)| (name.in_bytes(bytes), value.in_bytes(bytes)))
+    }
+
+    /// The first value of a field; names compare without case.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.get_all(name).next()
+    }
+
+    /// Every value of a field.
+    pub fn get_all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// Whether a comma-separated field, such as `Connection`, has `token` in one of its lists.
+    #[must_use]
+    pub fn has_token(self, name: &str, token: &str) -> bool {
+        self.get_all(name).any(|value| list(value).any(|item| item.eq_ignore_ascii_case(token.as_bytes())))
+    }
+
+    /// The number of fields.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// The items of a comma-separated list, without white space around them and without empty ones (RFC 9110
+/// section 5.6.1).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+/// A parsed request head.
+#[derive(Debug)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    method: Span,
+    target: Span,
+    version: Version,
+    fields: Vec<(Span, Span)>,
+    framing: Framing,
+}
+
+impl RequestHead {
+    /// Parses `bytes`, which end with the empty line.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
+    pub fn parse(bytes: Vec<u8>, max_headers: usize) -> Result<RequestHead, Refusal> {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let room = max_headers.min(MAX_HEADERS);
+        let mut parsed = httparse::Request::new(&mut []);
+        let result = parsed.parse_with_uninit_headers(&bytes, &mut fields[..room]);
+        if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
+            return Err(why(result, &bytes, Kind::Request));
+        }
+        let method = parsed.method.unwrap_or_default();
+        let target = parsed.path.unwrap_or_default();
+        if method.len() > MAX_METHOD_BYTES {
+            return Err(Refusal::Method);
+        }
+        if target.len() > MAX_TARGET_BYTES {
+            return Err(Refusal::TargetTooLong);
+        }
+        let version = version(parsed.version);
+        let fields = spans(&bytes, parsed.headers);
+        let headers = Headers { bytes: &bytes, spans: &fields };
+        check_host(headers, version)?;
+        let framing = request_framing(headers, version)?;
+        let path = path_of(method, target.as_bytes())?;
+        let (method, target) = (Span::of(&bytes, method.as_bytes()), Span::of(&bytes, path));
+        let target = if path.is_empty() { Span::default() } else { target };
+        Ok(RequestHead { method, target, version, fields, framing, bytes })
+    }
+
+    /// The method, as it was written: methods are case-sensitive.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        std::str::from_utf8(self.method.in_bytes(&self.bytes)).unwrap_or_default() // a token is ASCII
+    }
+
+    /// Path and query, byte for byte; `*` for an OPTIONS request of that form. An absolute URI has lost its
+    /// scheme and authority (RFC 9112 section 3.2.2).
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        if self.target.length == 0 { b"/" } else { self.target.in_bytes(&self.bytes) }
+    }
+
+    /// The path alone.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.target().split(|byte| *byte == b'?').next().unwrap_or_default()
+    }
+
+    /// What follows the first `?`, if there is one.
+    #[must_use]
+    pub fn query(&self) -> Option<&[u8]> {
+        let target = self.target();
+        target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..])
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The fields.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        Headers { bytes: &self.bytes, spans: &self.fields }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.version == Version::Http11 && self.headers().has_token("expect", "100-continue")
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(crate) fn keeps_alive(&self) -> bool {
+        keeps_alive(self.version, self.headers())
+    }
+}
+
+/// A parsed response head.
+#[derive(Debug)]
+pub struct ResponseHead {
+    bytes: Vec<u8>,
+    status: u16,
+    version: Version,
+    fields: Vec<(Span, Span)>,
+    framing: Framing,
+}
+
+impl ResponseHead {
+    /// Parses `bytes`, which end with the empty line. `to_head` says that it answers a HEAD request.
+    ///
+    /// # Errors
+    /// The reason not to trust it.
+    pub fn parse(bytes: Vec<u8>, max_headers: usize, to_head: bool) -> Result<ResponseHead, Refusal> {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let room = max_headers.min(MAX_HEADERS);
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let result = config.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields[..room]);
+        if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
+            return Err(why(result, &bytes, Kind::Response));
+        }
+        let status = parsed.code.unwrap_or_default();
+        if !(100..=599).contains(&status) {
+            return Err(Refusal::RequestLine);
+        }
+        let version = version(parsed.version);
+        let fields = spans(&bytes, parsed.headers);
+        let headers = Headers { bytes: &bytes, spans: &fields };
+        let framing = response_framing(headers, version, status, to_head)?;
+        Ok(ResponseHead { status, version, fields, framing, bytes })
+    }
+
+    /// The status, 100 to 599.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The fields.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        Headers { bytes: &self.bytes, spans: &self.fields }
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.framing != Framing::UntilClose && keeps_alive(self.version, self.headers())
+    }
+}
+
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
+}
+
+fn spans(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<(Span, Span)> {
+    headers
+        .iter()
+        .map(|header| (Span::of(bytes, header.name.as_bytes()), Span::of(bytes, header.value.trim_ascii())))
+        .collect()
+}
+
+/// RFC 9112 section 9.3.
+fn keeps_alive(version: Version, headers: Headers<'_>) -> bool {
+    match version {
+        Version::Http11 => !headers.has_token("connection", "close"),
+        Version::Http10 => {
+            headers.has_token("connection", "keep-alive") && !headers.has_token("connection", "close")
+        }
+    }
+}
+
+fn check_host(headers: Headers<'_>, version: Version) -> Result<(), Refusal> {
+    match (headers.get_all("host").count(), version) {
+        (0, Version::Http11) => Err(Refusal::HostMissing),
+        (0 | 1, _) => Ok(()),
+        _ => Err(Refusal::HostRepeated),
+    }
+}
+
+/// The part of a target that is served: RFC 9112 section 3.2 without the authority form, since nothing
+/// here is a tunnel.
+fn path_of<'a>(method: &str, target: &'a [u8]) -> Result<&'a [u8], Refusal> {
+    if method == "CONNECT" {
+        return Err(Refusal::Target);
+    }
+    match target {
+        [b'/', ..] => Ok(target),
+        b"*" if method == "OPTIONS" => Ok(target),
+        _ => {
+            let scheme = ["http://", "https://"].iter().find(|scheme| {
+                target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
+            });
+            let rest = &target[scheme.ok_or(Refusal::Target)?.len()..];
+            let authority = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            match (authority, &rest[authority..]) {
+                (0, _) | (_, [b'?', ..]) => Err(Refusal::Target),
+                (_, path) => Ok(path),
+            }
+        }
+    }
+}
+
+/// RFC 9112 section 6.3 for requests, without its leniency.
+fn request_framing(headers: Headers<'_>, version: Version) -> Result<Framing, Refusal> {
+    Ok(declared(headers, version)?.unwrap_or(Framing::Empty))
+}
+
+/// RFC 9112 section 6.3 for responses, without its leniency.
+fn response_framing(
+    headers: Headers<'_>,
+    version: Version,
+    status: u16,
+    to_head: bool,
+) -> Result<Framing, Refusal> {
+    let declared = declared(headers, version)?;
+    if to_head || status < 200 || matches!(status, 204 | 304) {
+        return Ok(Framing::Empty);
+    }
+    Ok(declared.unwrap_or(Framing::UntilClose))
+}
+
+fn declared(headers: Headers<'_>, version: Version) -> Result<Option<Framing>, Refusal> {
+    let mut encodings = headers.get_all("transfer-encoding");
+    let mut lengths = headers.get_all("content-length");
+    match (encodings.next(), lengths.next()) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(Refusal::LengthAndChunked),
+        (Some(_), None) if version == Version::Http10 => Err(Refusal::ChunkedHttp10),
+        (Some(encoding), None) => {
+            if !encoding.eq_ignore_ascii_case(b"chunked") || encodings.next().is_some() {
+                return Err(Refusal::TransferEncoding);
+            }
+            Ok(Some(Framing::Chunked))
+        }
+        (None, Some(first)) => {
+            let length = parse_length(first)?;
+            for other in lengths {
+                if parse_length(other)? != length {
+                    return Err(Refusal::ContentLength);
+                }
+            }
+            Ok(Some(if length == 0 { Framing::Empty } else { Framing::Length(length) }))
+        }
+    }
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits).ok_or(Refusal::ContentLength)?;
+    text.parse().ok().filter(|length| *length <= MAX_LENGTH).ok_or(Refusal::ContentLength)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Response,
+}
+
+/// Names the reason for which the tokeniser gave up. Only refused messages come here.
+fn why(result: httparse::Result<usize>, bytes: &[u8], kind: Kind) -> Refusal {
+    match result {
+        Err(httparse::Error::TooManyHeaders) => Refusal::TooManyHeaders,
+        Err(httparse::Error::HeaderName) => why_name(bytes),
+        Err(httparse::Error::HeaderValue) => Refusal::HeaderValue,
+        _ => {
+            let line = lines(bytes).first().copied().unwrap_or_default();
+            let why = if kind == Kind::Request { why_request_line(line) } else { why_status_line(line) };
+            why.unwrap_or(Refusal::HeaderValue) // a stray CR further down
+        }
+    }
+}
+
+/// The lines of a head without their ends and without empty ones.
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let ends = bytes.split(|byte| *byte == b'\n');
+    ends.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty()).collect()
+}
+
+fn why_name(bytes: &[u8]) -> Refusal {
+    for line in lines(bytes).iter().skip(1) {
+        if matches!(line, [b' ' | b'\t', ..]) {
+            return Refusal::ObsFold;
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return Refusal::HeaderName;
+        };
+        let name = &line[..colon];
+        if name.is_empty() || !name.trim_ascii_end().iter().all(|byte| is_token(*byte)) {
+            return Refusal::HeaderName;
+        }
+        if name.len() != name.trim_ascii_end().len() {
+            return Refusal::SpaceBeforeColon;
+        }
+    }
+    Refusal::HeaderName
+}
+
+/// What is wrong with a request line, if anything.
+fn why_request_line(line: &[u8]) -> Option<Refusal> {
+    let method = line.iter().take_while(|byte| is_token(**byte)).count();
+    let after = line.get(method).copied();
+    if method == 0 || method > MAX_METHOD_BYTES || after.is_some_and(|byte| byte != b' ') {
+        return Some(Refusal::Method);
+    }
+    let Some(rest) = line.get(method + 1..) else {
+        return Some(Refusal::RequestLine);
+    };
+    if rest.iter().any(|byte| byte.is_ascii_control()) {
+        return Some(Refusal::Target);
+    }
+    match rest.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
+        [target, version] if !target.is_empty() && is_served(version) => None,
+        [target, version] if !target.is_empty() && is_version(version) => Some(Refusal::Version),
+        _ => Some(Refusal::RequestLine),
+    }
+}
+
+/// What is wrong with a status line.
+fn why_status_line(line: &[u8]) -> Option<Refusal> {
+    let version = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if is_version(version) && !is_served(version) {
+        return Some(Refusal::Version);
+    }
+    Some(Refusal::RequestLine)
+}
+
+fn is_served(version: &[u8]) -> bool {
+    matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
+}
+
+/// `HTTP/<digit>.<digit>` or the short `HTTP/<digit>` of later protocols.
+fn is_version(text: &[u8]) -> bool {
+    match text.strip_prefix(b"HTTP/") {
+        Some([major]) => major.is_ascii_digit(),
+        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
+}
+
+/// A character of a token (RFC 9110 section 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] =
+        b"\r\nPOST /a/b?c=d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a:  2 \r\nContent-Length: 5\r\n\r\n";
+
+    fn request(text: &str) -> Result<RequestHead, Refusal> {
+        RequestHead::parse(text.as_bytes().to_vec(), 128)
+    }
+
+    fn response(text: &str) -> Result<ResponseHead, Refusal> {
+        ResponseHead::parse(text.as_bytes().to_vec(), 128, false)
+    }
+
+    #[test]
+    fn a_heads_end_is_found_in_every_split_and_in_no_prefix() {
+        for end in 0..REQUEST.len() {
+            assert_eq!(Scan::default().end(&REQUEST[..end]), None, "prefix of {end}");
+        }
+        let with_body = [REQUEST, b"hello"].concat();
+        for first in 0..REQUEST.len() {
+            for second in first..REQUEST.len() {
+                let mut scan = Scan::default();
+                assert_eq!(scan.end(&with_body[..first]), None);
+                assert_eq!(scan.end(&with_body[..second]), None);
+                assert_eq!(scan.end(&with_body), Some(REQUEST.len()), "split at {first} and {second}");
+            }
+        }
+        for size in 1..REQUEST.len() {
+            let mut scan = Scan::default();
+            let ends: Vec<_> =
+                (size..with_body.len()).step_by(size).map(|end| scan.end(&with_body[..end])).collect();
+            assert!(ends.iter().all(|end| end.is_none_or(|end| end == REQUEST.len())), "{size}");
+        }
+    }
+
+    #[test]
+    fn bare_line_feeds_end_lines() {
+        let head = b"GET / HTTP/1.1\nHost: x\n\n";
+        assert_eq!(Scan::default().end(head), Some(head.len()));
+        assert_eq!(Scan::default().end(b"GET / HTTP/1.1\nHost: x\n\r\nrest"), Some(25));
+        assert_eq!(RequestHead::parse(head.to_vec(), 128).unwrap().headers().get("host"), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn a_request_is_read_as_it_is() {
+        let head = RequestHead::parse(REQUEST.to_vec(), 128).unwrap();
+        assert_eq!((head.method(), head.path(), head.query()), ("POST", &b"/a/b"[..], Some(&b"c=d"[..])));
+        assert_eq!(head.target(), b"/a/b?c=d");
+        assert_eq!(head.version(), Version::Http11);
+        assert_eq!(head.headers().get_all("X-A").collect::<Vec<_>>(), [&b"1"[..], b"2"]);
+        assert_eq!(head.headers().iter().last(), Some((&b"Content-Length"[..], &b"5"[..])));
+        assert_eq!(head.framing(), Framing::Length(5));
+        assert!(head.keeps_alive() && !head.expects_continue() && head.headers().len() == 4);
+    }
+
+    #[test]
+    fn every_truncation_and_every_changed_byte_is_read_or_refused_without_a_panic() {
+        for end in 0..REQUEST.len() {
+            let cut = [&REQUEST[..end], b"\r\n\r\n"].concat();
+            drop(RequestHead::parse(cut, 128));
+            for byte in 0..=255 {
+                let mut changed = REQUEST.to_vec();
+                changed[end] = byte;
+                if let Ok(head) = RequestHead::parse(changed, 128) {
+                    assert!(
+                        !head.method().is_empty() && head.headers().iter().all(|(name, _)| !name.is_empty())
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn targets_are_paths() {
+        let cases = [
+            ("GET", "/", Ok("/")),
+            ("GET", "http://x", Ok("/")),
+            ("GET", "HTTP://x:80/a?b", Ok("/a?b")),
+            ("GET", "https://x/", Ok("/")),
+            ("OPTIONS", "*", Ok("*")),
+            ("GET", "*", Err(Refusal::Target)),
+            ("GET", "a/b", Err(Refusal::Target)),
+            ("GET", "ftp://x/", Err(Refusal::Target)),
+            ("GET", "http://", Err(Refusal::Target)),
+            ("GET", "http:///a", Err(Refusal::Target)),
+            ("GET", "http://x?a", Err(Refusal::Target)),
+            ("CONNECT", "x:80", Err(Refusal::Target)),
+        ];
+        for (method, target, want) in cases {
+            let head = request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            let got = head.as_ref().map(|head| std::str::from_utf8(head.target()).unwrap());
+            assert_eq!(got.map_err(|refusal| *refusal), want, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn refused_requests_say_why() {
+        let long_method = format!("{} / HTTP/1.1\r\nHost: x\r\n\r\n", "M".repeat(MAX_METHOD_BYTES + 1));
+        let long_target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(MAX_TARGET_BYTES));
+        let cases = [
+            (long_method.as_str(), Refusal::Method),
+            (long_target.as_str(), Refusal::TargetTooLong),
+            ("G@T / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Method),
+            (" GET / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Method),
+            ("GET\r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET /\r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET  / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET / http/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET / HTTP/1.1 \r\nHost: x\r\n\r\n", Refusal::RequestLine),
+            ("GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
+            ("GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
+            ("GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
+            ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", Refusal::Version),
+            ("GET / HTTP/1.2\r\nHost: x\r\n\r\n", Refusal::Version),
+            ("PRI * HTTP/2.0\r\n\r\n", Refusal::Version),
+            ("GET / HTTP/1.1\r\nHost: x\r\n a\r\n\r\n", Refusal::ObsFold),
+            ("GET / HTTP/1.1\r\n Host: x\r\n\r\n", Refusal::ObsFold),
+            ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", Refusal::SpaceBeforeColon),
+            ("GET / HTTP/1.1\r\nHost\t: x\r\n\r\n", Refusal::SpaceBeforeColon),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA B: c\r\n\r\n", Refusal::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: x\r\n: c\r\n\r\n", Refusal::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: x\r\nnothing\r\n\r\n", Refusal::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA\0: c\r\n\r\n", Refusal::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n\r\n", Refusal::HeaderValue),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", Refusal::HeaderValue),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: \x1b\r\n\r\n", Refusal::HeaderValue),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: \x7f\r\n\r\n", Refusal::HeaderValue),
+            ("GET / HTTP/1.1\r\n\r\n", Refusal::HostMissing),
+            ("GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
+            ("GET / HTTP/1.0\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
+        ];
+        for (text, want) in cases {
+            assert_eq!(request(text).map(|_| ()), Err(want), "{text:?}");
+        }
+        assert!(request("GET / HTTP/1.0\r\n\r\n").is_ok(), "HTTP/1.0 needs no host");
+    }
+
+    #[test]
+    fn framing_is_strict() {
+        let most = format!("Content-Length: {MAX_LENGTH}");
+        let more = format!("Content-Length: {}", MAX_LENGTH + 1);
+        let cases = [
+            ("A: b", Ok(Framing::Empty)),
+            ("Content-Length: 0", Ok(Framing::Empty)),
+            ("Content-Length: 7\r\nContent-Length: 7", Ok(Framing::Length(7))),
+            (most.as_str(), Ok(Framing::Length(MAX_LENGTH))),
+            (more.as_str(), Err(Refusal::ContentLength)),
+            ("Content-Length: 7\r\nContent-Length: 8", Err(Refusal::ContentLength)),
+            ("Content-Length: 7, 7", Err(Refusal::ContentLength)),
+            ("Content-Length: +5", Err(Refusal::ContentLength)),
+            ("Content-Length: -5", Err(Refusal::ContentLength)),
+            ("Content-Length: 5 5", Err(Refusal::ContentLength)),
+            ("Content-Length: 0x5", Err(Refusal::ContentLength)),
+            ("Content-Length:", Err(Refusal::ContentLength)),
+            ("Content-Length: 99999999999999999999999", Err(Refusal::ContentLength)),
+            ("Transfer-Encoding: Chunked", Ok(Framing::Chunked)),
+            ("Transfer-Encoding: gzip, chunked", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding: chunked, chunked", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding: xchunked", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding: identity", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding:", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Err(Refusal::TransferEncoding)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5", Err(Refusal::LengthAndChunked)),
+        ];
+        for (fields, want) in cases {
+            let head = request(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"));
+            assert_eq!(head.map(|head| head.framing()), want, "{fields}");
+            let want = want.map(|framing| if fields == "A: b" { Framing::UntilClose } else { framing });
+            let head = response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"));
+            assert_eq!(head.map(|head| head.framing()), want, "response with {fields}");
+        }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(request(old).map(|_| ()), Err(Refusal::ChunkedHttp10));
+        let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(response(old).map(|_| ()), Err(Refusal::ChunkedHttp10));
+    }
+
+    #[test]
+    fn the_number_of_fields_has_a_limit() {
+        let head = |count: usize| {
+            let fields: String = (1..count).map(|i| format!("A{i}: b\r\n")).collect();
+            request(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).map(|head| head.headers().len())
+        };
+        assert_eq!(head(128), Ok(128));
+        assert_eq!(head(129), Err(Refusal::TooManyHeaders));
+        let long = format!("{} / HTTP/1.1\r\nHost: x\r\n\r\n", "M".repeat(MAX_METHOD_BYTES));
+        assert_eq!(request(&long).map(|head| head.method().len()), Ok(MAX_METHOD_BYTES));
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(MAX_TARGET_BYTES - 1));
+        assert_eq!(request(&long).map(|head| head.target().len()), Ok(MAX_TARGET_BYTES));
+    }
+
+    #[test]
+    fn responses_are_read_or_refused() {
+        let ok = response("HTTP/1.1 404 Not ä Found\r\nA: b\r\nContent-Length: 3\r\n\r\n").unwrap();
+        assert_eq!(
+            (ok.status(), ok.headers().get("a"), ok.framing()),
+            (404, Some(&b"b"[..]), Framing::Length(3))
+        );
+        assert!(response("HTTP/1.1 200\r\n\r\n").is_ok(), "a phrase is not needed");
+        let cases = [
+            ("HTTP/1.1 20 OK\r\n\r\n", Refusal::RequestLine),
+            ("HTTP/1.1 099 OK\r\n\r\n", Refusal::RequestLine),
+            ("HTTP/1.1 600 OK\r\n\r\n", Refusal::RequestLine),
+            ("HTTP/1.1 2000 OK\r\n\r\n", Refusal::RequestLine),
+            ("HTTP/2.0 200 OK\r\n\r\n", Refusal::Version),
+            ("hello\r\n\r\n", Refusal::RequestLine),
+            ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Refusal::SpaceBeforeColon),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Refusal::ObsFold),
+            ("HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", Refusal::HeaderValue),
+        ];
+        for (text, want) in cases {
+            assert_eq!(response(text).map(|_| ()), Err(want), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn some_responses_have_no_body_whatever_they_say() {
+        let parse = |text: &str, to_head| {
+            ResponseHead::parse(text.as_bytes().to_vec(), 128, to_head).map(|head| head.framing())
+        };
+        for status in ["204", "304", "100"] {
+            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            assert_eq!(parse(&text, false), Ok(Framing::Empty));
+        }
+        assert_eq!(parse("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\n", true), Ok(Framing::Empty));
+        assert_eq!(parse("HTTP/1.1 200 X\r\n\r\n", false), Ok(Framing::UntilClose));
+    }
+
+    #[test]
+    fn connections_are_kept_as_their_version_says() {
+        let keeps = |version: &str, fields: &str| {
+            request(&format!("GET / {version}\r\nHost: x\r\n{fields}\r\n")).unwrap().keeps_alive()
+        };
+        assert!(keeps("HTTP/1.1", ""));
+        assert!(!keeps("HTTP/1.1", "Connection: x, Close\r\n"));
+        assert!(!keeps("HTTP/1.0", ""));
+        assert!(keeps("HTTP/1.0", "Connection: keep-alive\r\n"));
+        assert!(!keeps("HTTP/1.0", "Connection: keep-alive, close\r\n"));
+    }
+}

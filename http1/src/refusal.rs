@@ -1,0 +1,166 @@
+//! Why a message is refused: one closed list for both ends, so that every reason has a name to be
+//! counted under, a status, and a sentence.
+
+use std::fmt;
+
+/// A reason to refuse a message. On the server's side it becomes an answer and the end of the
+/// connection; on the client's side, an answer that cannot be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The first line is not a request line or status line (RFC 9112 sections 3 and 4).
+    RequestLine,
+    /// The method is not a token or longer than [`MAX_METHOD_BYTES`](crate::head::MAX_METHOD_BYTES).
+    Method,
+    /// The target is in none of the forms that are served (RFC 9112 section 3.2).
+    Target,
+    /// A version other than HTTP/1.0 and HTTP/1.1.
+    Version,
+    /// A field name that is not a token.
+    HeaderName,
+    /// A control character in a field value.
+    HeaderValue,
+    /// A folded line (RFC 9112 section 5.2).
+    ObsFold,
+    /// White space between a field name and its colon (RFC 9112 section 5.1).
+    SpaceBeforeColon,
+    /// No `Host` under HTTP/1.1 (RFC 9112 section 3.2).
+    HostMissing,
+    /// More than one `Host`.
+    HostRepeated,
+    /// `Content-Length` together with `Transfer-Encoding` (RFC 9112 section 6.3).
+    LengthAndChunked,
+    /// Differing, malformed or too large values of `Content-Length`.
+    ContentLength,
+    /// A `Transfer-Encoding` other than exactly `chunked`.
+    TransferEncoding,
+    /// `Transfer-Encoding` under HTTP/1.0.
+    ChunkedHttp10,
+    /// A chunk size that is malformed or too large (RFC 9112 section 7.1).
+    ChunkSize,
+    /// A chunk extension that is malformed or too long.
+    ChunkExtension,
+    /// No CRLF after a chunk.
+    ChunkCrlf,
+    /// A trailer section that is malformed or too long.
+    Trailer,
+    /// The head has more bytes than allowed.
+    HeadTooLarge,
+    /// The head has more fields than allowed.
+    TooManyHeaders,
+    /// The target is longer than allowed.
+    TargetTooLong,
+    /// The body is longer than allowed.
+    BodyTooLarge,
+    /// The head did not arrive in time.
+    HeaderTimeout,
+    /// The body stopped arriving.
+    BodyStall,
+    /// All workers and the places to wait for one are taken.
+    Overloaded,
+}
+
+impl Refusal {
+    /// Every reason, in the order of the declaration: what metrics are made of.
+    pub const ALL: [Refusal; 25] = [
+        Refusal::RequestLine,
+        Refusal::Method,
+        Refusal::Target,
+        Refusal::Version,
+        Refusal::HeaderName,
+        Refusal::HeaderValue,
+        Refusal::ObsFold,
+        Refusal::SpaceBeforeColon,
+        Refusal::HostMissing,
+        Refusal::HostRepeated,
+        Refusal::LengthAndChunked,
+        Refusal::ContentLength,
+        Refusal::TransferEncoding,
+        Refusal::ChunkedHttp10,
+        Refusal::ChunkSize,
+        Refusal::ChunkExtension,
+        Refusal::ChunkCrlf,
+        Refusal::Trailer,
+        Refusal::HeadTooLarge,
+        Refusal::TooManyHeaders,
+        Refusal::TargetTooLong,
+        Refusal::BodyTooLarge,
+        Refusal::HeaderTimeout,
+        Refusal::BodyStall,
+        Refusal::Overloaded,
+    ];
+
+    /// Name, status and sentence of each reason: the one table.
+    const fn row(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Refusal::RequestLine => ("request_line", 400, "malformed first line"),
+            Refusal::Method => ("method", 400, "method is not a token of at most 32 characters"),
+            Refusal::Target => ("target", 400, "request target is not a path, an absolute http URI, or `*`"),
+            Refusal::Version => ("version", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Refusal::HeaderName => ("header_name", 400, "malformed header name"),
+            Refusal::HeaderValue => ("header_value", 400, "control character in a header value"),
+            Refusal::ObsFold => ("obs_fold", 400, "folded header line"),
+            Refusal::SpaceBeforeColon => {
+                ("space_before_colon", 400, "white space before the colon of a header")
+            }
+            Refusal::HostMissing => ("host_missing", 400, "no Host header"),
+            Refusal::HostRepeated => ("host_repeated", 400, "more than one Host header"),
+            Refusal::LengthAndChunked => {
+                ("length_and_chunked", 400, "Content-Length together with Transfer-Encoding")
+            }
+            Refusal::ContentLength => ("content_length", 400, "malformed or differing Content-Length"),
+            Refusal::TransferEncoding => {
+                ("transfer_encoding", 400, "Transfer-Encoding is not exactly `chunked`")
+            }
+            Refusal::ChunkedHttp10 => ("chunked_http10", 400, "Transfer-Encoding under HTTP/1.0"),
+            Refusal::ChunkSize => ("chunk_size", 400, "malformed or too large chunk size"),
+            Refusal::ChunkExtension => ("chunk_extension", 400, "malformed or too long chunk extension"),
+            Refusal::ChunkCrlf => ("chunk_crlf", 400, "no CRLF after a chunk"),
+            Refusal::Trailer => ("trailer", 400, "malformed or too long trailer section"),
+            Refusal::HeadTooLarge => ("head_too_large", 431, "head is over its limit, see max_header_bytes"),
+            Refusal::TooManyHeaders => {
+                ("too_many_headers", 431, "more headers than the limit, see max_headers")
+            }
+            Refusal::TargetTooLong => ("target_too_long", 414, "request target is over its limit of 32 KiB"),
+            Refusal::BodyTooLarge => ("body_too_large", 413, "body is over its limit, see max_body"),
+            Refusal::HeaderTimeout => {
+                ("header_timeout", 408, "head did not arrive in time, see header_timeout")
+            }
+            Refusal::BodyStall => ("body_stall", 408, "body stopped arriving, see body_stall_timeout"),
+            Refusal::Overloaded => ("overloaded", 503, "all workers are busy, see max_workers"),
+        }
+    }
+
+    /// The name under which it is counted.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The status of the answer, on the server's side.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().1
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().2)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_place() {
+        for (place, refusal) in Refusal::ALL.iter().enumerate() {
+            assert_eq!(*refusal as usize, place);
+            let same = Refusal::ALL.iter().filter(|other| other.reason() == refusal.reason()).count();
+            assert_eq!(same, 1, "{}", refusal.reason());
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The two halves of a connection, the same for both ends: what comes in loses its framing, what goes
+//! out gets it. Nothing here blocks; whoever calls polls the socket and keeps the time.
+
+use std::io::{self, IoSlice, Write as _};
+
+use kit::sys::Socket;
+
+use crate::Refusal;
+use crate::body::{Decoder, Framing, Length};
+
+/// The first size of a buffer for a body; most requests and answers fit.
+const FIRST_READ_BYTES: usize = 8 * 1024;
+
+/// The size to which it grows while reads fill it: larger gains nothing measurable on loopback.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// What there is of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Bytes, at least one, to be taken with `consume`.
+    Data(&'a [u8]),
+    /// Nothing yet: wait until the socket is readable.
+    Wait,
+    /// The whole body was taken.
+    End,
+}
+
+/// Why a body ends before its end.
+#[derive(Debug)]
+pub enum BodyError {
+    /// Its framing or its length is refused.
+    Refused(Refusal),
+    /// The peer closed the connection.
+    Closed,
+    /// The connection failed.
+    Io(io::Error),
+    /// The deadline passed.
+    Timeout,
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyError::Refused(refusal) => write!(f, "body refused: {refusal}"),
+            BodyError::Closed => f.write_str("connection closed in the middle of the body"),
+            BodyError::Io(error) => write!(f, "body cannot be read: {error}"),
+            BodyError::Timeout => f.write_str("body did not arrive in time"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// Bytes from the peer: a buffer, and how far the body in it was understood.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    buffer: Vec<u8>,
+    /// Everything before this place was taken.
+    taken: usize,
+    decoder: Decoder,
+    max_body: u64,
+    body_bytes: u64,
+}
+
+impl Incoming {
+    pub(crate) fn new() -> Incoming {
+        let decoder = Decoder::new(Framing::Empty);
+        Incoming { buffer: Vec::new(), taken: 0, decoder, max_body: u64::MAX, body_bytes: 0 }
+    }
+
+    /// The bytes that arrived and were not taken yet.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
+    /// Puts bytes that were read elsewhere behind the pending ones.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Takes the first `length` pending bytes out as a head of their own.
+    pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
+        if self.taken == 0 && self.buffer.len() == length {
+            return std::mem::take(&mut self.buffer);
+        }
+        let head = self.pending()[..length].to_vec();
+        self.taken += length;
+        head
+    }
+
+    /// Begins a body behind the head that was taken. A length over `max_body` is refused at once.
+    pub(crate) fn begin(&mut self, framing: Framing, max_body: u64) -> Result<(), Refusal> {
+        (self.decoder, self.max_body, self.body_bytes) = (Decoder::new(framing), max_body, 0);
+        match framing {
+            Framing::Length(length) if length > max_body => Err(Refusal::BodyTooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the body was taken whole.
+    pub(crate) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Reads what is there, growing the buffer when reads fill it; at most `room` bytes beyond the
+    /// pending ones.
+    pub(crate) fn fill(&mut self, socket: &Socket, room: usize) -> io::Result<Option<usize>> {
+        if self.taken == self.buffer.len() {
+            self.buffer.clear();
+            self.taken = 0;
+        } else if self.taken > 0 && self.buffer.len() == self.buffer.capacity() {
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+        }
+        if self.buffer.capacity() == self.buffer.len() || self.buffer.capacity() == 0 {
+            let more = self.buffer.capacity().clamp(FIRST_READ_BYTES, room.max(FIRST_READ_BYTES));
+            self.buffer.reserve_exact(more);
+        }
+        let received = socket.receive(&mut self.buffer)?;
+        let is_full = self.buffer.len() == self.buffer.capacity();
+        if received.is_some() && is_full && self.buffer.capacity() < room {
+            self.buffer.reserve_exact(self.buffer.capacity());
+        }
+        Ok(received)
+    }
+
+    /// What there is of the body, reading once from the socket if need be.
+    pub(crate) fn body(&mut self, socket: &Socket) -> Result<Body<'_>, BodyError> {
+        loop {
+            let step = self.decoder.step(&self.buffer[self.taken..]).map_err(BodyError::Refused)?;
+            self.taken += step.skip;
+            if self.decoder.is_done() {
+                return Ok(Body::End);
+            }
+            if step.data > 0 {
+                if self.body_bytes + step.data as u64 > self.max_body {
+                    return Err(BodyError::Refused(Refusal::BodyTooLarge));
+                }
+                return Ok(Body::Data(&self.buffer[self.taken..self.taken + step.data]));
+            }
+            match self.fill(socket, MAX_READ_BYTES) {
+                Ok(None) => return Ok(Body::Wait),
+                Ok(Some(0)) if self.decoder.ends_at_close() => {
+                    self.decoder = Decoder::new(Framing::Empty);
+                    return Ok(Body::End);
+                }
+                Ok(Some(0)) => return Err(BodyError::Closed),
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(BodyError::Closed);
+                }
+                Err(error) => return Err(BodyError::Io(error)),
+            }
+        }
+    }
+
+    /// Takes `count` bytes of what [`Incoming::body`] showed.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.taken += count;
+        self.body_bytes += count as u64;
+        self.decoder.consume(count);
+    }
+
+    /// Gives memory back; for a connection that becomes idle.
+    pub(crate) fn into_pending(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.taken);
+        self.buffer.shrink_to_fit();
+        self.buffer
+    }
+}
+
+/// How the data of a message is marked on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Bytes that are left of the announced length.
+    Length(u64),
+    /// Bytes that are left of the chunk whose size was written.
+    Chunked(u64),
+    /// The end of the connection ends it.
+    UntilClose,
+    /// A body is not allowed (HEAD, 204, 304); data is swallowed.
+    Bodiless,
+}
+
+impl Mode {
+    /// The mode for a body of the given length, to a peer that understands chunks or does not.
+    pub(crate) fn of(length: Length, chunked: bool) -> Mode {
+        match length {
+            Length::None => Mode::Length(0),
+            Length::Known(length) => Mode::Length(length),
+            Length::Unknown if chunked => Mode::Chunked(0),
+            Length::Unknown => Mode::UntilClose,
+        }
+    }
+}
+
+/// Bytes to the peer: what is written and not sent yet (heads and framing, never data), and the mode.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    ready: Vec<u8>,
+    sent: usize,
+    mode: Mode,
+    finished: bool,
+    /// Everything that the socket took since the connection began.
+    total: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn new() -> Outgoing {
+        Outgoing { ready: Vec::new(), sent: 0, mode: Mode::Bodiless, finished: true, total: 0 }
+    }
+
+    /// Gives memory back; for a connection that becomes idle.
+    pub(crate) fn rest(&mut self) {
+        self.ready = Vec::new();
+        self.sent = 0;
+    }
+
+    /// The bytes that the socket took since the connection began.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Begins a message with its finished head.
+    pub(crate) fn begin(&mut self, head: Vec<u8>, mode: Mode) {
+        self.compact();
+        if self.ready.is_empty() {
+            self.ready = head;
+        } else {
+            self.ready.extend_from_slice(&head); // an interim response that the socket did not take
+        }
+        self.finished = false;
+        self.mode = mode;
+    }
+
+    /// Puts bytes that stand on their own, such as an interim response, before what follows.
+    pub(crate) fn interim(&mut self, bytes: &[u8]) {
+        self.ready.extend_from_slice(bytes);
+    }
+
+    /// Whether everything that was written was sent, the end of the message included.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished && self.sent == self.ready.len()
+    }
+
+    /// Sends what the socket takes of what is ready and of `data`, and answers how much of `data` was
+    /// taken; 0 means that the socket is full.
+    pub(crate) fn write(&mut self, socket: &Socket, data: &[u8]) -> io::Result<usize> {
+        let data = match self.mode {
+            Mode::Bodiless => {
+                self.flush(socket)?;
+                return Ok(data.len());
+            }
+            Mode::Length(0) if !data.is_empty() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "more data than the announced length",
+                ));
+            }
+            Mode::Length(left) | Mode::Chunked(left) if left > 0 => &data[..data.len().min(clamp(left))],
+            Mode::Chunked(_) if !data.is_empty() => {
+                let _ = write!(self.ready, "{:x}\r\n", data.len()); // a Vec cannot fail
+                self.mode = Mode::Chunked(data.len() as u64);
+                data
+            }
+            _ => data,
+        };
+        let ends_chunk = matches!(self.mode, Mode::Chunked(left) if left == data.len() as u64 && left > 0);
+        let tail: &[u8] = if ends_chunk { b"\r\n" } else { b"" };
+        self.send(socket, data, tail)
+    }
+
+    fn send(&mut self, socket: &Socket, data: &[u8], tail: &[u8]) -> io::Result<usize> {
+        let ready = &self.ready[self.sent..];
+        if ready.is_empty() && data.is_empty() {
+            return Ok(0);
+        }
+        let all = [IoSlice::new(ready), IoSlice::new(data), IoSlice::new(tail)];
+        let parts = if ready.is_empty() { &all[1..] } else { &all[..] };
+        let parts = if tail.is_empty() { &parts[..parts.len() - 1] } else { parts };
+        let sent = socket.send(parts)?.unwrap_or(0);
+        self.total += sent as u64;
+        let of_ready = sent.min(ready.len());
+        let of_data = (sent - of_ready).min(data.len());
+        let of_tail = sent - of_ready - of_data;
+        self.sent += of_ready;
+        self.compact();
+        if of_data == data.len() {
+            self.ready.extend_from_slice(&tail[of_tail..]);
+        }
+        if let Mode::Length(left) | Mode::Chunked(left) = &mut self.mode {
+            *left -= of_data as u64;
+        }
+        Ok(of_data)
+    }
+
+    /// Ends the message and sends what is left; false when the socket is full, and the call is repeated.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when less than the announced length, or chunk, was written: the connection must be
+    /// broken off.
+    pub(crate) fn finish(&mut self, socket: &Socket) -> io::Result<bool> {
+        if !self.finished {
+            match self.mode {
+                Mode::Length(left) | Mode::Chunked(left) if left > 0 => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Mode::Chunked(_) => self.ready.extend_from_slice(b"0\r\n\r\n"),
+                _ => {}
+            }
+            self.finished = true;
+        }
+        self.flush(socket)
+    }
+
+    /// Sends what is ready; false when the socket is full.
+    pub(crate) fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
+        while self.sent < self.ready.len() {
+            match socket.send(&[IoSlice::new(&self.ready[self.sent..])])? {
+                Some(count) => {
+                    self.sent += count;
+                    self.total += count as u64;
+                }
+                None => return Ok(false),
+            }
+        }
+        self.compact();
+        Ok(true)
+    }
+
+    fn compact(&mut self) {
+        if self.sent == self.ready.len() {
+            self.ready.clear();
+            self.sent = 0;
+        }
+    }
+}
+
+fn clamp(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (Socket, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Socket::from(OwnedFd::from(ours)), theirs)
+    }
+
+    /// Writes `pieces` through an `Outgoing` and answers what arrived.
+    fn sent(mode: Mode, pieces: &[&[u8]]) -> Vec<u8> {
+        let (socket, mut peer) = pair();
+        let mut outgoing = Outgoing::new();
+        outgoing.begin(b"HEAD\r\n\r\n".to_vec(), mode);
+        for piece in pieces {
+            assert_eq!(outgoing.write(&socket, piece).unwrap(), piece.len());
+        }
+        assert!(outgoing.finish(&socket).unwrap() && outgoing.is_finished());
+        drop(socket);
+        let mut bytes = Vec::new();
+        peer.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn each_mode_marks_its_end() {
+        assert_eq!(sent(Mode::Length(5), &[b"he", b"llo"]), b"HEAD\r\n\r\nhello");
+        assert_eq!(
+            sent(Mode::of(Length::Unknown, true), &[b"he", b"llo"]),
+            b"HEAD\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
+        );
+        assert_eq!(sent(Mode::of(Length::Unknown, true), &[]), b"HEAD\r\n\r\n0\r\n\r\n");
+        assert_eq!(sent(Mode::Bodiless, &[b"hello"]), b"HEAD\r\n\r\n");
+        assert_eq!(sent(Mode::of(Length::None, true), &[]), b"HEAD\r\n\r\n");
+    }
+
+    #[test]
+    fn a_length_is_kept_to() {
+        let (socket, _peer) = pair();
+        let mut outgoing = Outgoing::new();
+        outgoing.begin(Vec::new(), Mode::Length(3));
+        assert_eq!(outgoing.write(&socket, b"abcd").unwrap(), 3, "no more than announced");
+        assert!(outgoing.write(&socket, b"d").is_err());
+        outgoing.begin(Vec::new(), Mode::Length(3));
+        assert_eq!(outgoing.write(&socket, b"ab").unwrap(), 2);
+        assert_eq!(outgoing.finish(&socket).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// The size of a chunk may be out before its data: an end in between would be taken for data.
+    #[test]
+    fn a_chunk_that_was_begun_is_kept_to() {
+        let (socket, _peer) = pair();
+        let data = vec![b'x'; 10 << 20];
+        let mut outgoing = Outgoing::new();
+        outgoing.begin(Vec::new(), Mode::Chunked(0));
+        while outgoing.write(&socket, &data).unwrap() > 0 {}
+        assert!(matches!(outgoing.mode, Mode::Chunked(1..)));
+        assert_eq!(outgoing.finish(&socket).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_full_socket_loses_and_repeats_nothing() {
+        let (socket, mut peer) = pair();
+        let data: Vec<u8> = (0..2_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
+        let expected = data.clone();
+        let reader = std::thread::spawn(move || {
+            let (mut incoming, mut got) = (Incoming::new(), Vec::new());
+            incoming.begin(Framing::Chunked, u64::MAX).unwrap();
+            let mut piece = [0; 777];
+            loop {
+                let count = peer.read(&mut piece).unwrap();
+                incoming.push(&piece[..count]);
+                let idle = pair().0;
+                while let Body::Data(bytes) = incoming.body(&idle).unwrap_or(Body::Wait) {
+                    let count = bytes.len();
+                    got.extend_from_slice(bytes);
+                    incoming.consume(count);
+                }
+                if incoming.is_done() {
+                    return got;
+                }
+            }
+        });
+        let mut outgoing = Outgoing::new();
+        outgoing.begin(Vec::new(), Mode::Chunked(0));
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let piece = &rest[..rest.len().min(100_000)];
+            match outgoing.write(&socket, piece).unwrap() {
+                0 => drop(socket.wait(kit::sys::Ready::WRITE, kit::Deadline::NEVER).unwrap()),
+                count => rest = &rest[count..],
+            }
+        }
+        while !outgoing.finish(&socket).unwrap() {
+            socket.wait(kit::sys::Ready::WRITE, kit::Deadline::NEVER).unwrap();
+        }
+        assert!(reader.join().unwrap() == expected);
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end_and_what_follows_stays() {
+        let (socket, mut peer) = pair();
+        let mut incoming = Incoming::new();
+        incoming.begin(Framing::Length(5), 5).unwrap();
+        assert_eq!(incoming.body(&socket).unwrap(), Body::Wait);
+        peer.write_all(b"helloGET /").unwrap();
+        assert_eq!(incoming.body(&socket).unwrap(), Body::Data(b"hello"));
+        incoming.consume(5);
+        assert_eq!(incoming.body(&socket).unwrap(), Body::End);
+        assert_eq!(incoming.pending(), b"GET /");
+    }
+
+    #[test]
+    fn a_body_over_its_limit_is_refused_with_and_without_a_length() {
+        let (socket, mut peer) = pair();
+        let mut incoming = Incoming::new();
+        assert_eq!(incoming.begin(Framing::Length(6), 5), Err(Refusal::BodyTooLarge));
+        incoming.begin(Framing::Chunked, 5).unwrap();
+        peer.write_all(b"5\r\nhello\r\n1\r\nx\r\n0\r\n\r\n").unwrap();
+        assert_eq!(incoming.body(&socket).unwrap(), Body::Data(b"hello"));
+        incoming.consume(5);
+        assert!(matches!(incoming.body(&socket), Err(BodyError::Refused(Refusal::BodyTooLarge))));
+    }
+
+    #[test]
+    fn the_end_of_the_connection_is_an_end_only_where_it_may_be() {
+        for (framing, may) in
+            [(Framing::UntilClose, true), (Framing::Length(6), false), (Framing::Chunked, false)]
+        {
+            let (socket, peer) = pair();
+            let mut incoming = Incoming::new();
+            incoming.begin(framing, u64::MAX).unwrap();
+            drop(peer);
+            match incoming.body(&socket) {
+                Ok(Body::End) => assert!(may),
+                Err(BodyError::Closed) => assert!(!may),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A head being written: bytes in the order of the wire. The fields that frame the message are added
+//! last, by the connection that sends it, and never by a caller.
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::body::Length;
+
+/// Fields that belong to one connection, or that this crate writes itself (RFC 9110 section 7.6.1). They
+/// are not forwarded; neither are those that `Connection` names.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "proxy-authenticate",
+    "proxy-authorization",
+];
+
+/// Whether a field stays on its hop whatever `Connection` says.
+#[must_use]
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
+    HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
+}
+
+/// What a head says of the connection after its message (RFC 9112 section 9.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// Nothing: HTTP/1.1 goes on by itself.
+    Default,
+    /// This is the last message.
+    Close,
+    /// It goes on, which a peer of HTTP/1.0 must be told.
+    KeepAlive,
+}
+
+/// Room that a head is given at first; most fit.
+const USUAL_BYTES: usize = 512;
+
+/// The head of a message that is being written.
+pub struct HeadWriter {
+    bytes: Vec<u8>,
+    kind: Kind,
+    has_date: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Request { is_head: bool, expects_body: bool },
+    Response { status: u16 },
+}
+
+impl HeadWriter {
+    /// A response with the given status.
+    #[must_use]
+    pub fn response(status: u16) -> HeadWriter {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        let _ = write!(bytes, "HTTP/1.1 {status} {}\r\n", reason_phrase(status)); // a Vec cannot fail
+        HeadWriter { bytes, kind: Kind::Response { status }, has_date: false }
+    }
+
+    /// A request for `target`, which is sent as it is: it comes from a parsed head or is a literal.
+    #[must_use]
+    pub fn request(method: &str, target: &[u8]) -> HeadWriter {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES + target.len());
+        bytes.extend_from_slice(method.as_bytes());
+        bytes.push(b' ');
+        bytes.extend_from_slice(target);
+        bytes.extend_from_slice(b" HTTP/1.1\r\n");
+        let kind = Kind::Request {
+            is_head: method == "HEAD",
+            expects_body: matches!(method, "POST" | "PUT" | "PATCH"),
+        };
+        HeadWriter { bytes, kind, has_date: true }
+    }
+
+    /// Adds a field. Bytes of the value that would end the line or that no field may hold are dropped, so
+    /// that no value can forge a field.
+    pub fn header(&mut self, name: &str, value: &[u8]) -> &mut HeadWriter {
+        self.field(name.as_bytes(), value)
+    }
+
+    /// Adds a field whose value is text.
+    pub fn text(&mut self, name: &str, value: &str) -> &mut HeadWriter {
+        self.field(name.as_bytes(), value.as_bytes())
+    }
+
+    /// Adds a field as it came in a parsed head.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut HeadWriter {
+        self.has_date |= name.eq_ignore_ascii_case(b"date");
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        if value.iter().any(|byte| is_forbidden(*byte)) {
+            self.bytes.extend(value.iter().filter(|byte| !is_forbidden(**byte)));
+        } else {
+            self.bytes.extend_from_slice(value);
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// What was written so far: the first line and the fields, without framing.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The status of a response; 0 for a request.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        if let Kind::Response { status } = self.kind { status } else { 0 }
+    }
+
+    pub(crate) fn is_head_request(&self) -> bool {
+        matches!(self.kind, Kind::Request { is_head: true, .. })
+    }
+
+    /// Adds the framing and the empty line. `chunked` says whether the peer understands chunks.
+    pub(crate) fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Vec<u8> {
+        if !self.has_date {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.text("Date", &kit::calendar::http_date(now));
+        }
+        match length {
+            Length::Known(length) => drop(write!(self.bytes, "Content-Length: {length}\r\n")),
+            Length::None if self.has_no_length() => {}
+            Length::None => self.bytes.extend_from_slice(b"Content-Length: 0\r\n"),
+            Length::Unknown if chunked => self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Length::Unknown => {} // the end of the connection ends it
+        }
+        match persistence {
+            Persistence::Default => {}
+            Persistence::Close => self.bytes.extend_from_slice(b"Connection: close\r\n"),
+            Persistence::KeepAlive => self.bytes.extend_from_slice(b"Connection: keep-alive\r\n"),
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
+    }
+
+    /// Messages that have no body by their nature, so that a length of zero would be noise (requests) or is
+    /// forbidden (RFC 9110 section 8.6).
+    fn has_no_length(&self) -> bool {
+        match self.kind {
+            Kind::Request { expects_body, .. } => !expects_body,
+            Kind::Response { status } => status < 200 || matches!(status, 204 | 304),
+        }
+    }
+}
+
+fn is_forbidden(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// The phrase for a status (RFC 9110 section 15); clients ignore it, people read it.
+#[must_use]
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(head: HeadWriter, length: Length) -> String {
+        String::from_utf8(head.finish(length, true, Persistence::Default)).unwrap()
+    }
+
+    #[test]
+    fn framing_follows_the_kind_of_message() {
+        let response = |status, length| {
+            let mut head = HeadWriter::response(status);
+            head.text("Date", "d");
+            text(head, length)
+        };
+        assert_eq!(response(200, Length::None), "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(
+            response(200, Length::Known(5)),
+            "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\n"
+        );
+        assert_eq!(response(204, Length::None), "HTTP/1.1 204 No Content\r\nDate: d\r\n\r\n");
+        assert_eq!(
+            response(200, Length::Unknown),
+            "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(text(HeadWriter::request("GET", b"/a?b"), Length::None), "GET /a?b HTTP/1.1\r\n\r\n");
+        let post = text(HeadWriter::request("POST", b"/"), Length::None);
+        assert_eq!(post, "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_response_is_dated_once() {
+        let written = text(HeadWriter::response(200), Length::None);
+        assert_eq!(written.matches("Date: ").count(), 1, "{written}");
+        let old_peer = HeadWriter::response(200).finish(Length::Unknown, false, Persistence::Close);
+        let old_peer = String::from_utf8(old_peer).unwrap();
+        assert!(
+            old_peer.ends_with("\r\nConnection: close\r\n\r\n") && !old_peer.contains("chunked"),
+            "{old_peer}"
+        );
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_field() {
+        let mut head = HeadWriter::request("GET", b"/");
+        head.header("X", b"a\r\nEvil: 1\0\tb\xff");
+        assert_eq!(
+            head.finish(Length::None, true, Persistence::Default),
+            b"GET / HTTP/1.1\r\nX: aEvil: 1\tb\xff\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn hop_by_hop_names_compare_without_case() {
+        assert!(is_hop_by_hop(b"Keep-Alive") && is_hop_by_hop(b"TE") && !is_hop_by_hop(b"Accept"));
+    }
+}

@@ -1,0 +1,108 @@
+//! The end of a server: what is idle goes, what runs finishes, nothing that was sent is lost.
+
+use http1::ServerConfig;
+use testkit::floods::idle_connections;
+use testkit::http::{Connection, End};
+use testkit::{HttpError, eventually};
+
+use crate::support::{Fixture, PATIENCE, get, post};
+
+#[test]
+fn idle_connections_are_closed_and_running_ones_finish() {
+    let mut fixture = Fixture::new();
+    let mut idle = fixture.send(get("/"));
+    assert_eq!(idle.reply("GET").unwrap().status, 200);
+    let mut running = fixture.send(get("/hold"));
+    let mut partial = fixture.send("GET / HT");
+    fixture.wait("running", |stats| stats.connections_active == 1 && stats.connections_head == 1);
+    fixture.server().begin_drain();
+    assert_eq!(idle.rest().end, End::Closed);
+    assert!(!fixture.server().is_quiet());
+    partial.send("TP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    for mut connection in [partial, fixture.send(get("/"))] {
+        let reply = connection.reply("GET").unwrap();
+        assert_eq!((reply.status, reply.header("Connection")), (200, Some("close")));
+        assert_eq!(connection.rest().end, End::Closed);
+    }
+    assert!(!fixture.server().is_quiet());
+    fixture.probe.release();
+    let reply = running.reply("GET").unwrap();
+    assert_eq!((&reply.body[..], reply.header("Connection")), (&b"held"[..], Some("close")));
+    assert_eq!(running.rest().end, End::Closed);
+    eventually(PATIENCE, || if fixture.server().is_quiet() { Ok(()) } else { Err("not quiet".to_owned()) });
+    let address = fixture.addr();
+    fixture.stop();
+    assert!(matches!(Connection::open(address), Err(HttpError::Connect(_))), "still listening");
+}
+
+#[test]
+fn a_half_sent_head_does_not_hold_the_end_up() {
+    let fixture = Fixture::start(ServerConfig { header_timeout: 6 * PATIENCE, ..ServerConfig::default() });
+    let mut partial = fixture.send("GET / HT");
+    fixture.wait("the head", |stats| stats.connections_head == 1);
+    fixture.server().begin_drain();
+    assert_eq!(partial.reply("GET").unwrap().status, 408);
+    eventually(PATIENCE, || if fixture.server().is_quiet() { Ok(()) } else { Err("not quiet".to_owned()) });
+}
+
+/// Requests that were sent before the drain began are answered, whether their connection was idle, in the
+/// middle of another request, or waiting for a worker.
+#[test]
+fn a_request_that_is_on_its_way_is_answered() {
+    for _ in 0..20 {
+        let mut fixture = Fixture::new();
+        let mut idle = idle_connections(fixture.addr(), 10, "/early");
+        let mut raw: Vec<Connection> = (0..10)
+            .map(|_| {
+                let mut connection = fixture.send(get("/early"));
+                assert_eq!(connection.reply("GET").unwrap().status, 200);
+                connection
+            })
+            .collect();
+        for connection in &mut raw {
+            connection.send(post("/echo", b"hello").repeat(2)).unwrap();
+        }
+        fixture.server().begin_drain();
+        for (number, connection) in raw.iter_mut().enumerate() {
+            let reply = connection.reply("POST").unwrap_or_else(|e| panic!("connection {number}: {e}"));
+            assert_eq!(reply.body, b"hello");
+        }
+        drop(raw);
+        idle.clients.clear();
+        eventually(PATIENCE, || if fixture.server().is_quiet() { Ok(()) } else { Err("no".to_owned()) });
+        fixture.stop();
+    }
+}
+
+#[test]
+fn a_server_with_an_unread_request_is_not_quiet() {
+    let fixture = Fixture::new();
+    let mut connection = fixture.send(get("/early"));
+    for number in 1..300 {
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+        fixture.wait("idle", |stats| stats.connections_idle == 1);
+        connection.send(get("/early")).unwrap();
+        let is_quiet = fixture.server().is_quiet();
+        assert!(!is_quiet || fixture.probe.calls() > number, "request {number} is quiet");
+    }
+}
+
+#[test]
+fn a_server_stops_with_every_kind_of_connection() {
+    let mut fixture = Fixture::new();
+    let _idle = idle_connections(fixture.addr(), 3, "/early");
+    let connections = [
+        fixture.connect(),
+        fixture.send("GET"),
+        fixture.send(get("/hold")),
+        fixture.send(post("/stream", b"")),
+    ];
+    fixture.wait("there", |stats| stats.connections_active >= 1 && stats.connections_head == 1);
+    fixture.stop();
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        if number == 2 {
+            fixture.probe.release(); // a call goes on to its end
+        }
+        assert_ne!(connection.rest().end, End::Open, "connection {number}");
+    }
+}

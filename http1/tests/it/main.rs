@@ -1,0 +1,13 @@
+//! Server and client over real sockets, against peers that keep the rules and peers that do not.
+
+mod answers;
+mod client;
+mod client_faults;
+mod drain;
+mod limits;
+mod load;
+mod persistence;
+mod refusals;
+mod roundtrip;
+mod support;
+mod timeouts;
