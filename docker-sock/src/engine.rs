@@ -1,0 +1,441 @@
+//! Calls to the engine: one connection pool, one agreed version, a deadline for each call.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use http1::{ClientConfig, Connection, Endpoint, Pool, Request};
+use kit::Deadline;
+use serde_json::Value;
+
+use crate::events::EventStream;
+use crate::json::Document;
+use crate::types::{Container, Info, Network, Service, Task};
+use crate::{Error, Host, Version};
+
+/// The longest answer that is read: a list of some ten thousand tasks.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// How much of an answer is read that is a refusal where a stream was expected.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+
+/// The longest message of the engine that is passed on.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// Tries of an update whose spec goes on changing.
+const MAX_UPDATE_TRIES: usize = 20;
+
+/// How long such an update is tried in all, beyond the calls that are under way.
+const MAX_UPDATE_TIME: Duration = Duration::from_secs(10);
+
+/// The longest pause between two of them.
+const MAX_UPDATE_PAUSE: Duration = Duration::from_millis(100);
+
+/// An engine.
+pub struct Engine {
+    host: Host,
+    timeout: Duration,
+    /// `None` until the first call, and after a failed connect: a name may have another address then.
+    pool: Mutex<Option<Arc<Pool>>>,
+    /// `None` until it was agreed on, and after an engine refused it.
+    version: Mutex<Option<Version>>,
+}
+
+impl Engine {
+    /// An engine at `host`, each call to which takes at most `timeout`. Nothing is connected yet.
+    #[must_use]
+    pub fn new(host: Host, timeout: Duration) -> Engine {
+        Engine { host, timeout, pool: Mutex::new(None), version: Mutex::new(None) }
+    }
+
+    /// The version of the API that is spoken with it.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn version(&self) -> Result<Version, Error> {
+        self.agreed_version(Deadline::after(self.timeout))
+    }
+
+    fn agreed_version(&self, deadline: Deadline) -> Result<Version, Error> {
+        if let Some(version) = *self.version.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(version);
+        }
+        let version = self.negotiate(deadline)?;
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+        Ok(version)
+    }
+
+    /// `/_ping` tells the newest version, from 1.25 on; `/version` also the oldest.
+    fn negotiate(&self, deadline: Deadline) -> Result<Version, Error> {
+        let action = "negotiate the API version";
+        let newest = self.newest_of_ping(action, deadline)?;
+        if let Some(newest) = newest.filter(|newest| *newest <= Version::NEWEST_KNOWN) {
+            return Ok(newest);
+        }
+        let value = self.call(action, &Request::get("/version"), deadline)?;
+        let document = Document { action, value: &value };
+        let version = |path| document.text(path).map(|text| Version::parse(&text));
+        let newest = version("/ApiVersion")?.ok_or_else(|| document.wrong("/ApiVersion", "a version"))?;
+        Ok(Version::choose(version("/MinAPIVersion")?, newest))
+    }
+
+    /// `None` when the answer, whatever it is, does not tell.
+    fn newest_of_ping(&self, action: &str, deadline: Deadline) -> Result<Option<Version>, Error> {
+        let pool = self.pool(deadline)?;
+        let mut ping =
+            pool.send(&Request::get("/_ping"), deadline).map_err(|source| self.transport(action, source))?;
+        let header = ping.headers().get("api-version").and_then(|value| std::str::from_utf8(value).ok());
+        let newest = header.and_then(Version::parse);
+        let _ = ping.read_to_end(MAX_MESSAGE_BYTES, deadline); // its connection can be used again then
+        Ok(newest)
+    }
+
+    /// The engine's part in a Swarm.
+    ///
+    /// # Errors
+    /// See [`Error`]; so for all calls.
+    pub fn info(&self) -> Result<Info, Error> {
+        self.one("inspect the engine", "/info", Info::from_json)
+    }
+
+    /// All services.
+    ///
+    /// # Errors
+    /// 503 when it is not a manager.
+    pub fn services(&self) -> Result<Vec<Service>, Error> {
+        self.all("list services", "/services", Service::from_json)
+    }
+
+    /// A service by id or name.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub fn service(&self, id: &str) -> Result<Service, Error> {
+        let target = format!("/services/{}", encode(id));
+        let action = format!("inspect service `{id}`");
+        let service = self.one(&action, &target, Service::from_json)?;
+        exactly(&action, id, [&service.id, &service.name])?;
+        Ok(service)
+    }
+
+    /// The tasks that are meant to run, of all services or of one.
+    ///
+    /// # Errors
+    /// 503 when it is not a manager, 404 when there is no such service.
+    pub fn tasks(&self, service: Option<&str>) -> Result<Vec<Task>, Error> {
+        let mut filters = serde_json::json!({"desired-state": ["running"]});
+        if let Some(service) = service {
+            filters["service"] = serde_json::json!([service]);
+        }
+        let target = format!("/tasks?filters={}", encode(&filters.to_string()));
+        self.all("list tasks", &target, Task::from_json)
+    }
+
+    /// All tasks of a service that the manager remembers, ended ones too. Only these tell why a service
+    /// does not come up: a task that was rejected or failed is no longer meant to run.
+    ///
+    /// # Errors
+    /// 404 when there is no such service.
+    pub fn all_tasks(&self, service: &str) -> Result<Vec<Task>, Error> {
+        let filters = serde_json::json!({"service": [service]});
+        let target = format!("/tasks?filters={}", encode(&filters.to_string()));
+        self.all(&format!("list tasks of service `{service}`"), &target, Task::from_json)
+    }
+
+    /// All networks.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn networks(&self) -> Result<Vec<Network>, Error> {
+        self.all("list networks", "/networks", Network::from_json)
+    }
+
+    /// A network by id or name.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub fn network(&self, id: &str) -> Result<Network, Error> {
+        let target = format!("/networks/{}", encode(id));
+        let action = format!("inspect network `{id}`");
+        let network = self.one(&action, &target, Network::from_json)?;
+        exactly(&action, id, [&network.id, &network.name])?;
+        Ok(network)
+    }
+
+    /// A container of this node by id or name.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub fn container(&self, id: &str) -> Result<Container, Error> {
+        let target = format!("/containers/{}/json", encode(id));
+        self.one(&format!("inspect container `{id}`"), &target, Container::from_json)
+    }
+
+    /// What happens from now on to things of the given kinds, such as `service`. What happened before this
+    /// returns may not be in it: look at the services once more then.
+    ///
+    /// # Errors
+    /// When the stream cannot be opened.
+    pub fn events(&self, kinds: &[&str]) -> Result<EventStream, Error> {
+        let action = "read events";
+        let filters = serde_json::json!({"type": kinds});
+        let target = format!("/events?filters={}", encode(&filters.to_string()));
+        self.versioned(action, &target, &|target, deadline| self.open_events(action, target, deadline))
+    }
+
+    /// On a connection of its own, since the answer never ends.
+    fn open_events(&self, action: &str, target: &str, deadline: Deadline) -> Result<EventStream, Error> {
+        let pool = self.pool(deadline)?;
+        let transport = |source| self.transport(action, source);
+        let mut connection = pool.connect(deadline).map_err(transport)?;
+        connection.exchange(&Request::get(target), deadline).map_err(transport)?;
+        let status = connection.head().map_or(0, http1::ResponseHead::status);
+        if status == 200 {
+            return Ok(EventStream::new(connection, self.host.to_string()));
+        }
+        let mut body = Vec::new();
+        let mut piece = [0; MAX_MESSAGE_BYTES];
+        while body.len() < MAX_REFUSAL_BYTES {
+            match connection.read(&mut piece, deadline).map_err(transport)? {
+                0 => break,
+                count => body.extend_from_slice(&piece[..count]),
+            }
+        }
+        Err(refused(action, status, &body))
+    }
+
+    /// Changes a service's spec: reads it, lets `edit` change it, and writes it back whole, so that what is
+    /// not known here survives. `edit` answers whether there is anything to change; it is called again on a
+    /// fresh spec when somebody else was quicker. Answers whether something was changed.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSequence`] when that happens 20 times or for 10 s, or what the engine says. Each try is two calls.
+    pub fn update_service(&self, id: &str, edit: &mut dyn FnMut(&mut Value) -> bool) -> Result<bool, Error> {
+        let action = format!("update service `{id}`");
+        let deadline = Deadline::after(MAX_UPDATE_TIME);
+        let mut tries = 0;
+        while tries < MAX_UPDATE_TRIES && !deadline.has_passed() {
+            tries += 1;
+            let mut service = self.get(&action, &format!("/services/{}", encode(id)))?;
+            let document = Document { action: &action, value: &service };
+            let version = document
+                .number("/Version/Index")?
+                .ok_or_else(|| document.wrong("/Version/Index", "a number"))?;
+            let own_id = document.needed_text("/ID")?;
+            exactly(&action, id, [&own_id, &document.text("/Spec/Name")?])?;
+            let Some(spec) = service.get_mut("Spec").filter(|spec| spec.is_object()) else {
+                return Err(Document { action: &action, value: &service }.wrong("/Spec", "a map"));
+            };
+            if !edit(spec) {
+                return Ok(false);
+            }
+            let target = format!("/services/{}/update?version={version}", encode(&own_id));
+            match self.post(&action, &target, spec) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_out_of_sequence() => pause(),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::OutOfSequence { action, tries })
+    }
+
+    fn one<T>(
+        &self,
+        action: &str,
+        target: &str,
+        from_json: fn(Document<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        from_json(Document { action, value: &self.get(action, target)? })
+    }
+
+    fn all<T>(
+        &self,
+        action: &str,
+        target: &str,
+        from_json: fn(Document<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let value = self.get(action, target)?;
+        Document { action, value: &value }.each("", from_json)
+    }
+
+    fn get(&self, action: &str, target: &str) -> Result<Value, Error> {
+        self.versioned(action, target, &|target, deadline| self.call(action, &Request::get(target), deadline))
+    }
+
+    fn post(&self, action: &str, target: &str, body: &Value) -> Result<Value, Error> {
+        let body = body.to_string();
+        let headers = [("Content-Type", "application/json")];
+        self.versioned(action, target, &|target, deadline| {
+            let request = Request { method: "POST", target, headers: &headers, body: body.as_bytes() };
+            self.call(action, &request, deadline)
+        })
+    }
+
+    /// Calls with the agreed version in the path; a refused version is agreed on anew, once.
+    fn versioned<T>(
+        &self,
+        action: &str,
+        target: &str,
+        call: &dyn Fn(&str, Deadline) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Deadline::after(self.timeout);
+        let path = |version: Version| format!("/v{version}{target}");
+        match call(&path(self.agreed_version(deadline)?), deadline) {
+            Err(error) if error.is_version_refused() => {
+                log::debug!("{action}: {error}; negotiating again");
+                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                call(&path(self.agreed_version(deadline)?), deadline)
+            }
+            other => other,
+        }
+    }
+
+    fn call(&self, action: &str, request: &Request<'_>, deadline: Deadline) -> Result<Value, Error> {
+        let pool = self.pool(deadline)?;
+        let mut response = pool.send(request, deadline).map_err(|source| self.transport(action, source))?;
+        let status = response.status();
+        let body = response
+            .read_to_end(MAX_ANSWER_BYTES, deadline)
+            .map_err(|source| self.transport(action, source))?;
+        if !(200..300).contains(&status) {
+            return Err(refused(action, status, &body));
+        }
+        // The answer to an update is empty before API 1.25. An empty list is not: that would be no services.
+        if body.is_empty() && request.method == "POST" {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(|source| Error::Json { action: action.to_owned(), source })
+    }
+
+    fn pool(&self, deadline: Deadline) -> Result<Arc<Pool>, Error> {
+        if let Some(pool) = &*self.pool.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(pool));
+        }
+        let (first, others) = self.host.endpoints()?;
+        let endpoint = choose(first, others, self.timeout, deadline);
+        let pool = Arc::new(Pool::new(endpoint, client_config(self.timeout)));
+        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// An error of the connection. The engine may come back as another one: nothing about it is kept.
+    fn transport(&self, action: &str, source: http1::Error) -> Error {
+        if matches!(source, http1::Error::Connect { .. }) {
+            *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        Error::Transport { action: action.to_owned(), host: self.host.to_string(), source }
+    }
+}
+
+/// Of several addresses, such as those of `localhost`, the first that takes a connection, or the last. Each
+/// has its share of the time.
+fn choose(first: Endpoint, others: Vec<Endpoint>, timeout: Duration, deadline: Deadline) -> Endpoint {
+    let share = timeout / u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+    let mut endpoint = first;
+    for other in others {
+        if Connection::open(&endpoint, client_config(share), deadline).is_ok() {
+            break;
+        }
+        endpoint = other;
+    }
+    endpoint
+}
+
+fn client_config(timeout: Duration) -> ClientConfig {
+    ClientConfig { connect_timeout: timeout, max_idle: 2, ..ClientConfig::default() }
+}
+
+/// The engine's refusal, in its own words: `{"message": …}` since API 1.24, plain text from proxies.
+fn refused(action: &str, status: u16, body: &[u8]) -> Error {
+    let own = serde_json::from_slice::<Value>(body).ok();
+    let own = own.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_MESSAGE_BYTES)]);
+    let words: Vec<&str> = own.unwrap_or(&text).split_whitespace().collect(); // a page of a proxy has lines
+    let message = words.join(" ").chars().take(MAX_MESSAGE_BYTES).collect();
+    Error::Engine { action: action.to_owned(), status, message }
+}
+
+/// Refuses what the engine found by the beginning of its id: what was asked for is not there.
+fn exactly(action: &str, asked: &str, found: [&str; 2]) -> Result<(), Error> {
+    if found.contains(&asked) {
+        return Ok(());
+    }
+    let message = format!("{asked} not found");
+    Err(Error::Engine { action: action.to_owned(), status: 404, message })
+}
+
+/// Waits a random moment, so that those who compete for a spec do not meet again.
+fn pause() {
+    let limit_ms = MAX_UPDATE_PAUSE.as_millis() as u64;
+    thread::sleep(Duration::from_millis(kit::sys::limits::random() % limit_ms));
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986 section 2.3).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::unreachable::Refusing;
+    use testkit::{Peer, Script};
+
+    use super::*;
+
+    #[test]
+    fn anything_can_be_part_of_a_path() {
+        assert_eq!(encode("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(encode("../x?{\"a\":[1]} ä"), "..%2Fx%3F%7B%22a%22%3A%5B1%5D%7D%20%C3%A4");
+    }
+
+    #[test]
+    fn of_several_addresses_one_that_listens_is_taken() {
+        let refusing = Endpoint::Tcp(Refusing::new().addr());
+        let peers = [Peer::tcp(Script::new()), Peer::tcp(Script::new())];
+        let listening = peers.each_ref().map(|peer| Endpoint::Tcp(peer.addr()));
+        let [a, b] = &listening;
+        let cases = [
+            (vec![a], a),
+            (vec![a, b], a),
+            (vec![&refusing, a, b], a),
+            (vec![&refusing, &refusing, b], b),
+            (vec![&refusing], &refusing),
+        ];
+        for (endpoints, want) in cases {
+            let mut endpoints = endpoints.into_iter().cloned();
+            let first = endpoints.next().unwrap(); // no case is empty
+            let timeout = Duration::from_secs(10);
+            assert_eq!(choose(first, endpoints.collect(), timeout, Deadline::after(timeout)), *want);
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_engines_words() {
+        let text = |body: &str| refused("x", 404, body.as_bytes()).to_string();
+        let want = "failed to x: engine answered 404: no such service";
+        assert_eq!(text(r#"{"message":"no such service"}"#), want);
+        assert_eq!(text("no such service\n"), want);
+        assert_eq!(
+            text(" <html>\r\n <b>no such</b>\nservice</html>\n"),
+            "failed to x: engine answered 404: <html> <b>no such</b> service</html>"
+        );
+        assert_eq!(text(r#"{"error":1}"#), r#"failed to x: engine answered 404: {"error":1}"#);
+        assert_eq!(text(""), "failed to x: engine answered 404: ");
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_no_name() {
+        assert!(exactly("x", "liwqsa5w", ["liwqsa5w", "echo"]).is_ok());
+        assert!(exactly("x", "echo", ["liwqsa5w", "echo"]).is_ok());
+        let error = exactly("x", "li", ["liwqsa5w", "echo"]).unwrap_err();
+        assert!(error.is_not_found(), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Where the engine answers: `unix:///path` or `tcp://host:port`, as in `DOCKER_HOST`.
+
+use std::fmt;
+use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
+
+use http1::Endpoint;
+
+use crate::Error;
+
+/// The port of an engine that listens on TCP without TLS, when none is named.
+const DEFAULT_PORT: u16 = 2375;
+
+/// Addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// The address of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A UNIX socket.
+    Unix(PathBuf),
+    /// A name or address and a port.
+    Tcp(String, u16),
+}
+
+impl Host {
+    /// Reads an address. `http://` is taken for `tcp://`, as the engine's own client does.
+    ///
+    /// # Errors
+    /// [`Error::Host`] for another scheme, a path that is not absolute, or a port that is not one.
+    pub fn parse(text: &str) -> Result<Host, Error> {
+        let refused = |reason: &str| Error::Host { text: text.to_owned(), reason: reason.to_owned() };
+        if let Some(path) = text.strip_prefix("unix://") {
+            if !path.starts_with('/') {
+                return Err(refused("expected an absolute path, such as unix:///var/run/docker.sock"));
+            }
+            return Ok(Host::Unix(PathBuf::from(path)));
+        }
+        let Some(rest) = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://")) else {
+            return Err(refused("expected unix:///path or tcp://host:port"));
+        };
+        let rest = rest.trim_end_matches('/');
+        let (name, port) = match rest.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+            _ => (rest, Some(DEFAULT_PORT)),
+        };
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        match port {
+            Some(port) if !name.is_empty() && port > 0 && !name.contains('/') => {
+                Ok(Host::Tcp(name.to_owned(), port))
+            }
+            _ => Err(refused("expected tcp://host:port")),
+        }
+    }
+
+    /// Where to connect to now, the first place and further ones. A name is looked up each time, since a socket proxy may
+    /// move; it may have addresses at which nobody listens.
+    pub(crate) fn endpoints(&self) -> Result<(Endpoint, Vec<Endpoint>), Error> {
+        match self {
+            Host::Unix(path) => Ok((Endpoint::Unix(path.clone()), Vec::new())),
+            Host::Tcp(name, port) => {
+                let refused = |reason: String| Error::Host { text: self.to_string(), reason };
+                let found =
+                    (name.as_str(), *port).to_socket_addrs().map_err(|error| refused(error.to_string()))?;
+                let mut found = found.take(MAX_ADDRESSES).map(Endpoint::Tcp);
+                let first = found.next().ok_or_else(|| refused("name has no address".to_owned()))?;
+                Ok((first, found.collect()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Unix(path) => write!(f, "unix://{}", path.display()),
+            Host::Tcp(name, port) if name.contains(':') => write!(f, "tcp://[{name}]:{port}"),
+            Host::Tcp(name, port) => write!(f, "tcp://{name}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_or_refused() {
+        let cases = [
+            ("unix:///var/run/docker.sock", Some("unix:///var/run/docker.sock")),
+            ("tcp://proxy:2375", Some("tcp://proxy:2375")),
+            ("tcp://proxy", Some("tcp://proxy:2375")),
+            ("tcp://10.0.0.1:80/", Some("tcp://10.0.0.1:80")),
+            ("tcp://[::1]:80", Some("tcp://[::1]:80")),
+            ("tcp://[::1]", Some("tcp://[::1]:2375")),
+            ("http://proxy:1", Some("tcp://proxy:1")),
+            ("", None),
+            ("/var/run/docker.sock", None),
+            ("unix://docker.sock", None),
+            ("npipe:////./pipe/docker", None),
+            ("ssh://host", None),
+            ("tcp://", None),
+            ("tcp://:80", None),
+            ("tcp://host:0", None),
+            ("tcp://host:port", None),
+            ("tcp://host/path:80", None),
+        ];
+        for (text, want) in cases {
+            let got = Host::parse(text).map(|host| host.to_string()).ok();
+            assert_eq!(got.as_deref(), want, "{text}");
+        }
+    }
+}
