@@ -1,0 +1,208 @@
+//! Puts the parts together, waits for signals, and ends in order.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http1::{Server, ServerConfig};
+use kit::Deadline;
+use kit::sys::child::{self, LISTENER_FD};
+use kit::sys::signal::{self, Signal, Signals};
+use kit::sys::{EventFd, Listener, limits};
+use log::LevelFilter;
+
+use crate::config::{self, Config};
+use crate::function::Function;
+use crate::lock_file::LockFile;
+use crate::tree;
+
+/// Exit code of a failure at run time.
+const EXIT_FAILURE: u8 = 1;
+
+/// Files that are open besides connections and calls: the standard streams, the listener, what polls, `/proc`
+/// while it is read.
+const RESERVED_FILES: u64 = 16;
+
+/// Files of one call: its pipes with both ends while the process starts, its descriptor, its connection.
+const FILES_PER_CALL: u64 = 8;
+
+/// The same without the connection and what is shared out over calls that do not start at once.
+const FILES_BESIDE_CONNECTION: u64 = 6;
+
+/// The most calls at a time; each has a thread and a process.
+const MAX_WORKERS: u64 = 512;
+
+/// The most connections: what the kernel and a small machine can be asked to remember.
+const MAX_CONNECTIONS: u64 = 16 * 1024;
+
+/// How long a head may take, unless `read_timeout` is shorter.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Orphans are looked for this long after a child has ended, so that many ends cost one look.
+const REAP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two looks whether all is done, while draining.
+const DRAIN_PAUSE: Duration = Duration::from_millis(10);
+
+/// What calls get to end their processes and say so, beyond `kill_grace`, once draining has failed.
+const GIVE_UP_TIME: Duration = Duration::from_millis(500);
+
+/// Serves until a signal ends it.
+pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
+    kit::log::init(if config.write_debug { LevelFilter::Debug } else { LevelFilter::Info });
+    let listener = listener(&config)?;
+    child::keep_descriptors();
+    // Before any thread is started, so that all have the same mask.
+    let all = signal::block(&[Signal::TERM, Signal::INT, Signal::CHLD])?;
+    let ends = Signals::of(&[Signal::TERM, Signal::INT])?;
+    if !has_parent(&config)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Err(error) = child::become_subreaper() {
+        log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
+    }
+    let server_config = server_config(&config, limits::open_files()?);
+    let lock_path = config.lock_file.clone();
+    // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
+    let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
+    let function = Arc::new(Function::new(config, config::base_environment(), EventFd::new()?));
+    let server = Server::start(listener, server_config, Arc::clone(&function) as Arc<_>)?;
+    let lock = lock_path.and_then(|path| LockFile::create(&path));
+    log::log!(level, "listening on {}", server.address());
+    serve(&all, &ends);
+    drop(lock);
+    Ok(drain(&function, server, &ends))
+}
+
+fn listener(config: &Config) -> io::Result<Listener> {
+    if config.inherits_listener {
+        let listener = Listener::inherit(LISTENER_FD);
+        return listener.map_err(|error| context("cannot use descriptor 3 to listen", &error));
+    }
+    let text = format!("cannot listen on port {}", config.port);
+    Listener::bind_any(config.port).map_err(|error| context(&text, &error))
+}
+
+fn context(text: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{text}: {error}"))
+}
+
+/// Whether there is somebody to serve for: false when the parent to end with has ended already.
+fn has_parent(config: &Config) -> io::Result<bool> {
+    config.parent.map_or(Ok(true), child::end_with_parent)
+}
+
+/// Bounds that keep to the limit of open files: nothing fails for want of one.
+fn server_config(config: &Config, files: u64) -> ServerConfig {
+    let free = files.saturating_sub(RESERVED_FILES);
+    let workers = (free / FILES_PER_CALL).clamp(1, MAX_WORKERS);
+    let connections = free.saturating_sub(workers * FILES_BESIDE_CONNECTION).clamp(1, MAX_CONNECTIONS);
+    ServerConfig {
+        name: "fwatchdog",
+        max_body: config.max_body,
+        header_timeout: HEADER_TIMEOUT.min(config.read_timeout),
+        body_stall_timeout: config.read_timeout,
+        write_stall_timeout: config.write_timeout,
+        max_connections: connections as usize,
+        max_workers: workers as usize,
+        ..ServerConfig::default()
+    }
+}
+
+/// Until the first signal that ends it. Orphans are waited for here, in the main thread, see
+/// [`child::reap_orphans`].
+fn serve(all: &Signals, ends: &Signals) {
+    loop {
+        match all.wait(None) {
+            Some(Signal::CHLD) => {
+                let end = ends.wait(Some(REAP_PAUSE));
+                let _count = child::reap_orphans();
+                if end.is_some() {
+                    return;
+                }
+            }
+            Some(_) => return,
+            None => {}
+        }
+    }
+}
+
+/// Lets running calls finish, then those that do not be ended.
+fn drain(function: &Function, server: Server, ends: &Signals) -> ExitCode {
+    log::info!("draining, {} requests in flight", function.in_flight());
+    function.begin_drain();
+    server.begin_drain();
+    let config = &function.config;
+    let mut is_quiet = wait_until_quiet(&server, ends, config.drain_timeout);
+    if is_quiet == Ok(false) {
+        log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
+        function.stop.notify();
+        let limit = config.kill_grace.saturating_add(GIVE_UP_TIME);
+        is_quiet = wait_until_quiet(&server, ends, limit).map(|_| false);
+    }
+    match is_quiet {
+        Ok(true) => {
+            server.stop();
+            log::info!("done");
+            return ExitCode::SUCCESS;
+        }
+        Ok(false) => {}
+        Err(Interrupted) => log::warn!("a second signal, {} requests are given up", function.in_flight()),
+    }
+    kill_groups(function);
+    tree::kill_descendants();
+    // Threads may still be in the middle of a call: the process ends under them.
+    std::process::exit(i32::from(EXIT_FAILURE))
+}
+
+/// A second signal came.
+#[derive(Debug, PartialEq, Eq)]
+struct Interrupted;
+
+fn wait_until_quiet(server: &Server, ends: &Signals, limit: Duration) -> Result<bool, Interrupted> {
+    let deadline = Deadline::after(limit);
+    loop {
+        let _count = child::reap_orphans();
+        if server.is_quiet() {
+            return Ok(true);
+        }
+        if deadline.has_passed() {
+            return Ok(false);
+        }
+        if ends.wait(Some(DRAIN_PAUSE)).is_some() {
+            return Err(Interrupted);
+        }
+    }
+}
+
+fn kill_groups(function: &Function) {
+    for group in function.groups().iter() {
+        child::kill_group(*group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn bounds_fit_the_limit_of_open_files() {
+        let source = HashMap::from([("fprocess", "cat"), ("read_timeout", "5s")]);
+        let config = Config::read(&source, 1).unwrap();
+        let cases = [
+            (0, 1, 1),
+            (16, 1, 1),
+            (40, 3, 6),
+            (1024, 126, 252),
+            (65_536, 512, 16_384),
+            (1 << 40, 512, 16_384),
+        ];
+        for (files, workers, connections) in cases {
+            let bounds = server_config(&config, files);
+            assert_eq!((bounds.max_workers, bounds.max_connections), (workers, connections), "{files}");
+            assert_eq!(bounds.header_timeout, Duration::from_secs(5));
+        }
+    }
+}

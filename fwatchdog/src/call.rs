@@ -1,0 +1,378 @@
+//! One call: a process is started, its bytes are relayed, and what became of it is the answer.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use http1::{Body, Exchange, HeadWriter, Headers, Refusal};
+use kit::sys::child::{Child, End, Spawn};
+use kit::sys::{Ready, limits, pipe};
+use kit::{Deadline, duration};
+
+use crate::cgi_env;
+use crate::config::{Config, ENV_MARK};
+use crate::function::Function;
+use crate::relay::{Limits, Outcome, Pipes, Relay};
+use crate::tree;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The type of an answer of which nobody says what it is (RFC 9110 section 8.3).
+const BINARY: &str = "application/octet-stream";
+
+/// The header that names a call, in the caller's log and in ours.
+const CALL_ID: &str = "X-Call-Id";
+
+/// The caller's own deadline: what is left of it.
+const TIMEOUT: &str = "X-Timeout";
+
+/// How much of a caller's call id is kept: room for two UUIDs.
+const MAX_ID_BYTES: usize = 80;
+
+/// The status under which a call is counted whose client left; none is sent.
+const CLIENT_CLOSED: u16 = 499;
+
+/// How long the rest of a body that the process did not want is read, so that a client which sends before it
+/// reads sees the answer: in all, and without a byte.
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_QUIET: Duration = Duration::from_millis(500);
+
+/// Serves one request; answers the status under which it counts.
+pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
+    let call = Call::new(function, exchange);
+    if call.deadline.has_passed() {
+        return call.answer_timeout(exchange);
+    }
+    let (child, pipes) = match call.start(exchange) {
+        Ok(started) => started,
+        Err(error) => return call.answer_not_started(exchange, &error),
+    };
+    call.run(exchange, child, pipes)
+}
+
+/// What stays the same during a call.
+struct Call<'a> {
+    function: &'a Function,
+    id: String,
+    mark: String,
+    deadline: Deadline,
+    /// Whose time limit `deadline` is, and how long it was.
+    limit: (&'static str, Duration),
+    started: Instant,
+    content_type: Vec<u8>,
+}
+
+impl<'a> Call<'a> {
+    fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
+        let headers = exchange.request().headers();
+        let mark = format!("{:016x}", limits::random());
+        let limit = time_limit(&function.config, headers);
+        Call {
+            function,
+            id: call_id(headers).unwrap_or_else(|| mark.clone()),
+            mark,
+            deadline: limit.map_or(Deadline::NEVER, |(_, span)| Deadline::after(span)),
+            limit: limit.unwrap_or_default(),
+            started: Instant::now(),
+            content_type: content_type(&function.config, headers),
+        }
+    }
+
+    fn start(&self, exchange: &Exchange<'_>) -> io::Result<(Child, Pipes)> {
+        let config = &self.function.config;
+        let mut environment = self.function.environment.clone();
+        environment.set(ENV_MARK.as_bytes(), &[self.mark.as_bytes()]);
+        if config.cgi_headers {
+            cgi_env::add(&mut environment, exchange.request(), exchange.body_length());
+        }
+        let (stdin, child_stdin) = pipe::to_child()?;
+        let (stdout, child_stdout) = pipe::from_child()?;
+        let (stderr, child_stderr): (_, Option<OwnedFd>) = if config.combine_output {
+            (None, None)
+        } else {
+            let (stderr, child_stderr) = pipe::from_child()?;
+            (Some(stderr), Some(child_stderr))
+        };
+        let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
+        let child = Spawn {
+            argv: &config.command,
+            environment: &environment,
+            stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
+            directory: None,
+            listener: None,
+        }
+        .start()?;
+        self.function.groups().push(child.pid());
+        Ok((child, Pipes { stdin, stdout, stderr }))
+    }
+
+    fn run(&self, exchange: &mut Exchange<'_>, mut child: Child, pipes: Pipes) -> u16 {
+        let limits = Limits {
+            deadline: self.deadline,
+            buffer_output: self.function.config.buffer_output,
+            stop: &self.function.stop,
+        };
+        let mut relay = Relay::new(exchange, pipes, limits, &self.id);
+        let outcome = relay.run(&mut child, self.head(200));
+        if !matches!(outcome, Outcome::Ended(_)) {
+            let mark = format!("{ENV_MARK}={}", self.mark);
+            tree::end(&mut child, mark.as_bytes(), self.function.config.kill_grace);
+        }
+        let output = relay.into_output();
+        self.reap(child);
+        let code = match outcome {
+            Outcome::Ended(end) => self.answer_end(exchange, end, &output),
+            other => self.answer_failure(exchange, other),
+        };
+        let took = duration::format(self.started.elapsed());
+        log::debug!("call={} {} answered {code} after {took}", self.id, exchange.request().method());
+        code
+    }
+
+    /// The id leaves the list before another process can get it.
+    fn reap(&self, child: Child) {
+        let pid = child.pid();
+        self.function.groups().retain(|group| *group != pid);
+        if let Err(error) = child.reap() {
+            log::error!("call={} its process was lost: {error}", self.id);
+        }
+    }
+
+    /// A head with the type of the function's output.
+    fn head(&self, status: u16) -> HeadWriter {
+        let mut head = HeadWriter::response(status);
+        head.header("Content-Type", &self.content_type);
+        head
+    }
+
+    fn answer_end(&self, exchange: &mut Exchange<'_>, end: End, output: &[u8]) -> u16 {
+        let head = match end {
+            End::Exited(0) => self.head(200),
+            End::Exited(code) => {
+                log::warn!("call={} the process ended with exit code {code}", self.id);
+                let mut head = self.head(500);
+                head.text("X-Exit-Code", &code.to_string());
+                head
+            }
+            End::Killed(signal) => {
+                log::warn!("call={} the process was ended by signal {signal}", self.id);
+                let mut head = self.head(500);
+                head.text("X-Exit-Signal", &signal.to_string());
+                head
+            }
+        };
+        let code = head.status();
+        if exchange.is_started() {
+            return self.end_stream(exchange, code);
+        }
+        read_rest(exchange);
+        self.respond(exchange, head, output)
+    }
+
+    /// The output was streamed. Its end is told only if the process ended well.
+    fn end_stream(&self, exchange: &mut Exchange<'_>, code: u16) -> u16 {
+        if code != 200 {
+            exchange.abort();
+            return code;
+        }
+        let timeout = exchange.config().write_stall_timeout;
+        loop {
+            match exchange.finish() {
+                Ok(true) => return code,
+                Ok(false) => {}
+                Err(_) => return CLIENT_CLOSED,
+            }
+            match exchange.socket().wait(Ready::WRITE, Deadline::after(timeout)) {
+                Ok(ready) if ready.is_any() => {}
+                _ => {
+                    exchange.abort();
+                    return CLIENT_CLOSED;
+                }
+            }
+        }
+    }
+
+    /// The process did not get to its end.
+    fn answer_failure(&self, exchange: &mut Exchange<'_>, outcome: Outcome) -> u16 {
+        match outcome {
+            Outcome::Deadline => {
+                log::warn!("call={} was ended: {}", self.id, self.timeout_text());
+                self.answer_timeout(exchange)
+            }
+            Outcome::HungUp => {
+                log::debug!("call={} was ended: the client hung up", self.id);
+                exchange.abort();
+                CLIENT_CLOSED
+            }
+            Outcome::Stalled => {
+                log::warn!("call={} was ended: the client does not read, see write_timeout", self.id);
+                exchange.abort();
+                CLIENT_CLOSED
+            }
+            Outcome::Refused(refusal) => self.answer_refusal(exchange, refusal),
+            Outcome::Stopped => {
+                log::warn!("call={} was ended: drain_timeout passed", self.id);
+                self.answer_text(exchange, 503, "fwatchdog ends, and drain_timeout passed")
+            }
+            Outcome::Failed(error) => {
+                log::error!("call={} was ended: {error}", self.id);
+                self.answer_text(exchange, 500, "the call cannot be watched, see the log")
+            }
+            Outcome::Ended(_) => 500, // is answered elsewhere
+        }
+    }
+
+    fn answer_refusal(&self, exchange: &mut Exchange<'_>, refusal: Refusal) -> u16 {
+        self.function.metrics.reject(refusal);
+        log::debug!("call={} was ended: {refusal}", self.id);
+        exchange.close_after();
+        self.answer_text(exchange, refusal.status(), &refusal.to_string())
+    }
+
+    fn answer_timeout(&self, exchange: &mut Exchange<'_>) -> u16 {
+        self.answer_text(exchange, 504, &self.timeout_text())
+    }
+
+    fn timeout_text(&self) -> String {
+        let (name, span) = self.limit;
+        format!("the function did not answer in time, {name} is {}", duration::format(span))
+    }
+
+    fn answer_not_started(&self, exchange: &mut Exchange<'_>, error: &io::Error) -> u16 {
+        let text = format!("cannot start `{}`: {error}", self.function.config.program());
+        log::error!("call={} {text}", self.id);
+        self.answer_text(exchange, 500, &text)
+    }
+
+    /// An answer of fwatchdog's own: one line. An answer that was begun is broken off instead.
+    fn answer_text(&self, exchange: &mut Exchange<'_>, status: u16, text: &str) -> u16 {
+        if exchange.is_started() {
+            exchange.abort();
+            return status;
+        }
+        let mut head = HeadWriter::response(status);
+        head.text("Content-Type", TEXT);
+        if status == 503 {
+            head.text("Retry-After", "1");
+        }
+        self.respond(exchange, head, format!("{text}\n").as_bytes())
+    }
+
+    fn respond(&self, exchange: &mut Exchange<'_>, head: HeadWriter, body: &[u8]) -> u16 {
+        let status = head.status();
+        match exchange.respond(head, body) {
+            Ok(()) => status,
+            Err(error) => {
+                log::debug!("call={} the answer was not taken: {error}", self.id);
+                CLIENT_CLOSED
+            }
+        }
+    }
+}
+
+/// The caller's name for the call, as far as it fits into a log line as one word.
+fn call_id(headers: Headers<'_>) -> Option<String> {
+    let given = headers.get(CALL_ID)?;
+    let printable = given.iter().filter(|byte| byte.is_ascii_graphic()).take(MAX_ID_BYTES);
+    let id: String = printable.map(|byte| char::from(*byte)).collect();
+    (!id.is_empty()).then_some(id)
+}
+
+/// The smaller of the setting and what the caller has left, with its name.
+fn time_limit(config: &Config, headers: Headers<'_>) -> Option<(&'static str, Duration)> {
+    let own = Some(config.exec_timeout).filter(|span| !span.is_zero());
+    let callers = headers.get(TIMEOUT).and_then(|value| duration::parse(std::str::from_utf8(value).ok()?));
+    match (own, callers) {
+        (Some(own), Some(callers)) if callers < own => Some((TIMEOUT, callers)),
+        (Some(own), _) => Some(("exec_timeout", own)),
+        (None, callers) => callers.map(|callers| (TIMEOUT, callers)),
+    }
+}
+
+fn content_type(config: &Config, headers: Headers<'_>) -> Vec<u8> {
+    let given = config.content_type.as_ref().map(String::as_bytes);
+    let given = given.or_else(|| headers.get("Content-Type").filter(|value| !value.is_empty()));
+    given.unwrap_or(BINARY.as_bytes()).to_vec()
+}
+
+/// Reads the rest of a body while it keeps coming.
+fn read_rest(exchange: &mut Exchange<'_>) {
+    let deadline = Deadline::after(LINGER);
+    while !exchange.has_read_body() && !deadline.has_passed() {
+        let count = match exchange.body() {
+            Ok(Body::Data(data)) => data.len(),
+            Ok(Body::Wait) => 0,
+            Ok(Body::End) | Err(_) => return,
+        };
+        exchange.consume(count);
+        if count == 0 {
+            let ready = exchange.socket().wait(Ready::READ, deadline.within(LINGER_QUIET));
+            if !ready.is_ok_and(Ready::is_any) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TABLE;
+    use http1::RequestHead;
+    use std::collections::HashMap;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        assert!(pairs.iter().all(|(name, _)| TABLE.iter().any(|row| row.name == *name)));
+        let mut map: HashMap<&str, &str> = HashMap::from([("fprocess", "cat")]);
+        map.extend(pairs.iter().copied());
+        Config::read(&map, 1).unwrap()
+    }
+
+    fn head(field: &str) -> RequestHead {
+        RequestHead::parse(format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n").into(), 9).unwrap()
+    }
+
+    #[test]
+    fn the_smaller_time_limit_counts() {
+        let ms = Duration::from_millis;
+        let cases = [
+            ("0", "X-A: 1", None),
+            ("2s", "X-A: 1", Some(("exec_timeout", ms(2000)))),
+            ("2s", "X-Timeout: 500ms", Some((TIMEOUT, ms(500)))),
+            ("2s", "x-timeout: 3s", Some(("exec_timeout", ms(2000)))),
+            ("2s", "X-Timeout: soon", Some(("exec_timeout", ms(2000)))),
+            ("0", "X-Timeout: 4812ms", Some((TIMEOUT, ms(4812)))),
+            ("0", "X-Timeout: 0ms", Some((TIMEOUT, ms(0)))),
+            ("0", "X-Timeout: -1s", None),
+        ];
+        for (setting, field, want) in cases {
+            let config = config(&[("exec_timeout", setting)]);
+            assert_eq!(time_limit(&config, head(field).headers()), want, "{setting} {field}");
+        }
+    }
+
+    #[test]
+    fn a_call_id_is_one_short_word() {
+        let long = "x".repeat(MAX_ID_BYTES + 1);
+        let cases = [
+            ("abc-1", Some("abc-1")),
+            ("a b\tc", Some("abc")),
+            ("", None),
+            ("\u{fc}", None),
+            (&long, Some(&long[1..])),
+        ];
+        for (given, want) in cases {
+            let head = head(&format!("X-Call-Id: {given}"));
+            assert_eq!(call_id(head.headers()).as_deref(), want, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_type_is_the_settings_the_requests_or_binary() {
+        let (plain, set) = (config(&[]), config(&[("content_type", "image/png")]));
+        let request = head("Content-Type: text/x");
+        assert_eq!(content_type(&set, request.headers()), b"image/png");
+        assert_eq!(content_type(&plain, request.headers()), b"text/x");
+        assert_eq!(content_type(&plain, head("Content-Type:").headers()), BINARY.as_bytes());
+    }
+}

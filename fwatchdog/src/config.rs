@@ -1,0 +1,290 @@
+//! The settings of fwatchdog: the table of them, and their values. The environment is read here, once.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kit::duration;
+use kit::settings::{Reader, Refused, Setting, Source};
+use kit::sys::child::Environment;
+
+use crate::words;
+
+/// Every setting, in the order of `--help`.
+pub(crate) const TABLE: &[Setting] = &[
+    setting("fprocess", "", "the command to run for each request, required"),
+    setting("port", "8080", "the TCP port to listen on; 0 takes a free one"),
+    setting("mode", "fork", "how requests reach the process: fork"),
+    setting("read_timeout", "30s", "how long a request's body may stop arriving; 0 is no limit"),
+    setting("write_timeout", "30s", "how long a client may stop reading its answer; 0 is no limit"),
+    setting("exec_timeout", "0", "how long the process may run; 0 is no limit"),
+    setting("max_inflight", "0", "the most requests at a time, more are answered 429; 0 is no limit"),
+    setting("prewarm", "0", "processes started ahead (not available in this release)"),
+    setting("prewarm_max_age", "10m", "their longest wait (not available in this release)"),
+    setting("upstream_url", "", "where the process listens, mode http (not available in this release)"),
+    setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
+    setting(
+        "cgi_response",
+        "false",
+        "whether the output begins with headers (not available in this release)",
+    ),
+    setting("combine_output", "false", "whether STDERR is a part of the answer"),
+    setting(
+        "content_type",
+        "",
+        "the answer's Content-Type; else the request's, else application/octet-stream",
+    ),
+    setting("write_debug", "false", "whether each request is logged"),
+    setting("suppress_lock", "false", "whether the lock file is left out"),
+    setting("max_body", "0", "the largest body of a request; 0 is no limit"),
+    setting("buffer_output", "256KiB", "output up to this size is sent whole, larger one is streamed"),
+    setting("drain_timeout", "8s", "how long running requests may take after SIGTERM"),
+    setting("kill_grace", "1s", "from SIGTERM to SIGKILL for a process that must end"),
+];
+
+/// The marker in a process's environment that tells whose it is.
+pub(crate) const ENV_MARK: &str = "FAAS_CALL_MARK";
+
+/// Set by a parent that wants fwatchdog to end with it: the parent's process id.
+const ENV_PARENT: &str = "FAAS_PARENT_PID";
+
+/// A listening socket was inherited, and for which process (sd_listen_fds(3)).
+const ENV_LISTEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
+/// Where temporary files go.
+const ENV_TMPDIR: &str = "TMPDIR";
+
+/// The name of the lock file in that folder.
+const LOCK_FILE: &str = ".lock";
+
+/// The most output that may be held back: it is held in memory.
+const MAX_BUFFER_BYTES: u64 = 1 << 30;
+
+const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help }
+}
+
+/// The values.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) command: Vec<CString>,
+    pub(crate) port: u16,
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    /// Zero is no limit.
+    pub(crate) exec_timeout: Duration,
+    /// Zero is no limit.
+    pub(crate) max_inflight: usize,
+    pub(crate) cgi_headers: bool,
+    pub(crate) combine_output: bool,
+    pub(crate) content_type: Option<String>,
+    pub(crate) write_debug: bool,
+    /// Zero is no limit.
+    pub(crate) max_body: u64,
+    pub(crate) buffer_output: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) kill_grace: Duration,
+    /// The lock file to keep, if any.
+    pub(crate) lock_file: Option<PathBuf>,
+    /// Whether the listening socket was inherited.
+    pub(crate) inherits_listener: bool,
+    /// The process to end with.
+    pub(crate) parent: Option<i32>,
+}
+
+impl Config {
+    /// Reads the settings. `pid` is this process's id.
+    pub(crate) fn read(source: &dyn Source, pid: u32) -> Result<Config, Refused> {
+        let reader = Reader::new(source, TABLE);
+        refuse_later_settings(&reader)?;
+        let words = reader.parsed("fprocess", words::EXPECTED, words::split)?;
+        Ok(Config {
+            command: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(), // none has a NUL
+            port: port(source)?,
+            read_timeout: or_off(reader.duration("read_timeout")?),
+            write_timeout: or_off(reader.duration("write_timeout")?),
+            exec_timeout: reader.duration("exec_timeout")?,
+            max_inflight: reader.integer("max_inflight", 0, 1 << 20)? as usize,
+            cgi_headers: reader.boolean("cgi_headers")?,
+            combine_output: reader.boolean("combine_output")?,
+            content_type: reader.text("content_type"),
+            write_debug: reader.boolean("write_debug")?,
+            max_body: reader.bytes("max_body", 0, 1 << 62)?,
+            buffer_output: reader.bytes("buffer_output", 0, MAX_BUFFER_BYTES)? as usize,
+            drain_timeout: reader.duration("drain_timeout")?,
+            kill_grace: reader.duration("kill_grace")?,
+            lock_file: (!reader.boolean("suppress_lock")?).then(|| lock_file(source)),
+            inherits_listener: inherits_listener(source, pid)?,
+            parent: parent(source)?,
+        })
+    }
+
+    /// The command as a person would write it, for messages.
+    pub(crate) fn program(&self) -> String {
+        self.command.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned())
+    }
+}
+
+/// The port alone, which is all that a health check needs.
+pub(crate) fn port(source: &dyn Source) -> Result<u16, Refused> {
+    let port = Reader::new(source, TABLE).integer("port", 0, u64::from(u16::MAX))?;
+    Ok(port as u16) // just checked
+}
+
+/// The environment that every process gets: fwatchdog's own, without what was meant for fwatchdog alone.
+pub(crate) fn base_environment() -> Environment {
+    let mut environment = Environment::new(&kit::settings::inherited());
+    for name in ENV_LISTEN.iter().chain(&[ENV_PARENT, ENV_MARK]) {
+        environment.remove(name.as_bytes());
+    }
+    environment
+}
+
+/// Settings whose parts are not built yet must not be taken and then do nothing.
+fn refuse_later_settings(reader: &Reader<'_>) -> Result<(), Refused> {
+    reader.choice("mode", &["fork", "streaming", "http"])?;
+    reader.integer("prewarm", 0, u64::MAX)?;
+    reader.duration("prewarm_max_age")?;
+    reader.boolean("cgi_response")?;
+    for name in ["mode", "prewarm", "prewarm_max_age", "upstream_url", "cgi_response"] {
+        let default = TABLE.iter().find(|row| row.name == name).map_or("", |row| row.default);
+        let value = reader.text(name).unwrap_or_default();
+        let is_default = value == default || name == "cgi_response" && value == "0";
+        if !is_default {
+            let only = if default.is_empty() { "nothing" } else { default };
+            return Err(refused(
+                name,
+                value,
+                &format!("{only}, since others are not available in this release"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refused(name: &str, value: String, expected: &str) -> Refused {
+    Refused { name: name.to_owned(), value, expected: expected.to_owned() }
+}
+
+/// Zero switches a timeout off.
+fn or_off(timeout: Duration) -> Duration {
+    if timeout.is_zero() { duration::MAX } else { timeout }
+}
+
+/// A variable that is not of the table; an empty one counts as not set, as there.
+fn set(source: &dyn Source, name: &str) -> Option<String> {
+    source.value(name).filter(|value| !value.is_empty())
+}
+
+fn lock_file(source: &dyn Source) -> PathBuf {
+    PathBuf::from(set(source, ENV_TMPDIR).unwrap_or_else(|| "/tmp".to_owned())).join(LOCK_FILE)
+}
+
+/// A socket that was passed to another process is not ours: the variables are inherited along.
+fn inherits_listener(source: &dyn Source, pid: u32) -> Result<bool, Refused> {
+    let [fds, for_pid, _] = ENV_LISTEN;
+    let Some(count) = set(source, fds) else { return Ok(false) };
+    match set(source, for_pid) {
+        Some(other) if other != pid.to_string() => Ok(false),
+        _ if count == "1" => Ok(true),
+        _ => Err(refused(fds, count, "1, since there is one socket to listen on")),
+    }
+}
+
+fn parent(source: &dyn Source) -> Result<Option<i32>, Refused> {
+    let Some(text) = set(source, ENV_PARENT) else { return Ok(None) };
+    match text.parse() {
+        Ok(pid) => Ok(Some(pid)),
+        Err(_) => Err(refused(ENV_PARENT, text, "a process id")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let mut map: HashMap<&str, &str> = HashMap::from([("fprocess", "cat -u")]);
+        map.extend(pairs.iter().copied());
+        Config::read(&map, 7).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.command, [c"cat".to_owned(), c"-u".to_owned()]);
+        assert_eq!((config.port, config.max_inflight, config.max_body), (8080, 0, 0));
+        assert_eq!((config.exec_timeout, config.read_timeout), (Duration::ZERO, Duration::from_secs(30)));
+        assert_eq!(config.buffer_output, 256 * 1024);
+        assert_eq!(config.lock_file, Some(PathBuf::from("/tmp/.lock")));
+        assert!(config.cgi_headers && !config.combine_output && !config.inherits_listener);
+        assert_eq!((config.content_type, config.parent), (None, None));
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        let document = include_str!("../../docs/configuration.md");
+        assert_eq!(kit::settings::check_documented(TABLE, document), Ok(()));
+    }
+
+    #[test]
+    fn values_that_cannot_be_read_are_named() {
+        let cases = [
+            (
+                ("fprocess", ""),
+                "setting fprocess: expected a command with its arguments, quoted as for a shell, got ``",
+            ),
+            (
+                ("fprocess", "sh -c 'x"),
+                "setting fprocess: expected a command with its arguments, quoted as for a shell, got `sh -c \\'x`",
+            ),
+            (("port", "65536"), "setting port: expected an integer from 0 to 65535, got `65536`"),
+            (("cgi_headers", "yes"), "setting cgi_headers: expected true, false, 1 or 0, got `yes`"),
+            (("mode", "serve"), "setting mode: expected one of fork, streaming, http, got `serve`"),
+            (
+                ("LISTEN_FDS", "2"),
+                "setting LISTEN_FDS: expected 1, since there is one socket to listen on, got `2`",
+            ),
+            (("FAAS_PARENT_PID", "x"), "setting FAAS_PARENT_PID: expected a process id, got `x`"),
+        ];
+        for (pair, want) in cases {
+            assert_eq!(read(&[pair]).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn settings_of_later_releases_are_refused_unless_default() {
+        for pair in [
+            ("mode", "streaming"),
+            ("mode", "http"),
+            ("prewarm", "2"),
+            ("prewarm_max_age", "1m"),
+            ("upstream_url", "http://127.0.0.1:5000"),
+            ("cgi_response", "true"),
+        ] {
+            let error = read(&[pair]).unwrap_err();
+            assert!(error.contains("not available in this release") && error.contains(pair.0), "{error}");
+        }
+        let defaults =
+            [("mode", "fork"), ("prewarm", "0"), ("prewarm_max_age", "10m"), ("cgi_response", "0")];
+        assert!(read(&defaults).is_ok());
+    }
+
+    #[test]
+    fn a_socket_for_another_process_is_left_alone() {
+        assert!(read(&[("LISTEN_FDS", "1")]).unwrap().inherits_listener);
+        assert!(read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "7")]).unwrap().inherits_listener);
+        assert!(!read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "8")]).unwrap().inherits_listener);
+        assert!(!read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "8")]).unwrap().inherits_listener);
+    }
+
+    #[test]
+    fn zero_switches_timeouts_and_the_lock_off() {
+        let config = read(&[("read_timeout", "0"), ("write_timeout", "0s"), ("suppress_lock", "1")]).unwrap();
+        assert_eq!((config.read_timeout, config.write_timeout), (duration::MAX, duration::MAX));
+        assert_eq!(config.lock_file, None);
+        let config = read(&[("TMPDIR", "/run/x")]).unwrap();
+        assert_eq!(config.lock_file, Some(PathBuf::from("/run/x/.lock")));
+    }
+}

@@ -1,0 +1,151 @@
+//! The function as an HTTP service: its own routes under `/_/`, the limit of requests at a time, and one
+//! observation for each request.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use http1::{Exchange, HeadWriter, Refusal, Service};
+use kit::sys::EventFd;
+use kit::sys::child::Environment;
+
+use crate::call;
+use crate::config::Config;
+use crate::metrics::Metrics;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The media type of the Prometheus text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all calls share.
+pub(crate) struct Function {
+    pub(crate) config: Config,
+    /// What every process gets, before a request adds to it.
+    pub(crate) environment: Environment,
+    pub(crate) metrics: Metrics,
+    /// Readable once running calls are to be given up.
+    pub(crate) stop: EventFd,
+    in_flight: AtomicUsize,
+    is_draining: AtomicBool,
+    /// The groups of running calls. An entry goes before its process is waited for, so that no id in here
+    /// belongs to somebody else.
+    groups: Mutex<Vec<i32>>,
+}
+
+impl Function {
+    pub(crate) fn new(config: Config, environment: Environment, stop: EventFd) -> Function {
+        Function {
+            config,
+            environment,
+            metrics: Metrics::new(),
+            stop,
+            in_flight: AtomicUsize::new(0),
+            is_draining: AtomicBool::new(false),
+            groups: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// From now on the function is not healthy.
+    pub(crate) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Calls being served.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The groups of running calls.
+    pub(crate) fn groups(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self) -> bool {
+        self.config.max_inflight > 0 && self.in_flight() >= self.config.max_inflight
+    }
+
+    /// A place for one more call, if there is one.
+    fn enter(&self) -> Option<Entered<'_>> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let entered = Entered(self);
+        (self.config.max_inflight == 0 || before < self.config.max_inflight).then_some(entered)
+    }
+
+    fn own_route(&self, exchange: &mut Exchange<'_>) -> bool {
+        if !matches!(exchange.request().method(), "GET" | "HEAD") {
+            return false;
+        }
+        let (status, kind, text) = match exchange.request().path() {
+            b"/_/health" if self.is_draining.load(Ordering::Acquire) => (503, TEXT, "draining\n".to_owned()),
+            b"/_/health" => (200, TEXT, "OK".to_owned()),
+            b"/_/ready" if self.is_full() => (429, TEXT, "max_inflight is reached\n".to_owned()),
+            b"/_/ready" => (200, TEXT, "OK".to_owned()),
+            b"/_/metrics" => (200, EXPOSITION, self.metrics.text(self.in_flight())),
+            _ => return false,
+        };
+        let mut head = HeadWriter::response(status);
+        head.text("Content-Type", kind);
+        let _ = exchange.respond(head, text.as_bytes()); // or the client is gone
+        true
+    }
+}
+
+impl Service for Function {
+    fn call(&self, exchange: &mut Exchange<'_>) {
+        if self.own_route(exchange) {
+            return;
+        }
+        // Leaves last: where nothing is in flight, everything has been observed.
+        let entered = self.enter();
+        let mut observation = Observation::new(self, exchange.request().method());
+        if entered.is_none() {
+            observation.code = 429;
+            let mut head = HeadWriter::response(429);
+            head.text("Content-Type", TEXT).text("Retry-After", "1");
+            let limit = self.config.max_inflight;
+            let text = format!("the function serves {limit} requests already, see max_inflight\n");
+            let _ = exchange.respond(head, text.as_bytes()); // or the client is gone
+            return;
+        }
+        observation.code = call::serve(self, exchange);
+    }
+
+    /// A function that is busy is not a sick one, and must not be replaced for it.
+    fn is_urgent(&self, head: &[u8]) -> bool {
+        [&b"GET /_/health "[..], b"GET /_/ready ", b"GET /_/metrics "].iter().any(|own| head.starts_with(own))
+    }
+
+    fn refused(&self, refusal: Refusal, _: &mut HeadWriter) {
+        self.metrics.reject(refusal);
+    }
+}
+
+/// A call that is counted as being served.
+struct Entered<'a>(&'a Function);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request when it is over, also when serving it panicked.
+struct Observation<'a> {
+    function: &'a Function,
+    method: String,
+    started: Instant,
+    code: u16,
+}
+
+impl Observation<'_> {
+    fn new<'a>(function: &'a Function, method: &str) -> Observation<'a> {
+        Observation { function, method: method.to_owned(), started: Instant::now(), code: 500 }
+    }
+}
+
+impl Drop for Observation<'_> {
+    fn drop(&mut self) {
+        self.function.metrics.observe(&self.method, self.code, self.started.elapsed());
+    }
+}

@@ -1,0 +1,102 @@
+//! Bytes of a process's STDERR, cut into lines of bounded length.
+
+/// The longest line; a longer one is cut into several. It leaves room in a log line for time and call id.
+pub(crate) const MAX_LINE_BYTES: usize = 3 * 1024;
+
+/// What is read of STDERR at a time.
+pub(crate) const READ_BYTES: usize = 8 * 1024;
+
+/// The bytes of the line that has not ended yet, and room for the next read.
+#[derive(Default)]
+pub(crate) struct Lines {
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The buffer with room to append to.
+    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
+        self.buffer.reserve(READ_BYTES);
+        &mut self.buffer
+    }
+
+    /// Hands every whole line to `emit`, and what is too long for a line in pieces.
+    pub(crate) fn take_whole(&mut self, mut emit: impl FnMut(&str)) {
+        let mut start = 0;
+        loop {
+            let rest = &self.buffer[start..];
+            match rest.iter().take(MAX_LINE_BYTES + 1).position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    emit_text(&rest[..end], &mut emit);
+                    start += end + 1;
+                }
+                None if rest.len() > MAX_LINE_BYTES => {
+                    let end = cut(rest);
+                    emit_text(&rest[..end], &mut emit);
+                    start += end;
+                }
+                None => break,
+            }
+        }
+        self.buffer.drain(..start);
+    }
+
+    /// Hands over the last line, which has no end.
+    pub(crate) fn take_rest(&mut self, mut emit: impl FnMut(&str)) {
+        self.take_whole(&mut emit);
+        if !self.buffer.is_empty() {
+            emit_text(&self.buffer, &mut emit);
+        }
+        self.buffer = Vec::new();
+    }
+}
+
+fn emit_text(line: &[u8], emit: &mut impl FnMut(&str)) {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    emit(&String::from_utf8_lossy(line));
+}
+
+/// Where a line that is too long is cut: not within a character, unless it is not text anyway.
+fn cut(line: &[u8]) -> usize {
+    let is_inside = |at: &usize| line[*at] & 0b1100_0000 == 0b1000_0000;
+    (MAX_LINE_BYTES - 3..=MAX_LINE_BYTES).rev().find(|at| !is_inside(at)).unwrap_or(MAX_LINE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of `input` when it arrives in pieces of `size` bytes.
+    fn lines(input: &[u8], size: usize) -> Vec<String> {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for piece in input.chunks(size) {
+            lines.room().extend_from_slice(piece);
+            lines.take_whole(|line| out.push(line.to_owned()));
+        }
+        lines.take_rest(|line| out.push(line.to_owned()));
+        out
+    }
+
+    #[test]
+    fn every_split_gives_the_same_lines() {
+        let input = "one\n\ntwo\r\ngrün\nlast".as_bytes();
+        for size in 1..=input.len() {
+            assert_eq!(lines(input, size), ["one", "", "two", "grün", "last"], "{size}");
+        }
+        assert_eq!(lines(b"", 1), [""; 0]);
+        assert_eq!(lines(b"\xff\xfe\n", 9), ["\u{fffd}\u{fffd}"]);
+    }
+
+    #[test]
+    fn long_lines_are_cut_between_characters() {
+        for extra in 0..4 {
+            let exact = "x".repeat(MAX_LINE_BYTES - extra);
+            assert_eq!(lines(exact.as_bytes(), 1000), [exact.as_str()]);
+            let text = exact + &"ü".repeat(10);
+            for size in [7, 1000, text.len()] {
+                let got = lines(text.as_bytes(), size);
+                assert_eq!(got.concat(), text, "{extra} {size}");
+                assert!(got.len() == 2 && got.iter().all(|line| line.len() <= MAX_LINE_BYTES));
+            }
+        }
+    }
+}

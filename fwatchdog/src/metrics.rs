@@ -1,0 +1,188 @@
+//! What is counted, and its Prometheus text. Labels come from closed sets.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http1::Refusal;
+
+/// Methods with a series of their own; all others are one.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
+
+/// The answers that there are; 499 is a client that hung up and got none.
+const CODES: [u16; 10] = [200, 400, 408, 413, 429, 431, 499, 500, 503, 504];
+
+/// Upper bounds of the histogram, in milliseconds, with their labels in seconds.
+const BUCKETS: [(u64, &str); 11] = [
+    (5, "0.005"),
+    (10, "0.01"),
+    (25, "0.025"),
+    (50, "0.05"),
+    (100, "0.1"),
+    (250, "0.25"),
+    (500, "0.5"),
+    (1000, "1"),
+    (2500, "2.5"),
+    (5000, "5"),
+    (10_000, "10"),
+];
+
+/// The counters.
+pub(crate) struct Metrics {
+    requests: [[AtomicU64; METHODS.len()]; CODES.len()],
+    rejected: [AtomicU64; Refusal::ALL.len()],
+    /// Requests up to each bound and not up to the one before; the last is all that are longer.
+    durations: [AtomicU64; BUCKETS.len() + 1],
+    duration_us: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) const fn new() -> Metrics {
+        Metrics {
+            requests: [const { [const { AtomicU64::new(0) }; METHODS.len()] }; CODES.len()],
+            rejected: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
+            durations: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
+            duration_us: AtomicU64::new(0),
+        }
+    }
+
+    /// One request, however it ended.
+    pub(crate) fn observe(&self, method: &str, code: u16, took: Duration) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let code = CODES.iter().position(|known| *known == code).unwrap_or_else(|| place_of(500));
+        self.requests[code][method].fetch_add(1, Ordering::Relaxed);
+        let bucket = BUCKETS.iter().position(|(ms, _)| took <= Duration::from_millis(*ms));
+        self.durations[bucket.unwrap_or(BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.duration_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// One message that was refused.
+    pub(crate) fn reject(&self, refusal: Refusal) {
+        self.rejected[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The exposition, in the text format 0.0.4.
+    pub(crate) fn text(&self, in_flight: usize) -> String {
+        let mut text = String::with_capacity(4096);
+        self.write_requests(&mut text);
+        self.write_durations(&mut text);
+        describe(&mut text, "http_requests_in_flight", "gauge", "Requests being served.");
+        let _ = writeln!(text, "http_requests_in_flight {in_flight}"); // a String cannot fail, here and below
+        self.write_rejected(&mut text);
+        kit::process::write_metrics(&mut text);
+        text
+    }
+
+    fn write_requests(&self, text: &mut String) {
+        describe(text, "http_requests_total", "counter", "Requests for the function, by answer and method.");
+        for (code, methods) in CODES.iter().zip(&self.requests) {
+            for (method, count) in METHODS.iter().zip(methods) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let _ =
+                        writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {count}");
+                }
+            }
+        }
+    }
+
+    fn write_durations(&self, text: &mut String) {
+        let name = "http_request_duration_seconds";
+        describe(text, name, "histogram", "Time from a request's head to the end of its answer.");
+        let mut count = 0;
+        for ((_, label), bucket) in BUCKETS.iter().zip(&self.durations) {
+            count += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(text, "{name}_bucket{{le=\"{label}\"}} {count}");
+        }
+        count += self.durations[BUCKETS.len()].load(Ordering::Relaxed);
+        let total = Duration::from_micros(self.duration_us.load(Ordering::Relaxed));
+        let seconds = kit::process::seconds(total);
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {seconds}\n{name}_count {count}"
+        );
+    }
+
+    fn write_rejected(&self, text: &mut String) {
+        let name = "http_requests_rejected_total";
+        describe(
+            text,
+            name,
+            "counter",
+            "Requests that were refused before the function saw them whole, by reason.",
+        );
+        for (refusal, count) in Refusal::ALL.iter().zip(&self.rejected) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", refusal.reason());
+            }
+        }
+    }
+}
+
+fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn place_of(code: u16) -> usize {
+    CODES.iter().position(|known| *known == code).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_is_as_expected() {
+        let metrics = Metrics::new();
+        metrics.observe("GET", 200, Duration::from_millis(5));
+        metrics.observe("GET", 200, Duration::from_micros(5001));
+        metrics.observe("BREW", 504, Duration::from_secs(11));
+        metrics.observe("POST", 418, Duration::ZERO);
+        metrics.reject(Refusal::ObsFold);
+        let text = metrics.text(3);
+        let golden = "\
+# HELP http_requests_total Requests for the function, by answer and method.
+# TYPE http_requests_total counter
+http_requests_total{code=\"200\",method=\"GET\"} 2
+http_requests_total{code=\"500\",method=\"POST\"} 1
+http_requests_total{code=\"504\",method=\"other\"} 1
+# HELP http_request_duration_seconds Time from a request's head to the end of its answer.
+# TYPE http_request_duration_seconds histogram
+http_request_duration_seconds_bucket{le=\"0.005\"} 2
+http_request_duration_seconds_bucket{le=\"0.01\"} 3
+http_request_duration_seconds_bucket{le=\"0.025\"} 3
+http_request_duration_seconds_bucket{le=\"0.05\"} 3
+http_request_duration_seconds_bucket{le=\"0.1\"} 3
+http_request_duration_seconds_bucket{le=\"0.25\"} 3
+http_request_duration_seconds_bucket{le=\"0.5\"} 3
+http_request_duration_seconds_bucket{le=\"1\"} 3
+http_request_duration_seconds_bucket{le=\"2.5\"} 3
+http_request_duration_seconds_bucket{le=\"5\"} 3
+http_request_duration_seconds_bucket{le=\"10\"} 3
+http_request_duration_seconds_bucket{le=\"+Inf\"} 4
+http_request_duration_seconds_sum 11.010001
+http_request_duration_seconds_count 4
+# HELP http_requests_in_flight Requests being served.
+# TYPE http_requests_in_flight gauge
+http_requests_in_flight 3
+# HELP http_requests_rejected_total Requests that were refused before the function saw them whole, by reason.
+# TYPE http_requests_rejected_total counter
+http_requests_rejected_total{reason=\"obs_fold\"} 1
+";
+        assert_eq!(text.get(..golden.len()), Some(golden), "{text}");
+    }
+
+    #[test]
+    fn bounds_belong_to_their_bucket() {
+        for (place, (ms, _)) in BUCKETS.iter().enumerate() {
+            let metrics = Metrics::new();
+            metrics.observe("GET", 200, Duration::from_millis(*ms));
+            metrics.observe("GET", 200, Duration::from_micros(ms * 1000 + 1));
+            let counts: Vec<u64> =
+                metrics.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+            assert_eq!((counts[place], counts[place + 1]), (1, 1), "{ms}");
+        }
+    }
+}

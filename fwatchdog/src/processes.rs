@@ -1,0 +1,277 @@
+//! The processes of the machine as `/proc` shows them (proc(5)), and which of them belong to one call.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What is read of a process's environment when its mark is looked for. Larger ones cannot be passed to a
+/// process without a stack limit beyond the usual.
+const MAX_ENVIRONMENT_BYTES: u64 = 2 * 1024 * 1024;
+
+/// One process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    /// False for one that has ended and was not waited for.
+    pub(crate) is_alive: bool,
+    /// When it started, in ticks since the boot. A later process with the same id has another.
+    pub(crate) started: u64,
+}
+
+impl Process {
+    /// The process that has the id now.
+    pub(crate) fn read(pid: i32) -> Option<Process> {
+        parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+}
+
+/// Every process that can be seen.
+pub(crate) fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter_map(Process::read).collect()
+}
+
+/// One look at all processes for whoever asks for one at the same time: many calls that end at once would
+/// otherwise each read all of `/proc`, which holds the processes of all of them.
+pub(crate) struct Looks(Mutex<Option<(Instant, Arc<[Process]>)>>);
+
+impl Looks {
+    /// Nobody has looked yet.
+    pub(crate) const fn new() -> Looks {
+        Looks(Mutex::new(None))
+    }
+
+    /// Every process that can be seen, in a look that began after the call of this.
+    pub(crate) fn all(&self) -> Arc<[Process]> {
+        let asked = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((began, all)) if *began > asked => Arc::clone(all),
+            _ => {
+                let began = Instant::now();
+                let all: Arc<[Process]> = all().into();
+                *last = Some((began, Arc::clone(&all)));
+                all
+            }
+        }
+    }
+}
+
+/// The living among `all` that `root` started, and that these started.
+pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
+    let mut pids = BTreeSet::from([root]);
+    loop {
+        let before = pids.len();
+        let children: Vec<i32> =
+            all.iter().filter(|process| pids.contains(&process.parent)).map(|process| process.pid).collect();
+        pids.extend(children);
+        if pids.len() == before {
+            break;
+        }
+    }
+    let below = all.iter().filter(|process| process.pid != root && pids.contains(&process.pid));
+    below.filter(|process| process.is_alive).copied().collect()
+}
+
+/// `pid (name) state parent group session … started …`: the name may hold any character, so that fields
+/// count from the last `)`.
+fn parse(stat: &str) -> Option<Process> {
+    let (head, tail) = (stat.split(' ').next()?, stat.get(stat.rfind(')')? + 1..)?);
+    let mut fields = tail.split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    let started = fields.nth(15)?.parse().ok()?;
+    let is_alive = !matches!(state, "Z" | "X" | "x");
+    Some(Process { pid: head.parse().ok()?, parent, group, session, is_alive, started })
+}
+
+/// Whether a process ignores a signal, so that it will never act on it.
+pub(crate) fn ignores(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (signal - 1) & 1 == 1
+}
+
+/// Whether a process was started with the variable `entry` (`NAME=value`) in its environment.
+pub(crate) fn has_variable(pid: i32, entry: &[u8]) -> bool {
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{pid}/environ"));
+    // One that belongs to another user cannot be read, and one that is gone has none.
+    let _ = file.and_then(|file| file.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut environment));
+    environment.split(|byte| *byte == 0).any(|found| found == entry)
+}
+
+/// The processes that one call started, as far as they are known: a set that grows with each look.
+pub(crate) struct Family {
+    /// The process that was started for the call. It leads a session and is not waited for as long as this
+    /// is in use, so that no other process can have its id, its group or its session.
+    root: i32,
+    known: BTreeSet<(i32, u64)>,
+    /// Those whose environment has no mark. None of them will get it, so that they are not asked again.
+    strangers: BTreeSet<(i32, u64)>,
+    /// Members that had ended at the last look and that nobody has waited for.
+    ended: Vec<Process>,
+}
+
+impl Family {
+    pub(crate) fn new(root: i32) -> Family {
+        Family { root, known: BTreeSet::new(), strangers: BTreeSet::new(), ended: Vec::new() }
+    }
+
+    /// The living members among `all`: the root's session and group, whatever `has_mark` recognises, what
+    /// was known before, and all that these started. `this` process is never one.
+    pub(crate) fn members(
+        &mut self,
+        all: &[Process],
+        this: i32,
+        has_mark: impl Fn(i32) -> bool,
+    ) -> Vec<Process> {
+        let mut pids = BTreeSet::from([self.root]);
+        loop {
+            let before = pids.len();
+            for process in all.iter().filter(|process| process.pid != this) {
+                let is_known = self.known.contains(&(process.pid, process.started));
+                if is_known || self.is_near(process) || pids.contains(&process.parent) {
+                    pids.insert(process.pid);
+                }
+            }
+            if pids.len() == before {
+                // The costly look, at those of whom nothing is known yet.
+                let mut marked = Vec::new();
+                for process in all.iter().filter(|process| process.pid != this && process.is_alive) {
+                    let key = (process.pid, process.started);
+                    if pids.contains(&process.pid) || self.strangers.contains(&key) {
+                        continue;
+                    }
+                    if has_mark(process.pid) {
+                        marked.push(process.pid);
+                    } else {
+                        self.strangers.insert(key);
+                    }
+                }
+                if marked.is_empty() {
+                    break;
+                }
+                pids.extend(marked);
+            }
+        }
+        let members = all.iter().filter(|process| pids.contains(&process.pid));
+        self.known.extend(members.clone().map(|process| (process.pid, process.started)));
+        let (alive, ended) = members.copied().partition(|process| process.is_alive);
+        self.ended = ended;
+        alive
+    }
+
+    /// The members that `this` process inherited and that had ended at the last look.
+    pub(crate) fn orphans(&self, this: i32) -> impl Iterator<Item = &Process> {
+        self.ended.iter().filter(move |process| process.parent == this && process.pid != self.root)
+    }
+
+    fn is_near(&self, process: &Process) -> bool {
+        process.session == self.root || process.group == self.root
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32, group: i32, session: i32) -> Process {
+        Process { pid, parent, group, session, is_alive: true, started: 1 }
+    }
+
+    #[test]
+    fn a_name_cannot_shift_the_fields() {
+        let stat = "42 (a) Z 1 1 (b) S 7 8 9 0 -1 0 0 0 0 0 1 2 3 4 20 0 5 0 777 1 2";
+        let want = Process { pid: 42, parent: 7, group: 8, session: 9, is_alive: true, started: 777 };
+        assert_eq!(parse(stat), Some(want));
+        assert!(!parse(&stat.replace(") S", ") Z")).unwrap().is_alive);
+        assert_eq!(parse("42 (a) S 1"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order_and_nobody_else() {
+        // A zombie hides nobody that is below it, and a sibling in the same group is no descendant.
+        let zombie = Process { is_alive: false, ..process(5, 9, 5, 5) };
+        let all =
+            [process(4, 5, 4, 4), zombie, process(9, 1, 9, 9), process(8, 1, 9, 9), process(3, 4, 9, 1)];
+        let found: Vec<i32> = descendants(&all, 9).iter().map(|process| process.pid).collect();
+        assert_eq!(found, [4, 3]);
+        assert_eq!(descendants(&all, 3), []);
+    }
+
+    #[test]
+    fn this_process_is_there_with_its_environment() {
+        let me = std::process::id() as i32;
+        assert!(all().iter().any(|process| process.pid == me && process.is_alive));
+        let (name, value) = kit::settings::inherited().into_iter().find(|(name, _)| name == "PATH").unwrap();
+        let entry = format!("{}={}", name.display(), value.display());
+        assert!(has_variable(me, entry.as_bytes()));
+        assert!(!has_variable(me, b"PATH="));
+    }
+
+    #[test]
+    fn a_look_is_shared_only_with_those_who_asked_before_it() {
+        let looks = Looks::new();
+        let (first, second) = (looks.all(), looks.all());
+        assert!(!Arc::ptr_eq(&first, &second), "the second asked after the first look had begun");
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        *looks.0.lock().unwrap() = Some((later, Arc::clone(&first)));
+        assert!(Arc::ptr_eq(&first, &looks.all()));
+    }
+
+    #[test]
+    fn ignored_signals_are_seen() {
+        // SIGPIPE, which every program of the standard library ignores, and SIGCHLD, which this does not.
+        let me = std::process::id() as i32;
+        assert!(ignores(me, 13) && !ignores(me, 17) && !ignores(0, 13));
+    }
+
+    #[test]
+    fn a_family_is_found_by_session_lineage_mark_and_memory() {
+        let all = [
+            process(1, 0, 1, 1),     // this one
+            process(10, 1, 10, 10),  // the root
+            process(11, 10, 10, 10), // in its group
+            process(12, 1, 12, 10),  // an orphan in its session
+            process(13, 11, 13, 13), // a grandchild with a session of its own
+            process(14, 13, 14, 14), // its child
+            process(15, 1, 15, 15),  // an orphan with the mark
+            process(16, 15, 16, 16), // its child, without
+            process(20, 1, 20, 20),  // another call
+            process(21, 20, 20, 20),
+        ];
+        let mut family = Family::new(10);
+        let pids = |members: Vec<Process>| members.iter().map(|process| process.pid).collect::<Vec<_>>();
+        let members = family.members(&all, 1, |pid| pid == 15);
+        assert_eq!(pids(members), [10, 11, 12, 13, 14, 15, 16]);
+
+        // Its parents gone, a member is still known, unless another process got its id.
+        let mut orphan = process(14, 1, 14, 14);
+        let later = [all[0], orphan, all[8]];
+        assert_eq!(pids(family.members(&later, 1, |_| false)), [14]);
+        orphan.started = 2;
+        assert_eq!(pids(family.members(&[all[0], orphan], 1, |_| false)), [0; 0]);
+    }
+
+    #[test]
+    fn the_dead_are_no_members_but_their_children_are() {
+        let mut dead = process(11, 10, 11, 11);
+        dead.is_alive = false;
+        let mut orphan = process(13, 1, 10, 10);
+        orphan.is_alive = false;
+        let all = [process(10, 1, 10, 10), dead, process(12, 11, 12, 12), orphan];
+        let mut family = Family::new(10);
+        let members = family.members(&all, 1, |_| false);
+        assert_eq!(members.iter().map(|process| process.pid).collect::<Vec<_>>(), [10, 12]);
+        assert_eq!(family.orphans(1).map(|process| process.pid).collect::<Vec<_>>(), [13]);
+    }
+}

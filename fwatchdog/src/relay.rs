@@ -1,0 +1,407 @@
+//! Moves the bytes of one call: the request's body to STDIN, STDOUT to the answer, STDERR to the log, in
+//! one poll loop. No pipe is ever waited for alone, so that a full one cannot stop the others, and what is
+//! held in memory is bounded whatever the sizes are.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use http1::{Body, BodyError, Exchange, HeadWriter, Length, Refusal};
+use kit::Deadline;
+use kit::sys::child::{Child, End};
+use kit::sys::pipe::PipeEnd;
+use kit::sys::{EventFd, PollFd, Ready, poll};
+
+use crate::lines::Lines;
+
+/// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
+/// is not waited for.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Between two looks at a process that has no descriptor to be polled, on old kernels.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Reads or writes in a row before others get a turn.
+const BURST: usize = 16;
+
+/// What is read of STDOUT at a time: little at first, most answers are small.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// Why a call is over.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The process has ended, and its output is complete.
+    Ended(End),
+    /// The process took too long.
+    Deadline,
+    /// The client went away.
+    HungUp,
+    /// The rest of the request cannot be taken.
+    Refused(Refusal),
+    /// The client does not read its answer.
+    Stalled,
+    /// fwatchdog ends.
+    Stopped,
+    /// The system failed.
+    Failed(io::Error),
+}
+
+/// The ends of the process's pipes.
+pub(crate) struct Pipes {
+    pub(crate) stdin: PipeEnd,
+    pub(crate) stdout: PipeEnd,
+    /// `None` where STDERR goes into STDOUT.
+    pub(crate) stderr: Option<PipeEnd>,
+}
+
+/// What a call may take.
+pub(crate) struct Limits<'a> {
+    /// When the process must have ended.
+    pub(crate) deadline: Deadline,
+    /// Output up to this many bytes is kept until the process has ended.
+    pub(crate) buffer_output: usize,
+    /// Readable once the call is to be given up.
+    pub(crate) stop: &'a EventFd,
+}
+
+/// What the body waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    /// Nothing: it can go on.
+    Ready,
+    /// More from the client, since then.
+    Client(Instant),
+    /// Room in the pipe.
+    Pipe,
+    /// It is at its end.
+    Done,
+}
+
+/// One call.
+pub(crate) struct Relay<'a, 'e> {
+    exchange: &'a mut Exchange<'e>,
+    limits: Limits<'a>,
+    /// The head with which an answer starts that is too large to be kept.
+    head: Option<HeadWriter>,
+    id: &'a str,
+    stdin: Option<PipeEnd>,
+    stdout: Option<PipeEnd>,
+    stderr: Option<PipeEnd>,
+    feed: Feed,
+    output: Vec<u8>,
+    /// How much of `output` was sent, once the answer has started.
+    sent: usize,
+    /// The last time that the client took something.
+    sent_at: Instant,
+    is_stdout_ready: bool,
+    is_stderr_ready: bool,
+    lines: Lines,
+    end: Option<End>,
+    /// The later of the process's end and its last output.
+    quiet_since: Instant,
+}
+
+impl<'a, 'e> Relay<'a, 'e> {
+    pub(crate) fn new(
+        exchange: &'a mut Exchange<'e>,
+        pipes: Pipes,
+        limits: Limits<'a>,
+        id: &'a str,
+    ) -> Relay<'a, 'e> {
+        let now = Instant::now();
+        Relay {
+            exchange,
+            limits,
+            head: None,
+            id,
+            stdin: Some(pipes.stdin),
+            stdout: Some(pipes.stdout),
+            stderr: pipes.stderr,
+            feed: Feed::Ready,
+            output: Vec::new(),
+            sent: 0,
+            sent_at: now,
+            is_stdout_ready: false,
+            is_stderr_ready: false,
+            lines: Lines::default(),
+            end: None,
+            quiet_since: now,
+        }
+    }
+
+    /// Runs until the call is over. `head` is that of an answer that starts before the process has ended.
+    pub(crate) fn run(&mut self, child: &mut Child, head: HeadWriter) -> Outcome {
+        self.head = Some(head);
+        loop {
+            match self.turn(child) {
+                Ok(None) => {}
+                Ok(Some(end)) => return Outcome::Ended(end),
+                Err(outcome) => {
+                    self.stdin = None; // a process that reads to the end gets a chance to see it
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// What the process wrote to STDOUT, as far as it was not sent yet.
+    pub(crate) fn into_output(mut self) -> Vec<u8> {
+        self.drain_stderr();
+        let (lines, id) = (&mut self.lines, self.id);
+        lines.take_rest(|line| log_line(id, line));
+        self.output
+    }
+
+    /// Moves what can be moved, then waits for more.
+    fn turn(&mut self, child: &mut Child) -> Result<Option<End>, Outcome> {
+        if self.feed == Feed::Ready {
+            self.feed()?;
+        }
+        if self.is_stdout_ready {
+            self.read_stdout()?;
+        }
+        if self.is_stderr_ready {
+            self.read_stderr();
+        }
+        if self.is_streaming() {
+            self.send()?;
+        }
+        if let Some(end) = self.finished() {
+            return Ok(Some(end));
+        }
+        self.wait(child)?;
+        Ok(None)
+    }
+
+    fn is_streaming(&self) -> bool {
+        self.exchange.is_started()
+    }
+
+    /// Whether some of the answer waits for the client.
+    fn is_backed_up(&self) -> bool {
+        self.is_streaming() && self.sent < self.output.len()
+    }
+
+    /// The body goes to STDIN. What a process does not want is read and dropped: a client that sends before
+    /// it reads must get through.
+    fn feed(&mut self) -> Result<(), Outcome> {
+        for _ in 0..BURST {
+            let data = match self.exchange.body() {
+                Ok(Body::Data(data)) => data,
+                Ok(Body::Wait) => {
+                    self.feed = Feed::Client(Instant::now());
+                    return Ok(());
+                }
+                Ok(Body::End) => {
+                    self.feed = Feed::Done;
+                    self.stdin = None;
+                    return Ok(());
+                }
+                Err(BodyError::Refused(refusal)) => return Err(Outcome::Refused(refusal)),
+                Err(BodyError::Timeout) => return Err(Outcome::Refused(Refusal::BodyStall)),
+                Err(BodyError::Closed | BodyError::Io(_)) => return Err(Outcome::HungUp),
+            };
+            let taken = match &self.stdin {
+                Some(stdin) => stdin.write(data),
+                None => Ok(Some(data.len())),
+            };
+            match taken {
+                Ok(Some(count)) => self.exchange.consume(count),
+                Ok(None) => {
+                    self.feed = Feed::Pipe;
+                    return Ok(());
+                }
+                Err(_) => self.stdin = None, // the process closed it, which is its right
+            }
+        }
+        Ok(())
+    }
+
+    fn read_stdout(&mut self) -> Result<(), Outcome> {
+        for _ in 0..BURST {
+            let Some(stdout) = &self.stdout else { return Ok(()) };
+            if self.is_backed_up() {
+                return Ok(());
+            }
+            if self.output.len() == self.output.capacity() {
+                self.output.reserve_exact(self.output.len().clamp(FIRST_READ_BYTES, MAX_READ_BYTES));
+            }
+            match stdout.read(&mut self.output) {
+                Ok(None) => {
+                    self.is_stdout_ready = false;
+                    return Ok(());
+                }
+                Ok(Some(0)) | Err(_) => {
+                    self.stdout = None;
+                    return Ok(());
+                }
+                Ok(Some(_)) => self.quiet_since = Instant::now(),
+            }
+            if self.output.len() > self.limits.buffer_output && !self.is_streaming() {
+                self.start();
+            }
+            if self.is_streaming() {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the answer before its length is known.
+    fn start(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.exchange.start(head, Length::Unknown);
+            self.sent_at = Instant::now();
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Outcome> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        while self.sent < self.output.len() {
+            match self.exchange.write(&self.output[self.sent..]) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.sent += count,
+                Err(_) => return Err(Outcome::HungUp),
+            }
+            self.sent_at = Instant::now();
+        }
+        self.output.clear();
+        self.sent = 0;
+        // STDOUT was not read while the client was waited for: its quiet begins now.
+        self.quiet_since = self.sent_at;
+        Ok(())
+    }
+
+    fn read_stderr(&mut self) {
+        let id = self.id;
+        for _ in 0..BURST {
+            let Some(stderr) = &self.stderr else { return };
+            match stderr.read(self.lines.room()) {
+                Ok(None) => {
+                    self.is_stderr_ready = false;
+                    return;
+                }
+                Ok(Some(0)) | Err(_) => self.stderr = None,
+                Ok(Some(_)) => self.lines.take_whole(|line| log_line(id, line)),
+            }
+        }
+    }
+
+    /// Takes what is there of STDERR; at most what a pipe holds, so that a background child that goes on
+    /// writing is not followed for ever.
+    fn drain_stderr(&mut self) {
+        self.is_stderr_ready = true;
+        self.read_stderr();
+    }
+
+    /// How the process ended, once that is known and its output is complete.
+    fn finished(&mut self) -> Option<End> {
+        let end = self.end?;
+        if self.is_backed_up() {
+            return None;
+        }
+        let is_quiet = Instant::now() >= self.quiet_since + QUIET && !self.is_stdout_ready;
+        (self.stdout.is_none() || is_quiet).then_some(end)
+    }
+
+    fn wait(&mut self, child: &mut Child) -> Result<(), Outcome> {
+        let deadline = self.next_deadline(child);
+        let (feed, is_backed_up) = (self.feed, self.is_backed_up());
+        let reads_client = matches!(feed, Feed::Client(_));
+        let client = Ready::HANG_UP.and(Ready::READ.when(reads_client)).and(Ready::WRITE.when(is_backed_up));
+        let stdin = self.stdin.as_ref().filter(|_| feed == Feed::Pipe).map(AsFd::as_fd);
+        let stdout = self.stdout.as_ref().filter(|_| !is_backed_up).map(AsFd::as_fd);
+        let end = if self.end.is_none() { child.end_fd() } else { None };
+        let mut fds = [
+            PollFd::new(self.exchange.socket().as_fd(), client),
+            PollFd::new(self.limits.stop.as_fd(), Ready::READ),
+            PollFd::maybe(stdin, Ready::WRITE),
+            PollFd::maybe(stdout, Ready::READ),
+            PollFd::maybe(self.stderr.as_ref().map(AsFd::as_fd), Ready::READ),
+            PollFd::maybe(end, Ready::READ),
+        ];
+        poll(&mut fds, deadline).map_err(Outcome::Failed)?;
+        let [client, stop, stdin, stdout, stderr, end] = fds.map(|fd| fd.ready());
+        if stop.is_any() {
+            return Err(Outcome::Stopped);
+        }
+        if client.is_hung_up() {
+            return Err(Outcome::HungUp);
+        }
+        if stdin.is_any() || reads_client && client.is_readable() {
+            self.feed = Feed::Ready;
+        }
+        self.is_stdout_ready = stdout.is_any();
+        self.is_stderr_ready = stderr.is_any();
+        self.look_at(child, end.is_any())?;
+        self.check_deadlines()
+    }
+
+    fn look_at(&mut self, child: &mut Child, is_readable: bool) -> Result<(), Outcome> {
+        if self.end.is_some() || !is_readable && child.end_fd().is_some() {
+            return Ok(());
+        }
+        self.end = child.ended().map_err(Outcome::Failed)?;
+        if self.end.is_some() {
+            self.stdin = None;
+            self.quiet_since = Instant::now();
+            // Whatever it left in the pipes is there now: both are looked at before anything is concluded.
+            (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_some());
+            if self.feed == Feed::Pipe {
+                self.feed = Feed::Ready;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next moment at which something must be decided though no descriptor is ready.
+    fn next_deadline(&self, child: &Child) -> Deadline {
+        if self.feed == Feed::Ready || self.is_stdout_ready && !self.is_backed_up() || self.is_stderr_ready {
+            return Deadline::at(Instant::now()); // a burst was cut short
+        }
+        let mut deadline = Deadline::NEVER;
+        if self.end.is_none() {
+            deadline = self.limits.deadline;
+            if child.end_fd().is_none() {
+                deadline = deadline.within(LOOK_PAUSE);
+            }
+        } else if !self.is_backed_up() {
+            deadline = Deadline::at(self.quiet_since + QUIET);
+        }
+        let config = self.exchange.config();
+        if let (Feed::Client(since), Some(_)) = (self.feed, &self.stdin) {
+            deadline = deadline.min(later(since, config.body_stall_timeout));
+        }
+        if self.is_backed_up() {
+            deadline = deadline.min(later(self.sent_at, config.write_stall_timeout));
+        }
+        deadline
+    }
+
+    fn check_deadlines(&self) -> Result<(), Outcome> {
+        if self.end.is_none() && self.limits.deadline.has_passed() {
+            return Err(Outcome::Deadline);
+        }
+        let config = self.exchange.config();
+        if let (Feed::Client(since), Some(_)) = (self.feed, &self.stdin)
+            && later(since, config.body_stall_timeout).has_passed()
+        {
+            return Err(Outcome::Refused(Refusal::BodyStall));
+        }
+        if self.is_backed_up() && later(self.sent_at, config.write_stall_timeout).has_passed() {
+            return Err(Outcome::Stalled);
+        }
+        Ok(())
+    }
+}
+
+fn later(since: Instant, span: Duration) -> Deadline {
+    since.checked_add(span).map_or(Deadline::NEVER, Deadline::at)
+}
+
+fn log_line(id: &str, line: &str) {
+    log::info!("call={id} {line}");
+}

@@ -1,0 +1,232 @@
+//! Ends everything that one call started: SIGTERM, a grace, SIGKILL, and no return before nothing is left.
+//!
+//! The group is signalled as one, which no fork can outrun. What left the group is found through `/proc`,
+//! see [`Family`], again and again until a look finds nobody.
+
+use std::time::Duration;
+
+use kit::Deadline;
+use kit::sys::child::{Child, Handle};
+use kit::sys::signal::Signal;
+use kit::sys::{PollFd, Ready, poll};
+
+use crate::processes::{self, Family, Looks, Process};
+
+/// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(80);
+
+/// What of the grace is kept for killing and looking, so that all is over when the grace is: this, and at
+/// most a tenth.
+const KILL_TIME: Duration = Duration::from_millis(100);
+const KILL_SHARE: u32 = 10;
+
+/// How long processes may survive SIGKILL. One that hangs in the kernel can, and must not hang us.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Looks for descendants before an end that nothing may hold up: what was killed needs a moment to be gone.
+const LAST_LOOKS: usize = 50;
+
+/// The looks of all calls that are being ended.
+static LOOKS: Looks = Looks::new();
+
+/// Ends `child` and its family; `mark` is the variable (`NAME=value`) that they carry.
+pub(crate) fn end(child: &mut Child, mark: &[u8], grace: Duration) {
+    let mut family = Family::new(child.pid());
+    end_family(child, &mut family, mark, grace);
+    // What was killed is gone altogether when the answer goes out, and not a zombie for a moment more.
+    for orphan in family.orphans(this()) {
+        if let Some(handle) = hold(orphan) {
+            handle.reap();
+        }
+    }
+}
+
+fn end_family(child: &mut Child, family: &mut Family, mark: &[u8], grace: Duration) {
+    let mut look = || family.members(&LOOKS.all(), this(), |pid| processes::has_variable(pid, mark));
+    let members = look();
+    signal(child, &members, Signal::TERM);
+    let grace = Deadline::after(grace - KILL_TIME.min(grace / KILL_SHARE));
+    // Who ignores SIGTERM has no use for the grace.
+    if !wait(child, grace, &mut look, |_, members| members.iter().any(heeds_sigterm)) {
+        let limit = Deadline::after(KILL_LIMIT);
+        signal(child, &look(), Signal::KILL);
+        let kill_again = |child: &Child, members: &[Process]| {
+            signal(child, members, Signal::KILL);
+            true
+        };
+        if !wait(child, limit, &mut look, kill_again) {
+            let left: Vec<String> = look().iter().map(|process| process.pid.to_string()).collect();
+            log::error!("processes that cannot be killed: {}", left.join(", "));
+        }
+    }
+}
+
+/// Looks until there is no member; false when the deadline passes first, or `goes_on` says that it is no
+/// use.
+fn wait(
+    child: &mut Child,
+    deadline: Deadline,
+    look: &mut impl FnMut() -> Vec<Process>,
+    goes_on: impl Fn(&Child, &[Process]) -> bool,
+) -> bool {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        wait_for_end(child, deadline.within(pause));
+        pause = (pause * 2).min(LAST_PAUSE);
+        let mut members = look();
+        if members.is_empty() {
+            // A process may have forked behind one look and ended before it; not behind two.
+            members = look();
+        }
+        if members.is_empty() {
+            return true;
+        }
+        if !goes_on(child, &members) || deadline.has_passed() {
+            return false;
+        }
+    }
+}
+
+/// Until the child has ended, or the deadline.
+fn wait_for_end(child: &mut Child, deadline: Deadline) {
+    let has_ended = child.ended().is_ok_and(|end| end.is_some());
+    let fd = if has_ended { None } else { child.end_fd() };
+    // Fails only for want of kernel memory; looking again early is all that comes of it.
+    let _ = poll(&mut [PollFd::maybe(fd, Ready::READ)], deadline);
+}
+
+fn signal(child: &Child, members: &[Process], signal: Signal) {
+    child.signal_group(signal);
+    for member in members.iter().filter(|member| member.group != child.pid()) {
+        if let Some(handle) = hold(member) {
+            let _ = handle.signal(signal); // it may have ended by itself
+        }
+    }
+}
+
+/// Takes hold of a process first and looks at it then: the id may belong to another one by now.
+fn hold(process: &Process) -> Option<Handle> {
+    let handle = Handle::open(process.pid).ok()?;
+    let now = Process::read(process.pid)?;
+    (now.started == process.started).then_some(handle)
+}
+
+fn heeds_sigterm(process: &Process) -> bool {
+    !processes::ignores(process.pid, Signal::TERM.number())
+}
+
+/// Kills whatever descends from this process, which is about to end. As their subreaper it is an ancestor of
+/// all that its calls have started, also of what left group and session.
+pub(crate) fn kill_descendants() {
+    for _ in 0..LAST_LOOKS {
+        let left = processes::descendants(&processes::all(), this());
+        if left.is_empty() {
+            return;
+        }
+        for handle in left.iter().filter_map(hold) {
+            let _ = handle.signal(Signal::KILL); // it may have ended by itself
+        }
+    }
+}
+
+fn this() -> i32 {
+    std::process::id() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kit::sys::child::{End, Environment, Spawn, become_subreaper, reap_orphans};
+    use kit::sys::pipe;
+    use std::ffi::CString;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Starts a script that prints `ready` once everything it starts is there.
+    fn start(script: &str, mark: &str) -> (Child, pipe::PipeEnd) {
+        let argv = ["sh", "-c", script].map(|text| CString::new(text).unwrap());
+        let mut environment = Environment::new(&kit::settings::inherited());
+        environment.set(b"TREE_MARK", &[mark.as_bytes()]);
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let (ours, theirs) = pipe::from_child().unwrap();
+        let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        let child = spawn.start().unwrap();
+        let mut text = Vec::with_capacity(64);
+        while !text.ends_with(b"ready\n") {
+            let mut fds = [PollFd::new(ours.as_fd(), Ready::READ)];
+            assert_eq!(poll(&mut fds, Deadline::after(SOON)).unwrap(), 1);
+            assert_ne!(ours.read(&mut text).unwrap(), Some(0), "the script ended: {text:?}");
+        }
+        (child, ours)
+    }
+
+    fn alive(mark: &str) -> Vec<i32> {
+        let entry = format!("TREE_MARK={mark}");
+        let marked = |process: &Process| processes::has_variable(process.pid, entry.as_bytes());
+        let all = processes::all();
+        all.iter().filter(|process| process.is_alive && marked(process)).map(|process| process.pid).collect()
+    }
+
+    fn ends(name: &str, script: &str, grace: Duration) -> (End, Duration) {
+        let mark = format!("{name}-{}", std::process::id());
+        become_subreaper().unwrap();
+        let (mut child, _ours) = start(script, &mark);
+        let before = Instant::now();
+        end(&mut child, format!("TREE_MARK={mark}").as_bytes(), grace);
+        let took = before.elapsed();
+        assert_eq!(alive(&mark), [0; 0], "{name}");
+        let end = child.reap().unwrap();
+        let _ = reap_orphans();
+        (end, took)
+    }
+
+    #[test]
+    fn an_obedient_process_ends_at_once() {
+        let (end, took) = ends("obedient", "echo ready; exec sleep 600", SOON);
+        assert_eq!(end, End::Killed(15));
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn a_grace_is_given_to_clean_up() {
+        // The background child says `ready`, since only then it has none of the shell's handlers any more.
+        let script = "trap 'exit 3' TERM; sh -c 'echo ready; exec sleep 600' & wait";
+        assert_eq!(ends("grace", script, SOON).0, End::Exited(3));
+    }
+
+    #[test]
+    fn those_that_ignore_sigterm_or_left_the_group_die_too() {
+        // One in the group, one in a session of its own, one that is an orphan in a session of its own.
+        let script =
+            "trap '' TERM; sleep 600 & setsid sleep 600 & (setsid sleep 600 &) ; echo ready; wait; sleep 600";
+        let (end, took) = ends("stubborn", script, SOON);
+        assert_eq!(end, End::Killed(9));
+        assert!(took < Duration::from_secs(5), "the grace is of no use to them: {took:?}");
+    }
+
+    #[test]
+    fn who_catches_sigterm_gets_the_grace_and_no_more() {
+        let script = "trap : TERM; echo ready; while :; do sleep 0.01; done";
+        let (end, took) = ends("catching", script, Duration::from_millis(400));
+        assert_eq!(end, End::Killed(9));
+        assert!(took >= Duration::from_millis(360) && took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn a_family_without_its_root_is_found() {
+        let script = "trap '' TERM; setsid sh -c 'sleep 600 & sleep 600' & sleep 600 & echo ready";
+        let (end, _) = ends("headless", script, Duration::ZERO);
+        assert!(matches!(end, End::Exited(0) | End::Killed(_)));
+    }
+
+    #[test]
+    fn a_process_that_keeps_forking_does_not_outrun_it() {
+        let script = "trap '' TERM; echo ready; while :; do setsid sleep 0.02 & sleep 0.01; done";
+        assert_eq!(ends("forking", script, Duration::from_millis(50)).0, End::Killed(9));
+    }
+}

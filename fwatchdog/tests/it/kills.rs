@@ -1,0 +1,181 @@
+//! Calls that are ended: by `exec_timeout`, by the caller's `X-Timeout`, by a client that leaves or stalls.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::{Running, eventually, proc};
+
+use crate::{SOON, counts, dog, shell};
+
+#[track_caller]
+fn nothing_is_left(dog: &Running) {
+    let left = dog.descendants();
+    let lines: Vec<String> = left.iter().map(|pid| format!("{pid}: {}", proc::command_line(*pid))).collect();
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(dog.zombies(), [0; 0]);
+}
+
+#[test]
+fn exec_timeout_ends_the_whole_tree_before_the_answer() {
+    // Two grandchildren, one of them an orphan in a session of its own; all catch SIGTERM and go on.
+    let dog = dog("spawns_grandchild").env("exec_timeout", "500ms").start();
+    let started = Instant::now();
+    let reply = dog.get("/");
+    let took = started.elapsed();
+    nothing_is_left(&dog);
+    assert_eq!(reply.status, 504);
+    assert!(reply.text().contains("exec_timeout is 500ms"), "{}", reply.text());
+    assert!(took >= Duration::from_millis(1400) && took < Duration::from_secs(4), "{took:?}");
+    counts(&dog, "504", 1.0);
+}
+
+#[test]
+fn a_shell_with_two_sleeping_grandchildren_that_ignore_sigterm_is_ended_in_time() {
+    let script = "trap \"\" TERM; sleep 600 & setsid sleep 600 & wait; sleep 600";
+    let dog = shell(script).env("exec_timeout", "500ms").start();
+    let started = Instant::now();
+    assert_eq!(dog.get("/").status, 504);
+    // The grace is of no use to them.
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    nothing_is_left(&dog);
+}
+
+#[test]
+fn a_daemon_is_found_by_its_mark() {
+    // A double fork with a session of its own: neither in the group nor in the line of parents, and its
+    // parents are gone before the timeout.
+    let script = "(setsid sh -c \"sleep 600 & sleep 600\" >/dev/null 2>&1 &) ; sleep 600";
+    let dog = shell(script).env("exec_timeout", "300ms").start();
+    assert_eq!(dog.get("/").status, 504);
+    nothing_is_left(&dog);
+}
+
+#[test]
+fn a_process_gets_its_grace() {
+    let script = "trap \"echo cleaned up >&2; exit 0\" TERM; echo ready >&2; while :; do sleep 0.01; done";
+    let dog = shell(script).env("exec_timeout", "300ms").env("kill_grace", "10s").start();
+    let started = Instant::now();
+    assert_eq!(dog.get("/").status, 504);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    dog.wait_log("cleaned up", SOON);
+}
+
+#[test]
+fn a_smaller_timeout_of_the_caller_counts() {
+    let dog = dog("sleeps").env("exec_timeout", "30s").env("kill_grace", "0").start();
+    let reply = dog.request().header("X-Timeout", "200ms").send().unwrap();
+    assert_eq!(reply.status, 504);
+    assert!(reply.text().contains("X-Timeout is 200ms"), "{}", reply.text());
+    // Nothing left of it: nothing is started.
+    assert_eq!(dog.request().header("X-Timeout", "0ms").send().unwrap().status, 504);
+    nothing_is_left(&dog);
+}
+
+#[test]
+fn a_larger_or_unreadable_timeout_of_the_caller_does_not() {
+    let dog = dog("sleeps").env("exec_timeout", "200ms").env("kill_grace", "0").start();
+    for value in ["1h", "soon", ""] {
+        let reply = dog.request().header("X-Timeout", value).send().unwrap();
+        assert!(reply.status == 504 && reply.text().contains("exec_timeout"), "{value}: {}", reply.text());
+    }
+}
+
+#[test]
+fn a_timeout_after_the_answer_began_breaks_it_off() {
+    let script = "head -c 1000 /dev/zero; sleep 600";
+    let dog = shell(script).env("buffer_output", "0").env("exec_timeout", "300ms").start();
+    assert!(dog.request().send().is_err());
+    nothing_is_left(&dog);
+    counts(&dog, "504", 1.0);
+}
+
+#[test]
+fn a_client_that_hangs_up_ends_the_call() {
+    let dog = dog("spawns_grandchild").env("kill_grace", "100ms").start();
+    for with_reset in [false, true] {
+        let mut connection = dog.connect();
+        connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").unwrap();
+        let ready = 1 + usize::from(with_reset);
+        eventually(SOON, || match dog.log().matches("ready").count() {
+            count if count >= ready => Ok(()),
+            count => Err(format!("{count} ready\n{}", dog.log())),
+        });
+        if with_reset {
+            connection.reset();
+        } else {
+            drop(connection);
+        }
+        eventually(SOON, || match dog.descendants().len() {
+            0 => Ok(()),
+            count => Err(format!("{count} processes left")),
+        });
+    }
+    counts(&dog, "499", 2.0);
+}
+
+#[test]
+fn a_client_that_hangs_up_in_its_body_ends_the_call() {
+    let dog = shell("cat; sleep 600").env("kill_grace", "0").start();
+    let mut connection = dog.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
+    eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
+    drop(connection);
+    eventually(SOON, || if dog.descendants().is_empty() { Ok(()) } else { Err("goes on".to_owned()) });
+}
+
+#[test]
+fn a_body_that_stops_arriving_is_408() {
+    let dog = shell("cat >/dev/null; echo whole").env("read_timeout", "300ms").start();
+    let mut connection = dog.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    let reply = connection.within(SOON).reply("POST").unwrap();
+    assert!(reply.status == 408 && reply.text().contains("body_stall"), "{reply:?}");
+    assert!(!reply.head.keeps_alive());
+    nothing_is_left(&dog);
+    counts(&dog, "408", 1.0);
+    let rejected = dog.metrics("/_/metrics").sum("http_requests_rejected_total", &[("reason", "body_stall")]);
+    assert_eq!(rejected, 1.0);
+    // A body that keeps coming may take longer.
+    let slow = std::iter::from_fn({
+        let mut left = 6;
+        move || {
+            thread::sleep(Duration::from_millis(100));
+            left -= 1;
+            (left > 0).then(|| b"x".to_vec())
+        }
+    });
+    assert_eq!(dog.request().method("POST").chunks(slow).send().unwrap().status, 200);
+}
+
+#[test]
+fn a_malformed_chunk_ends_the_call_with_400() {
+    let dog = shell("cat; echo whole").start();
+    let mut connection = dog.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").unwrap();
+    eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
+    connection.send("zz\r\n").unwrap();
+    let reply = connection.within(SOON).reply("POST").unwrap();
+    assert_eq!(reply.status, 400);
+    nothing_is_left(&dog);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut() {
+    let dog = dog("writes 50000000").env("write_timeout", "300ms").start();
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    counts(&dog, "499", 1.0);
+    nothing_is_left(&dog);
+}
+
+#[test]
+fn the_worker_is_free_again_after_each_end() {
+    // One worker: whatever ended before, the next request is served.
+    let dog =
+        shell("read line; test \"$line\" = sleep && sleep 600; echo $line").env("exec_timeout", "200ms");
+    let dog = dog.env("kill_grace", "0").nofile(24).start();
+    for _ in 0..3 {
+        assert_eq!(dog.post("/", "sleep\n").status, 504);
+        assert_eq!(dog.post("/", "hello\n").text(), "hello\n");
+    }
+}

@@ -1,0 +1,177 @@
+//! Bodies of any size, in both directions at once, with processes that read and write as they like.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::rng::{Matches, Noise, Rng};
+use testkit::{Bin, eventually, program};
+
+use crate::{SOON, counts, dog, shell};
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn a_hundred_megabytes_are_echoed_in_constant_memory() {
+    const BYTES: u64 = 100 * 1000 * 1000;
+    let dog = Bin::fwatchdog().env("fprocess", "cat").start();
+    for chunked in [false, true] {
+        let noise = Noise::new(7, BYTES);
+        let request = dog.request().method("POST").timeout(Duration::from_secs(120));
+        let request = if chunked { request.chunked_reader(noise) } else { request.reader(BYTES, noise) };
+        let mut matches = Matches::new(7, BYTES);
+        let reply = request.send_into(&mut matches).unwrap();
+        assert!(reply.status == 200 && matches.is_whole(), "chunked: {chunked}, {} bytes", reply.body_bytes);
+    }
+    let peak = dog.peak_rss_bytes();
+    assert!(peak < 8 * MIB as u64, "{peak} bytes resident");
+}
+
+#[test]
+fn a_process_that_never_reads_is_no_error() {
+    let dog = dog("ignores_stdin").start();
+    for bytes in [0, 1, 100 * 1024, 8 * MIB] {
+        let reply = dog.post("/", vec![b'x'; bytes]);
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ignored\n"), "{bytes}");
+    }
+}
+
+#[test]
+fn a_process_that_closes_stdin_is_no_error() {
+    let dog = dog("closes_stdin").start();
+    for bytes in [0, 1, 100 * 1024, 8 * MIB] {
+        let reply = dog.post("/", vec![b'x'; bytes]);
+        assert_eq!((reply.status, reply.text().as_str()), (200, "closed\n"), "{bytes}");
+    }
+    // Also while it goes on running and the client goes on sending.
+    let dog = shell("exec 0<&-; sleep 0.2; echo late").start();
+    assert_eq!(dog.post("/", vec![b'x'; 4 * MIB]).text(), "late\n");
+}
+
+#[test]
+fn a_client_that_waits_with_an_endless_body_gets_its_answer() {
+    // A length that nobody can mean, and not a byte of it.
+    let dog = dog("ignores_stdin").start();
+    let mut connection = dog.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n").unwrap();
+    let reply = connection.within(SOON).reply("POST").unwrap();
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ignored\n"));
+    assert!(!reply.head.keeps_alive(), "the rest of the body cannot be told from a request");
+}
+
+#[test]
+fn full_pipes_do_not_deadlock() {
+    // It writes before it reads, more than pipes and buffers hold, while the body fills its STDIN.
+    let dog = dog("writes_then_reads 3000000").start();
+    let reply = dog.post("/", vec![b'x'; 2 * MIB]);
+    assert_eq!(reply.status, 200);
+    assert!(reply.body.ends_with(format!("\nread {}\n", 2 * MIB).as_bytes()));
+    assert_eq!(reply.body_bytes, 3_000_000 + format!("\nread {}\n", 2 * MIB).len() as u64);
+}
+
+#[test]
+fn a_flood_on_stderr_does_not_block() {
+    let dog = dog("floods_stderr 2000000").start();
+    assert_eq!(dog.get("/").text(), "done\n");
+    let logged = dog.log().lines().filter(|line| line.ends_with(&"e".repeat(99))).count();
+    assert_eq!(logged, 20_000);
+}
+
+#[test]
+fn a_background_child_does_not_hold_the_answer() {
+    let dog = dog("holds_stdout").start();
+    let started = Instant::now();
+    assert_eq!(dog.get("/").text(), "done\n");
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(dog.descendants().len(), 1, "it was not asked to be ended");
+}
+
+#[test]
+fn what_a_background_child_writes_in_time_belongs_to_the_answer() {
+    let script = "(i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; sleep 60) & exit 0";
+    let want: String = (0..30_000).map(|number| format!("{number}\n")).collect();
+    let dog = shell(script).start();
+    // On a busy machine the writer may be kept from its work for longer than the quiet that ends an answer.
+    eventually(3 * SOON, || {
+        let text = dog.get("/").text();
+        assert!(want.starts_with(&text));
+        if text == want { Ok(()) } else { Err(format!("{} of {} bytes", text.len(), want.len())) }
+    });
+}
+
+#[test]
+fn a_held_stderr_does_not_hold_the_answer() {
+    let dog = shell("sleep 60 >/dev/null & echo done; echo bye >&2").start();
+    let started = Instant::now();
+    assert_eq!(dog.get("/").text(), "done\n");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    dog.wait_log("bye", SOON);
+}
+
+#[test]
+fn a_process_may_close_stdout_and_go_on() {
+    let dog = shell("echo early; exec 1>&-; sleep 0.3; exit 4").start();
+    let reply = dog.get("/");
+    assert_eq!(
+        (reply.status, reply.header("x-exit-code"), reply.text().as_str()),
+        (500, Some("4"), "early\n")
+    );
+}
+
+#[test]
+fn a_slow_reader_slows_the_process_and_not_the_memory() {
+    let dog = dog("writes 50000000").start();
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    connection.head().unwrap();
+    let before = dog.cpu_time();
+    // Long enough for a busy loop to show, or for all of the output to be taken in.
+    thread::sleep(Duration::from_millis(300));
+    let busy = dog.cpu_time() - before;
+    assert!(busy < Duration::from_millis(150), "{busy:?} of CPU time while the client does not read");
+    assert!(dog.peak_rss_bytes() < 8 * MIB as u64);
+    let raw = connection.rest();
+    assert!(raw.bytes.len() >= 50_000_000 && raw.bytes.ends_with(b"0\r\n\r\n"));
+}
+
+#[test]
+fn bodies_in_odd_pieces_arrive_whole() {
+    let dog = Bin::fwatchdog().env("fprocess", "cat").start();
+    let mut rng = Rng::from_env();
+    for _ in 0..20 {
+        let pieces: Vec<Vec<u8>> = (0..rng.below(30))
+            .map(|_| {
+                let size = rng.below(5000);
+                rng.bytes(size)
+            })
+            .collect();
+        let want = pieces.concat();
+        let reply = dog.request().method("POST").chunks(pieces).send().unwrap();
+        assert!(reply.body == want, "{} bytes came back of {}", reply.body.len(), want.len());
+    }
+}
+
+#[test]
+fn many_clients_at_once_get_their_own_answers() {
+    let dog = Bin::fwatchdog().env("fprocess", "cat").start();
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let dog = &dog;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let body = format!("{number}-{round}-").repeat(1 + 1000 * (number % 3));
+                    assert_eq!(dog.post("/", &body).text(), body);
+                }
+            });
+        }
+    });
+    counts(&dog, "200", 160.0);
+}
+
+#[test]
+fn max_body_bounds_both_framings() {
+    let dog = Bin::fwatchdog().env("fprocess", program("ignores_stdin")).env("max_body", "64KiB").start();
+    assert_eq!(dog.post("/", vec![b'x'; 65_536]).status, 200);
+    assert_eq!(dog.post("/", vec![b'x'; 65_537]).status, 413);
+    testkit::hostile::check(dog.addr(), &testkit::hostile::body_limits("/", 65_536));
+}
