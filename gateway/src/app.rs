@@ -1,0 +1,170 @@
+//! Puts the parts together, waits for signals, and ends in order: healthy no more, drained, stopped.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http1::{ClientConfig, Server, ServerConfig};
+use kit::Deadline;
+use kit::settings::Environment;
+use kit::sys::signal::{self, Signal, Signals};
+use kit::sys::{Listener, limits};
+
+use crate::config::{Config, ProviderKind};
+use crate::edge::{CallLimits, Edge};
+use crate::functions::Table;
+use crate::provider::local::{self, Local};
+use crate::provider::swarm::{self, Swarm};
+use crate::provider::{Provider, Sink};
+
+/// Open files that the gateway asks for: room for every connection it would hold.
+const WANTED_FILES: u64 = 65_536;
+
+/// Between two looks at what to close, or whether draining is done.
+const TICK: Duration = Duration::from_secs(5);
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// What the local provider's children get to end beyond the drain.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
+/// Why the gateway does not start, or not go on.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// A configuration that cannot be used.
+    Configuration(String),
+    /// Something the system refused.
+    System(&'static str, io::Error),
+    /// The port is not free, or not allowed.
+    Listen(u16, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Configuration(text) => f.write_str(text),
+            Error::System(action, source) => write!(f, "failed to {action}: {source}"),
+            Error::Listen(port, source) => write!(f, "failed to listen on port {port}, see port: {source}"),
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
+    kit::log::init(config.log);
+    log::info!("gateway {} with {}", env!("CARGO_PKG_VERSION"), Config::effective(&Environment));
+    let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::HUP])
+        .map_err(|error| Error::System("block signals", error))?;
+    let open_files = limits::raise_open_files(WANTED_FILES)
+        .or_else(|_| limits::open_files())
+        .map_err(|error| Error::System("read the limit of open files", error))?;
+    let listener = Listener::bind_any(config.port).map_err(|error| Error::Listen(config.port, error))?;
+    let max_idle = config.room(open_files).workers;
+    let table = Arc::new(Table::new(ClientConfig {
+        connect_timeout: config.connect_timeout,
+        max_idle,
+        max_header_bytes: config.max_header_bytes,
+        max_headers: config.max_headers,
+        ..ClientConfig::default()
+    }));
+    let provider = provider(config, &table)?;
+    let room = config.room(open_files.saturating_sub(files_in_use()));
+    let limits = CallLimits {
+        upstream_timeout: config.upstream_timeout,
+        connect_timeout: config.connect_timeout,
+        body_stall_timeout: config.body_stall_timeout,
+        max_waiting: (room.workers / 2).max(1),
+    };
+    let edge = Arc::new(Edge::new(limits, Arc::clone(&table), Arc::clone(&provider)));
+    let server_config = ServerConfig {
+        name: "edge",
+        max_header_bytes: config.max_header_bytes,
+        max_headers: config.max_headers,
+        max_body: config.max_body,
+        header_timeout: config.header_timeout,
+        idle_timeout: config.idle_timeout,
+        body_stall_timeout: config.body_stall_timeout,
+        write_stall_timeout: config.body_stall_timeout,
+        max_connections: room.connections,
+        max_workers: room.workers,
+    };
+    let server = Server::start(listener, server_config, edge)
+        .map_err(|error| Error::System("start the server", error))?;
+    log::info!("listening on {}", server.address());
+    serve(&signals, &table, &*provider);
+    Ok(drain(config, server, &*provider, &signals))
+}
+
+/// Files that are open now: the standard streams, the listener, what the provider holds.
+fn files_in_use() -> u64 {
+    kit::process::figures().map_or(0, |figures| figures.open_fds)
+}
+
+fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
+    loop {
+        match signals.wait(Some(TICK)) {
+            Some(Signal::HUP) => provider.reload(),
+            Some(_) => return,
+            None => table.sweep(Instant::now()),
+        }
+    }
+}
+
+/// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
+/// make it a failure.
+fn drain(config: &Config, server: Server, provider: &dyn Provider, signals: &Signals) -> ExitCode {
+    log::info!("draining, {} connections active", server.stats().connections_active);
+    server.begin_drain();
+    let deadline = Deadline::after(config.drain_timeout);
+    let mut code = ExitCode::SUCCESS;
+    while !server.is_quiet() {
+        if deadline.has_passed() {
+            log::warn!(
+                "drain_timeout passed with {} connections active, giving up",
+                server.stats().connections_active
+            );
+            code = ExitCode::FAILURE;
+            break;
+        }
+        match signals.wait(Some(DRAIN_TICK)) {
+            None | Some(Signal::HUP) => {}
+            Some(_) => {
+                log::warn!("second signal, ending now");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    server.stop();
+    provider.stop(Deadline::after(STOP_TIME).min(Deadline::after(config.drain_timeout)));
+    log::info!("stopped");
+    code
+}
+
+/// The provider that was asked for; `auto` takes the Swarm where there is one.
+fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
+    let sink = Arc::clone(table) as Arc<dyn Sink>;
+    if config.provider != ProviderKind::Local {
+        let settings = swarm::Settings {
+            docker_host: config.docker_host.clone(),
+            require_label: config.require_label,
+            functions_network: config.functions_network.clone(),
+        };
+        let is_there = match config.provider {
+            ProviderKind::Auto => swarm::probe(&settings),
+            _ => Ok(()),
+        };
+        match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {
+            Ok(swarm) => return Ok(Arc::new(swarm)),
+            Err(error) if config.provider == ProviderKind::Swarm || error.is_configuration() => {
+                return Err(Error::Configuration(error.to_string()));
+            }
+            Err(error) => log::info!("provider=local, since there is no Swarm: {error}"),
+        }
+    }
+    let setup = local::Setup::find(config.functions_file.clone(), kit::settings::inherited());
+    match Local::start(setup, sink) {
+        Ok(local) => Ok(Arc::new(local)),
+        Err(error) => Err(Error::Configuration(error.to_string())),
+    }
+}

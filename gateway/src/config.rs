@@ -1,0 +1,355 @@
+//! The gateway's settings: the table, the bounds, and the typed values that the rest of it sees.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kit::duration;
+use kit::settings::{Reader, Refused, Setting, Source};
+
+/// Every setting with its default, as `--help` and the documentation show them.
+pub(crate) const TABLE: &[Setting] = &[
+    Setting { name: "port", default: "8080", help: "TCP port to listen on; 0 takes a free one" },
+    Setting { name: "provider", default: "auto", help: "who runs the functions: auto, swarm or local" },
+    Setting {
+        name: "functions_file",
+        default: "",
+        help: "JSON file with the functions of the local provider",
+    },
+    Setting {
+        name: "require_label",
+        default: "false",
+        help: "only services labelled function=true are functions",
+    },
+    Setting {
+        name: "functions_network",
+        default: "",
+        help: "network whose services are functions; else every network of the gateway's own container",
+    },
+    Setting { name: "state_dir", default: "", help: "directory for what must survive a restart" },
+    Setting { name: "upstream_timeout", default: "60s", help: "how long one call may take in all" },
+    Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
+    Setting { name: "header_timeout", default: "10s", help: "how long a client may take to send a head" },
+    Setting { name: "idle_timeout", default: "75s", help: "how long an idle connection is kept" },
+    Setting { name: "body_stall_timeout", default: "30s", help: "how long a body may stand still" },
+    Setting {
+        name: "max_connections",
+        default: "",
+        help: "most client connections at once; else what RLIMIT_NOFILE has room for",
+    },
+    Setting { name: "max_workers", default: "512", help: "most calls at once" },
+    Setting { name: "max_body", default: "0", help: "largest request body; 0 means no limit" },
+    Setting { name: "max_header_bytes", default: "64KiB", help: "largest request head" },
+    Setting { name: "max_headers", default: "128", help: "most headers of one request" },
+    Setting { name: "drain_timeout", default: "8s", help: "how long calls may go on after SIGTERM" },
+    Setting { name: "log", default: "info", help: "least level to log: error, warn, info, debug or trace" },
+    Setting {
+        name: "DOCKER_HOST",
+        default: "unix:///var/run/docker.sock",
+        help: "where the Docker Engine answers",
+    },
+];
+
+const USAGE: &str = "usage: gateway [--version | --help | --healthcheck]";
+
+/// The values of `provider`, in the order of [`ProviderKind`].
+const PROVIDERS: [&str; 3] = ["auto", "swarm", "local"];
+
+/// Bounds of what may be set. The upper ones keep a typo from becoming an allocation.
+const MAX_CONNECTIONS: u64 = 1_000_000;
+const MAX_WORKERS: u64 = 4096;
+const MAX_BODY_BYTES: u64 = 1 << 63;
+const MIN_HEADER_BYTES: u64 = 1 << 10;
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+const MAX_HEADERS: u64 = 1024;
+
+/// Which provider was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Swarm when a Swarm manager answers, else local.
+    Auto,
+    Swarm,
+    Local,
+}
+
+/// The settings in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) port: u16,
+    pub(crate) provider: ProviderKind,
+    pub(crate) functions_file: Option<PathBuf>,
+    pub(crate) require_label: bool,
+    pub(crate) functions_network: Option<String>,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) upstream_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) header_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) body_stall_timeout: Duration,
+    /// `None`: what the limit on open files has room for, see [`Room`].
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_workers: usize,
+    /// Bytes; 0 means no limit.
+    pub(crate) max_body: u64,
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) log: log::LevelFilter,
+    pub(crate) docker_host: String,
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// The first value that cannot be used; its `Display` is what the user is told.
+    pub(crate) fn read(source: &dyn Source) -> Result<Config, Refused> {
+        let reader = Reader::new(source, TABLE);
+        Ok(Config {
+            port: reader.integer("port", 0, u64::from(u16::MAX))? as u16,
+            provider: provider(&reader)?,
+            functions_file: reader.text("functions_file").map(PathBuf::from),
+            require_label: reader.boolean("require_label")?,
+            functions_network: reader.text("functions_network"),
+            state_dir: reader.text("state_dir").map(PathBuf::from),
+            upstream_timeout: span(&reader, "upstream_timeout")?,
+            connect_timeout: span(&reader, "connect_timeout")?,
+            header_timeout: span(&reader, "header_timeout")?,
+            idle_timeout: span(&reader, "idle_timeout")?,
+            body_stall_timeout: span(&reader, "body_stall_timeout")?,
+            max_connections: match reader.text("max_connections") {
+                Some(_) => Some(count(&reader, "max_connections", 1, MAX_CONNECTIONS)?),
+                None => None,
+            },
+            max_workers: count(&reader, "max_workers", 1, MAX_WORKERS)?,
+            max_body: reader.bytes("max_body", 0, MAX_BODY_BYTES)?,
+            max_header_bytes: reader.bytes("max_header_bytes", MIN_HEADER_BYTES, MAX_HEADER_BYTES)? as usize,
+            max_headers: count(&reader, "max_headers", 1, MAX_HEADERS)?,
+            drain_timeout: reader.duration("drain_timeout")?,
+            log: kit::log::level(reader.choice("log", &kit::log::LEVELS)?),
+            docker_host: reader.text("DOCKER_HOST").unwrap_or_default(), // it has a default
+        })
+    }
+
+    /// The text of `--help`.
+    pub(crate) fn help() -> String {
+        kit::settings::help(USAGE, TABLE)
+    }
+
+    /// The settings in effect in one line, for the log: `port=8080 provider=auto …`.
+    pub(crate) fn effective(source: &dyn Source) -> String {
+        let reader = Reader::new(source, TABLE);
+        let shown = TABLE.iter().filter_map(|row| Some(format!("{}={}", row.name, reader.text(row.name)?)));
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What the limit on open files leaves for connections and workers, within what is set.
+    pub(crate) fn room(&self, open_files: u64) -> Room {
+        let room = Room::within(open_files);
+        Room {
+            connections: self.max_connections.map_or(room.connections, |set| set.min(room.connections)),
+            workers: self.max_workers.min(room.workers),
+        }
+    }
+}
+
+/// How many connections and workers fit into a number of open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) connections: usize,
+    pub(crate) workers: usize,
+}
+
+impl Room {
+    /// Files that are opened now and then, beyond those that are open when this is asked: poller and event
+    /// descriptors, the engine's socket and its events, the functions file, what `/proc` is read with, a
+    /// child that is started.
+    const RESERVE: u64 = 16;
+
+    /// Connections are more than this only in theory; it bounds the tables made for them.
+    const MAX: u64 = 100_000;
+
+    /// A worker needs its client's connection, one to a replica, and one that waits in the pool.
+    fn within(open_files: u64) -> Room {
+        let free = open_files.saturating_sub(Room::RESERVE);
+        let workers = (free / 6).clamp(1, MAX_WORKERS);
+        let connections = free.saturating_sub(2 * workers).clamp(1, Room::MAX);
+        Room { connections: connections as usize, workers: workers as usize }
+    }
+}
+
+/// An integer setting that counts things; `max` fits a `usize` of 32 bits.
+fn count(reader: &Reader<'_>, name: &str, min: u64, max: u64) -> Result<usize, Refused> {
+    reader.integer(name, min, max).map(|number| number as usize)
+}
+
+/// A duration that must not be zero: none of these waits can be switched off.
+fn span(reader: &Reader<'_>, name: &str) -> Result<Duration, Refused> {
+    reader.parsed(name, &format!("more than zero: {}", duration::EXPECTED), |text| {
+        duration::parse(text).filter(|span| !span.is_zero())
+    })
+}
+
+fn provider(reader: &Reader<'_>) -> Result<ProviderKind, Refused> {
+    Ok(match reader.choice("provider", &PROVIDERS)? {
+        0 => ProviderKind::Auto,
+        1 => ProviderKind::Swarm,
+        _ => ProviderKind::Local,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<Config, String> {
+        let map: HashMap<&str, &str> = pairs.iter().copied().collect();
+        Config::read(&map).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let want = Config {
+            port: 8080,
+            provider: ProviderKind::Auto,
+            functions_file: None,
+            require_label: false,
+            functions_network: None,
+            state_dir: None,
+            upstream_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(2),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_stall_timeout: Duration::from_secs(30),
+            max_connections: None,
+            max_workers: 512,
+            max_body: 0,
+            max_header_bytes: 65_536,
+            max_headers: 128,
+            drain_timeout: Duration::from_secs(8),
+            log: log::LevelFilter::Info,
+            docker_host: "unix:///var/run/docker.sock".to_owned(),
+        };
+        assert_eq!(read(&[]), Ok(want));
+    }
+
+    #[test]
+    fn every_setting_arrives() {
+        let config = read(&[
+            ("port", "0"),
+            ("provider", "swarm"),
+            ("functions_file", "/etc/functions.json"),
+            ("require_label", "1"),
+            ("functions_network", "functions"),
+            ("state_dir", "/state"),
+            ("upstream_timeout", "1m30s"),
+            ("connect_timeout", "100ms"),
+            ("header_timeout", "1"),
+            ("idle_timeout", "2s"),
+            ("body_stall_timeout", "3s"),
+            ("max_connections", "1000"),
+            ("max_workers", "4"),
+            ("max_body", "1GiB"),
+            ("max_header_bytes", "8KiB"),
+            ("max_headers", "64"),
+            ("drain_timeout", "0"),
+            ("log", "debug"),
+            ("DOCKER_HOST", "tcp://proxy:2375"),
+        ]);
+        let want = Config {
+            port: 0,
+            provider: ProviderKind::Swarm,
+            functions_file: Some("/etc/functions.json".into()),
+            require_label: true,
+            functions_network: Some("functions".to_owned()),
+            state_dir: Some("/state".into()),
+            upstream_timeout: Duration::from_secs(90),
+            connect_timeout: Duration::from_millis(100),
+            header_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(2),
+            body_stall_timeout: Duration::from_secs(3),
+            max_connections: Some(1000),
+            max_workers: 4,
+            max_body: 1 << 30,
+            max_header_bytes: 8192,
+            max_headers: 64,
+            drain_timeout: Duration::ZERO,
+            log: log::LevelFilter::Debug,
+            docker_host: "tcp://proxy:2375".to_owned(),
+        };
+        assert_eq!(config, Ok(want));
+    }
+
+    #[test]
+    fn values_beyond_their_bounds_are_refused_by_name() {
+        let cases = [
+            ("port", "65535", "65536"),
+            ("provider", "local", "kubernetes"),
+            ("require_label", "false", "no"),
+            ("upstream_timeout", "1ms", "0"),
+            ("connect_timeout", "1ms", "0s"),
+            ("header_timeout", "1ms", "-1s"),
+            ("idle_timeout", "87600h", "87601h"),
+            ("body_stall_timeout", "1ms", "0ms"),
+            ("max_connections", "1", "0"),
+            ("max_connections", "1000000", "1000001"),
+            ("max_workers", "1", "0"),
+            ("max_workers", "4096", "4097"),
+            ("max_body", "9223372036854775808", "9223372036854775809"),
+            ("max_header_bytes", "1024", "1023"),
+            ("max_header_bytes", "1MiB", "1048577"),
+            ("max_headers", "1", "0"),
+            ("max_headers", "1024", "1025"),
+            ("drain_timeout", "0", "soon"),
+            ("log", "trace", "verbose"),
+        ];
+        for (name, good, bad) in cases {
+            assert!(read(&[(name, good)]).is_ok(), "{name}={good}");
+            let refused = read(&[(name, bad)]).expect_err(bad);
+            assert!(refused.starts_with(&format!("setting {name}: expected ")), "{refused}");
+            assert!(refused.ends_with(&format!(", got `{bad}`")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        let document = include_str!("../../docs/configuration.md");
+        assert_eq!(kit::settings::check_documented(TABLE, document), Ok(()));
+    }
+
+    #[test]
+    fn help_and_the_log_show_the_table() {
+        let help = Config::help();
+        assert!(help.starts_with("usage: gateway ["), "{help}");
+        assert_eq!(help.lines().count(), 3 + TABLE.len());
+        let map = HashMap::from([("port", "0"), ("state_dir", "/state")]);
+        let line = Config::effective(&map);
+        assert!(line.starts_with("port=0 provider=auto require_label=false state_dir=/state "), "{line}");
+    }
+
+    #[test]
+    fn open_files_bound_connections_and_workers() {
+        let config = read(&[]).unwrap();
+        let cases = [
+            (0, (1, 1)),
+            (21, (3, 1)),
+            (40, (16, 4)),
+            (256, (160, 40)),
+            (1024, (672, 168)),
+            (4096, (2720, 512)),
+            (65_536, (57_328, 512)),
+            (1 << 20, (100_000, 512)),
+            (u64::MAX, (100_000, 512)),
+        ];
+        for (open_files, (connections, workers)) in cases {
+            assert_eq!(config.room(open_files), Room { connections, workers }, "{open_files}");
+            if open_files >= 40 {
+                let needed = connections as u64 + 2 * workers as u64 + Room::RESERVE;
+                assert!(needed <= open_files, "{open_files}: {needed}");
+            }
+        }
+        let config = read(&[("max_connections", "50"), ("max_workers", "5")]).unwrap();
+        assert_eq!(config.room(1024), Room { connections: 50, workers: 5 });
+        assert_eq!(config.room(40), Room { connections: 16, workers: 4 });
+    }
+}

@@ -1,0 +1,186 @@
+//! What the gateway itself answers when a call cannot be served: one kind, one status, one line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http1::{HeadWriter, Refusal};
+use kit::duration;
+
+/// The header that tells the gateway's own answers from a function's.
+pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
+
+/// The status under which a call is counted whose client went away (nginx's number; never sent).
+pub(crate) const CLIENT_GONE: u16 = 499;
+
+/// The part of a call in which its deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Replica,
+    Connect,
+    FirstByte,
+    Body,
+}
+
+/// Why a call was not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The request itself, as HTTP.
+    Refused(Refusal),
+    /// The client went away; nobody is there to be told.
+    ClientGone,
+    UnknownFunction(String),
+    NoRoute,
+    MethodNotAllowed(&'static str),
+    NotAlexa,
+    Draining,
+    /// It should not run at all.
+    ScaledToZero,
+    /// It cannot be started, with the engine's own reason.
+    CannotStart(String),
+    /// Too many calls wait for a replica already.
+    TooManyWaiting(usize),
+    /// No replica could be connected to; the last one's address and error.
+    Connect(String),
+    /// The replica went away with the call in hand.
+    Closed(SocketAddr),
+    /// The replica's answer is not HTTP as it must be.
+    Invalid(Refusal),
+    /// The deadline passed.
+    Timeout(Phase, Duration),
+    /// The part of the gateway that serves the path is not there.
+    NotAvailable(&'static str),
+}
+
+impl Failure {
+    /// The value of [`X_GATEWAY_ERROR`].
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Failure::Refused(refusal) => refusal.reason(),
+            Failure::ClientGone => "client_gone",
+            Failure::UnknownFunction(_) => "unknown_function",
+            Failure::NoRoute => "no_route",
+            Failure::MethodNotAllowed(_) => "method_not_allowed",
+            Failure::NotAlexa => "not_alexa",
+            Failure::Draining => "draining",
+            Failure::ScaledToZero => "scaled_to_zero",
+            Failure::CannotStart(_) => "cannot_start",
+            Failure::TooManyWaiting(_) => "too_many_waiting",
+            Failure::Connect(_) => "connect",
+            Failure::Closed(_) => "upstream_closed",
+            Failure::Invalid(_) => "upstream_invalid",
+            Failure::Timeout(Phase::Replica, _) => "timeout_replica",
+            Failure::Timeout(Phase::Connect, _) => "timeout_connect",
+            Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
+            Failure::Timeout(Phase::Body, _) => "timeout_body",
+            Failure::NotAvailable(_) => "not_available",
+        }
+    }
+
+    /// The status: the one place that knows it.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Failure::Refused(refusal) => refusal.status(),
+            Failure::ClientGone => CLIENT_GONE,
+            Failure::NotAlexa => 400,
+            Failure::UnknownFunction(_) | Failure::NoRoute => 404,
+            Failure::MethodNotAllowed(_) => 405,
+            Failure::NotAvailable(_) => 501,
+            Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
+            Failure::Draining
+            | Failure::ScaledToZero
+            | Failure::CannotStart(_)
+            | Failure::TooManyWaiting(_) => 503,
+            Failure::Timeout(..) => 504,
+        }
+    }
+
+    /// The head of the answer.
+    pub(crate) fn head(&self) -> HeadWriter {
+        let mut head = HeadWriter::response(self.status());
+        head.text("Content-Type", "text/plain; charset=utf-8");
+        head.text(X_GATEWAY_ERROR, self.kind());
+        if self.status() == 503 {
+            head.text("Retry-After", "1");
+        }
+        if let Failure::MethodNotAllowed(allow) = self {
+            head.text("Allow", allow);
+        }
+        head
+    }
+
+    /// The line of the answer. `function` is the name that was called, where there was one.
+    pub(crate) fn line(&self, function: Option<&str>) -> String {
+        match function {
+            Some(name) => format!("function `{name}`: {self}\n"),
+            None => format!("{self}\n"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(refusal) => write!(f, "request refused: {refusal}"),
+            Failure::ClientGone => f.write_str("client closed the connection"),
+            Failure::UnknownFunction(name) => write!(
+                f,
+                "no function `{name}`: no such service on the gateway's networks, nor entry in functions_file"
+            ),
+            Failure::NoRoute => {
+                f.write_str("no such path: functions are under /function/NAME, or / with header X-Function")
+            }
+            Failure::MethodNotAllowed(allow) => write!(f, "method not allowed here, only {allow}"),
+            Failure::NotAlexa => f.write_str(
+                "expected header X-Function, or a JSON body of at most 256 KiB with session.sessionId, \
+                 session.application.applicationId and request.intent.name",
+            ),
+            Failure::Draining => f.write_str("gateway is shutting down, see drain_timeout"),
+            Failure::ScaledToZero => f.write_str("scaled to 0 replicas, see docker service scale"),
+            Failure::CannotStart(reason) => write!(f, "no replica runs: {reason}"),
+            Failure::TooManyWaiting(limit) => {
+                write!(f, "{limit} calls wait for a replica already, see max_workers")
+            }
+            Failure::Connect(reason) => write!(f, "no replica can be reached: {reason}, see connect_timeout"),
+            Failure::Closed(address) => {
+                write!(f, "replica {address} closed the connection before its answer was whole")
+            }
+            Failure::Invalid(refusal) => write!(f, "answer is not valid HTTP: {refusal}"),
+            Failure::Timeout(phase, limit) => {
+                let phase = match phase {
+                    Phase::Replica => "waiting for a replica",
+                    Phase::Connect => "connecting",
+                    Phase::FirstByte => "waiting for the first byte",
+                    Phase::Body => "in the middle of the body",
+                };
+                write!(f, "deadline of {} passed {phase}, see upstream_timeout", duration::format(*limit))
+            }
+            Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_names_the_function_and_the_setting() {
+        let failure = Failure::Timeout(Phase::FirstByte, Duration::from_secs(60));
+        let want =
+            "function `echo`: deadline of 1m passed waiting for the first byte, see upstream_timeout\n";
+        assert_eq!(failure.line(Some("echo")), want);
+        assert_eq!((failure.status(), failure.kind()), (504, "timeout_first_byte"));
+        assert_eq!(
+            Failure::Closed("10.0.0.5:8080".parse().unwrap()).line(Some("echo")),
+            "function `echo`: replica 10.0.0.5:8080 closed the connection before its answer was whole\n"
+        );
+    }
+
+    #[test]
+    fn who_may_come_back_is_told_when() {
+        let text = |failure: Failure| format!("{:?}", failure.head().status());
+        assert_eq!(text(Failure::Draining), "503");
+        assert_eq!(text(Failure::MethodNotAllowed("GET")), "405");
+    }
+}

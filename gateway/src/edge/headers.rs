@@ -1,0 +1,210 @@
+//! The heads that cross the gateway: what is dropped, what is added.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http1::head::list;
+use http1::writer::is_hop_by_hop;
+use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
+use kit::duration;
+
+use super::failure::X_GATEWAY_ERROR;
+
+pub(crate) const X_CALL_ID: &str = "X-Call-Id";
+const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
+const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
+const X_TIMEOUT: &str = "X-Timeout";
+const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
+const X_COLD_START_MS: &str = "X-Cold-Start-Ms";
+
+/// The longest call id that is taken from a caller.
+const MAX_CALL_ID_BYTES: usize = 128;
+
+/// The name of one call, in logs and on the wire: the caller's own, or 16 random hex digits.
+pub(crate) fn call_id(request: &RequestHead) -> String {
+    let own = request.headers().get(X_CALL_ID).and_then(|value| std::str::from_utf8(value).ok());
+    match own {
+        Some(id)
+            if (1..=MAX_CALL_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            id.to_owned()
+        }
+        _ => format!("{:016x}", kit::sys::limits::random()),
+    }
+}
+
+/// The caller's own limit for the call, if it sent one that can be read.
+pub(crate) fn timeout(request: &RequestHead) -> Option<Duration> {
+    let value = request.headers().get(X_TIMEOUT)?;
+    duration::parse(std::str::from_utf8(value).ok()?).filter(|span| !span.is_zero())
+}
+
+/// One call, as far as its heads need to know it.
+pub(crate) struct Call<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) target: &'a [u8],
+    pub(crate) peer: SocketAddr,
+    /// Where it is sent, for callers of HTTP/1.0 that name no host.
+    pub(crate) address: SocketAddr,
+    /// What is left of the deadline.
+    pub(crate) left: Duration,
+}
+
+/// The head that goes to the function.
+pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter {
+    let headers = request.headers();
+    let mut head = HeadWriter::request(request.method(), call.target);
+    if headers.get("host").is_none() {
+        head.text("Host", &call.address.to_string());
+    }
+    let own = [X_CALL_ID, X_FORWARDED_FOR, X_TIMEOUT, "Expect"];
+    forward(headers, &own, &mut head);
+    head.text(X_CALL_ID, call.id);
+    let mut forwarded_for = Vec::new();
+    for value in headers.get_all(X_FORWARDED_FOR) {
+        forwarded_for.extend_from_slice(value);
+        forwarded_for.extend_from_slice(b", ");
+    }
+    forwarded_for.extend_from_slice(call.peer.ip().to_string().as_bytes());
+    head.header(X_FORWARDED_FOR, &forwarded_for);
+    if let (None, Some(host)) = (headers.get(X_FORWARDED_HOST), headers.get("host")) {
+        head.header(X_FORWARDED_HOST, host);
+    }
+    if headers.get(X_FORWARDED_PROTO).is_none() {
+        head.text(X_FORWARDED_PROTO, "http");
+    }
+    head.text(X_TIMEOUT, &format!("{}ms", call.left.as_millis().max(1)));
+    head
+}
+
+/// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
+/// it did.
+pub(crate) fn to_client(
+    response: &ResponseHead,
+    id: &str,
+    took: Duration,
+    cold_start: Option<Duration>,
+) -> HeadWriter {
+    let mut head = HeadWriter::response(response.status());
+    let ours = [X_CALL_ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
+    forward(response.headers(), &ours, &mut head);
+    own(&mut head, id, took);
+    if let Some(waited) = cold_start {
+        head.text(X_COLD_START_MS, &waited.as_millis().to_string());
+    }
+    head
+}
+
+/// What every answer to a call carries.
+pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
+    head.text(X_CALL_ID, id);
+    head.text(X_DURATION_SECONDS, &format!("{:.6}", took.as_secs_f64()));
+}
+
+/// Copies the end-to-end fields but for those of `own`, which the gateway writes itself.
+fn forward(headers: Headers<'_>, own: &[&str], head: &mut HeadWriter) {
+    let is_own = |name: &[u8]| own.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    // Host is for every hop, whatever a caller says (RFC 9110 section 7.6.1): without it 1.1 is not valid.
+    let is_named = |name: &[u8]| {
+        !name.eq_ignore_ascii_case(b"host")
+            && headers
+                .get_all("connection")
+                .any(|value| list(value).any(|item| item.eq_ignore_ascii_case(name)))
+    };
+    for (name, value) in headers.iter() {
+        if !is_hop_by_hop(name) && !is_own(name) && !is_named(name) {
+            head.field(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &str) -> RequestHead {
+        RequestHead::parse(format!("POST /x HTTP/1.1\r\n{fields}\r\n").into_bytes(), 128).unwrap()
+    }
+
+    fn call() -> Call<'static> {
+        Call {
+            id: "id1",
+            target: b"/a?b",
+            peer: "10.1.2.3:4".parse().unwrap(),
+            address: "10.0.0.9:8080".parse().unwrap(),
+            left: Duration::from_millis(4812),
+        }
+    }
+
+    fn written(head: HeadWriter) -> String {
+        String::from_utf8(head.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_request_keeps_what_is_its_own_and_gets_what_is_ours() {
+        let request = request(
+            "Host: gw:8080\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nx-a: \u{e4}\r\nX-A: 2\r\n\
+             Content-Length: 3\r\nExpect: 100-continue\r\nx-call-id: theirs\r\nX-Forwarded-For: 1.1.1.1\r\n\
+             X-Forwarded-For: 2.2.2.2\r\nX-Timeout: 99s\r\n",
+        );
+        assert_eq!(
+            written(to_function(&request, &call())),
+            "POST /a?b HTTP/1.1\r\nHost: gw:8080\r\nx-a: \u{e4}\r\nX-A: 2\r\nX-Call-Id: id1\r\n\
+             X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\nX-Forwarded-Host: gw:8080\r\n\
+             X-Forwarded-Proto: http\r\nX-Timeout: 4812ms\r\n"
+        );
+    }
+
+    #[test]
+    fn what_a_proxy_in_front_has_said_stays() {
+        let request = request("Host: gw\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n");
+        let head = written(to_function(&request, &call()));
+        assert!(head.contains("X-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n"), "{head}");
+        assert_eq!(head.matches("X-Forwarded-Host").count(), 1);
+    }
+
+    #[test]
+    fn nobody_can_have_the_host_dropped() {
+        let request = request("Host: gw\r\nConnection: host, X-A\r\nX-A: 1\r\n");
+        let head = written(to_function(&request, &call()));
+        assert!(head.starts_with("POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Call-Id:"), "{head}");
+    }
+
+    #[test]
+    fn a_caller_of_http_1_0_without_a_host_gets_one() {
+        let request = RequestHead::parse(b"GET / HTTP/1.0\r\n\r\n".to_vec(), 8).unwrap();
+        assert!(written(to_function(&request, &call())).contains("\r\nHost: 10.0.0.9:8080\r\n"));
+    }
+
+    #[test]
+    fn an_answer_cannot_pass_for_ours() {
+        let answer = b"HTTP/1.1 200 OK\r\nX-Gateway-Error: x\r\nX-Call-Id: x\r\nConnection: keep-alive\r\n\
+            Keep-Alive: 5\r\nContent-Length: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\n\r\n";
+        let answer = ResponseHead::parse(answer.to_vec(), 128, false).unwrap();
+        assert_eq!(
+            written(to_client(&answer, "id1", Duration::from_micros(1500), Some(Duration::from_millis(7)))),
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\nX-Call-Id: id1\r\n\
+             X-Duration-Seconds: 0.001500\r\nX-Cold-Start-Ms: 7\r\n"
+        );
+    }
+
+    #[test]
+    fn call_ids_are_kept_when_they_are_fit_to_be_logged() {
+        assert_eq!(call_id(&request("Host: x\r\nX-Call-Id: abc-1\r\n")), "abc-1");
+        let long = format!("Host: x\r\nX-Call-Id: {}\r\n", "a".repeat(MAX_CALL_ID_BYTES + 1));
+        for fields in
+            ["Host: x\r\n", "Host: x\r\nX-Call-Id:\r\n", "Host: x\r\nX-Call-Id: a b\r\n", long.as_str()]
+        {
+            let id = call_id(&request(fields));
+            assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_callers_limit_is_read_or_ignored() {
+        assert_eq!(timeout(&request("Host: x\r\nX-Timeout: 500ms\r\n")), Some(Duration::from_millis(500)));
+        assert_eq!(timeout(&request("Host: x\r\nX-Timeout: soon\r\n")), None);
+        assert_eq!(timeout(&request("Host: x\r\n")), None);
+    }
+}

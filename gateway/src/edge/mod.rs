@@ -1,0 +1,245 @@
+//! The edge: what clients talk to. It routes a request, serves the gateway's own pages, and hands calls
+//! to [`invoke`].
+
+mod failure;
+mod headers;
+mod invoke;
+mod relay;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http1::{BodyError, Exchange, HeadWriter, Length, Refusal, Service};
+use kit::Deadline;
+
+use crate::alexa;
+use crate::functions::{Function, Table};
+use crate::metrics::{self, OwnRejection, Rejected, Rejection};
+use crate::provider::Provider;
+use crate::route::Route;
+use failure::{Failure, X_GATEWAY_ERROR};
+use invoke::Invocation;
+use relay::Upload;
+
+/// Unknown names make the provider look again at most this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a call for an unknown name waits for that look.
+const LOOK_TIME: Duration = Duration::from_millis(500);
+
+/// The bounds of calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    pub(crate) upstream_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) body_stall_timeout: Duration,
+    /// Calls of one function that may wait for a replica.
+    pub(crate) max_waiting: usize,
+}
+
+/// The service behind the gateway's port.
+pub(crate) struct Edge {
+    limits: CallLimits,
+    table: Arc<Table>,
+    provider: Arc<dyn Provider>,
+    rejected: Rejected,
+    dice: Dice,
+    last_look: Mutex<Option<Instant>>,
+}
+
+impl Edge {
+    pub(crate) fn new(limits: CallLimits, table: Arc<Table>, provider: Arc<dyn Provider>) -> Edge {
+        let dice = Dice(AtomicU64::new(kit::sys::limits::random()));
+        Edge { limits, table, provider, rejected: Rejected::default(), dice, last_look: Mutex::new(None) }
+    }
+
+    fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let request = exchange.request();
+        let x_function = request.headers().get("x-function");
+        let route = Route::of(request.method(), request.path(), request.query(), x_function);
+        match route {
+            Route::Function { name, target } => {
+                let function = self.find(name);
+                let (name, target) = (name.to_owned(), target.to_bytes());
+                self.call(exchange, function.ok_or(Failure::UnknownFunction(name))?, target)
+            }
+            Route::Root { target } => {
+                let target = target.to_bytes();
+                self.alexa(exchange, target)
+            }
+            Route::Metrics => self.metrics(exchange),
+            Route::Health => self.health(exchange),
+            Route::RedirectToUi => {
+                let mut head = HeadWriter::response(302);
+                head.text("Location", "/ui/");
+                respond(exchange, head, "");
+                Ok(())
+            }
+            Route::Control => Err(Failure::NotAvailable("the control plane")),
+            Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
+            Route::BadName => Err(Failure::UnknownFunction(String::new())),
+            Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
+            Route::NotFound => Err(Failure::NoRoute),
+        }
+    }
+
+    fn call(
+        &self,
+        exchange: &mut Exchange<'_>,
+        function: Arc<Function>,
+        target: Vec<u8>,
+    ) -> Result<(), Failure> {
+        if exchange.is_draining() {
+            return Err(Failure::Draining);
+        }
+        let length = exchange.body_length();
+        invoke::invoke(self, exchange, Invocation { function, target, upload: Upload::default(), length });
+        Ok(())
+    }
+
+    /// A `POST /` without `X-Function`: its body says which function is meant, if it is from Alexa.
+    fn alexa(&self, exchange: &mut Exchange<'_>, target: Vec<u8>) -> Result<(), Failure> {
+        let limit = alexa::MAX_BODY_BYTES;
+        if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
+            return Err(Failure::NotAlexa);
+        }
+        let body = match exchange.read_body(limit, Deadline::after(self.limits.upstream_timeout)) {
+            Ok(body) => body,
+            Err(BodyError::Refused(Refusal::BodyTooLarge)) => return Err(Failure::NotAlexa),
+            Err(BodyError::Refused(refusal)) => return Err(Failure::Refused(refusal)),
+            Err(BodyError::Timeout) => return Err(Failure::Refused(Refusal::BodyStall)),
+            Err(_) => return Err(Failure::ClientGone),
+        };
+        let name = alexa::intent(&body).ok_or(Failure::NotAlexa)?;
+        let function = self.find(&name).ok_or(Failure::UnknownFunction(name))?;
+        if exchange.is_draining() {
+            return Err(Failure::Draining);
+        }
+        let length = Length::Known(body.len() as u64);
+        let upload = Upload::of(body);
+        invoke::invoke(self, exchange, Invocation { function, target, upload, length });
+        Ok(())
+    }
+
+    /// The function of that name. One that is not known makes the provider look once more, at most once a
+    /// second for all unknown names together.
+    fn find(&self, name: &str) -> Option<Arc<Function>> {
+        if let Some(function) = self.table.find(name) {
+            return Some(function);
+        }
+        crate::name::valid(name.as_bytes())?;
+        let now = Instant::now();
+        {
+            let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| now.saturating_duration_since(last) < LOOK_INTERVAL) {
+                return None;
+            }
+            *last = Some(now);
+        }
+        self.provider.look_again(Deadline::after(LOOK_TIME));
+        self.table.find(name)
+    }
+
+    fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let stats = exchange.stats();
+        let snapshot = self.table.snapshot();
+        let functions: Vec<_> =
+            snapshot.values().map(|function| (function.name.clone(), Arc::clone(&function.series))).collect();
+        let mut page = String::new();
+        metrics::write(
+            &metrics::Snapshot {
+                version: env!("CARGO_PKG_VERSION"),
+                functions: &functions,
+                rejected: &self.rejected,
+                connections: &[
+                    ("active", stats.connections_active),
+                    ("closing", stats.connections_closing),
+                    ("head", stats.connections_head),
+                    ("idle", stats.connections_idle),
+                ],
+                workers: &[
+                    ("busy", stats.workers_busy),
+                    ("idle", stats.workers_idle),
+                    ("queued", stats.waiting),
+                ],
+                provider_up: self.provider.problem().is_none(),
+            },
+            &mut page,
+        );
+        kit::process::write_metrics(&mut page);
+        let mut head = HeadWriter::response(200);
+        head.text("Content-Type", metrics::CONTENT_TYPE);
+        respond(exchange, head, &page);
+        Ok(())
+    }
+
+    fn health(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        if exchange.is_draining() {
+            return Err(Failure::Draining);
+        }
+        let mut head = HeadWriter::response(200);
+        head.text("Content-Type", "text/plain; charset=utf-8");
+        let text = match self.provider.problem() {
+            None => "ok\n".to_owned(),
+            Some(problem) => format!("degraded: {problem}\n"),
+        };
+        respond(exchange, head, &text);
+        Ok(())
+    }
+
+    /// Counts a request that reached no function.
+    fn count(&self, failure: &Failure) {
+        let rejection = match failure {
+            Failure::Refused(refusal) => Rejection::Http(*refusal),
+            Failure::UnknownFunction(_) => Rejection::Own(OwnRejection::UnknownFunction),
+            Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),
+            Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
+            Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
+            Failure::Draining => Rejection::Own(OwnRejection::Draining),
+            _ => return,
+        };
+        self.rejected.count(rejection);
+    }
+}
+
+impl Service for Edge {
+    fn call(&self, exchange: &mut Exchange<'_>) {
+        let Err(failure) = self.serve(exchange) else { return };
+        self.count(&failure);
+        if failure == Failure::ClientGone {
+            return exchange.abort();
+        }
+        respond(exchange, failure.head(), &failure.line(None));
+    }
+
+    /// A gateway that is busy is not a sick one, and must not be replaced for it.
+    fn is_urgent(&self, head: &[u8]) -> bool {
+        head.starts_with(b"GET /healthz ")
+    }
+
+    fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
+        self.rejected.count(Rejection::Http(refusal));
+        head.text(X_GATEWAY_ERROR, refusal.reason());
+    }
+}
+
+/// Answers; an error means that nobody is left to be told.
+fn respond(exchange: &mut Exchange<'_>, head: HeadWriter, body: &str) {
+    if let Err(error) = exchange.respond(head, body.as_bytes()) {
+        log::debug!("answer not sent: {error}");
+    }
+}
+
+/// Random numbers for balancing, good enough for that and cheap: splitmix64 over a shared counter.
+struct Dice(AtomicU64);
+
+impl Dice {
+    fn roll(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let z = self.0.fetch_add(STEP, Ordering::Relaxed);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,129 @@
+//! One place where a function can be called: its address, the connections to it, what it has in hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http1::{ClientConfig, Endpoint, Pool};
+
+/// How long a replica that could not be connected to is avoided while there are others.
+const OUTLIER_TIME: Duration = Duration::from_secs(2);
+
+/// A replica.
+pub(crate) struct Replica {
+    address: SocketAddr,
+    pool: Pool,
+    in_flight: AtomicUsize,
+    /// The first and the last failed connect since one worked, in milliseconds after `since`; 0 for none.
+    first_failure_ms: AtomicU64,
+    last_failure_ms: AtomicU64,
+    since: Instant,
+}
+
+impl Replica {
+    pub(crate) fn new(address: SocketAddr, client: ClientConfig) -> Replica {
+        Replica {
+            address,
+            pool: Pool::new(Endpoint::Tcp(address), client),
+            in_flight: AtomicUsize::new(0),
+            first_failure_ms: AtomicU64::new(0),
+            last_failure_ms: AtomicU64::new(0),
+            since: Instant::now(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Calls that it has in hand.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Remembers a failed connect.
+    pub(crate) fn failed(&self, now: Instant) {
+        let at = self.age_ms(now).max(1);
+        let _ = self.first_failure_ms.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed); // or later
+        self.last_failure_ms.store(at, Ordering::Relaxed);
+    }
+
+    /// Remembers a connect that worked.
+    pub(crate) fn works(&self) {
+        if self.first_failure_ms.load(Ordering::Relaxed) != 0 {
+            self.first_failure_ms.store(0, Ordering::Relaxed);
+            self.last_failure_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a connect failed lately.
+    pub(crate) fn is_avoided(&self, now: Instant) -> bool {
+        let last = self.last_failure_ms.load(Ordering::Relaxed);
+        last != 0 && self.age_ms(now) < last + OUTLIER_TIME.as_millis() as u64
+    }
+
+    /// Whether all connects have failed for at least `span`.
+    pub(crate) fn has_failed_for(&self, span: Duration, now: Instant) -> bool {
+        let first = self.first_failure_ms.load(Ordering::Relaxed);
+        first != 0 && self.age_ms(now) >= first + span.as_millis() as u64
+    }
+
+    fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_millis() as u64
+    }
+}
+
+/// One call in a replica's hands, counted as long as it lives.
+pub(crate) struct Use(Arc<Replica>);
+
+impl Use {
+    pub(crate) fn of(replica: &Arc<Replica>) -> Use {
+        replica.in_flight.fetch_add(1, Ordering::Relaxed);
+        Use(Arc::clone(replica))
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.0
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_replica_is_avoided_for_a_while() {
+        let replica = Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default());
+        let now = Instant::now();
+        assert!(!replica.is_avoided(now));
+        replica.failed(now);
+        assert!(replica.is_avoided(now) && replica.is_avoided(now + OUTLIER_TIME / 2));
+        assert!(!replica.is_avoided(now + OUTLIER_TIME + Duration::from_millis(1)));
+        assert!(!replica.has_failed_for(OUTLIER_TIME, now));
+        replica.failed(now + OUTLIER_TIME);
+        let later = now + OUTLIER_TIME + Duration::from_millis(1);
+        assert!(replica.has_failed_for(OUTLIER_TIME, later), "since the first failure");
+        replica.works();
+        assert!(!replica.is_avoided(later) && !replica.has_failed_for(Duration::ZERO, later));
+    }
+
+    #[test]
+    fn uses_are_counted_while_they_live() {
+        let replica = Arc::new(Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default()));
+        let (first, second) = (Use::of(&replica), Use::of(&replica));
+        assert_eq!(replica.in_flight(), 2);
+        drop(first);
+        assert_eq!(second.replica().in_flight(), 1);
+    }
+}

@@ -1,0 +1,276 @@
+//! What the labels on a service (or in the functions file) say about a function, as typed values.
+//!
+//! A value that cannot be used is replaced by its default and reported, never fatal: a service is
+//! somebody else's, and a typo in it must not take a running function away.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use kit::duration;
+
+pub(crate) const LABEL_FUNCTION: &str = "function";
+pub(crate) const LABEL_SCALE_MIN: &str = "com.openfaas.scale.min";
+pub(crate) const LABEL_SCALE_MAX: &str = "com.openfaas.scale.max";
+pub(crate) const LABEL_SCALE_FACTOR: &str = "com.openfaas.scale.factor";
+pub(crate) const LABEL_SCALE_TARGET: &str = "com.openfaas.scale.target";
+pub(crate) const LABEL_SCALE_ZERO: &str = "com.openfaas.scale.zero";
+pub(crate) const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
+pub(crate) const LABEL_PORT: &str = "faas.port";
+pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
+
+/// The most replicas that a label may ask for: far above what a small Swarm can place.
+pub(crate) const MAX_REPLICAS: u32 = 1000;
+
+/// The most calls at once that a label may name, per replica (target) or function (concurrency).
+const MAX_CALLS: u32 = 1_000_000;
+
+/// The largest step of scaling, in percent of `scale.max`.
+const MAX_FACTOR: u32 = 100;
+
+/// The labels that the gateway understands, each with a usable value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Labels {
+    /// Whether the service says that it is a function, if it says anything.
+    pub(crate) function: Option<bool>,
+    /// Replicas: at least 1 and not above `scale_max`.
+    pub(crate) scale_min: u32,
+    pub(crate) scale_max: u32,
+    /// Step of scaling in percent of `scale_max`; 0 switches scaling off.
+    pub(crate) scale_factor: u32,
+    /// Calls in flight per replica that scaling aims at.
+    pub(crate) scale_target: u32,
+    /// Whether it may go to no replica at all after `zero_duration` without a call.
+    pub(crate) scale_zero: bool,
+    pub(crate) zero_duration: Duration,
+    /// The port that the function listens on.
+    pub(crate) port: u16,
+    /// The most calls at once over all replicas; 0 means no limit.
+    pub(crate) concurrency: u32,
+}
+
+impl Default for Labels {
+    fn default() -> Labels {
+        Labels {
+            function: None,
+            scale_min: 1,
+            scale_max: 20,
+            scale_factor: 20,
+            scale_target: 50,
+            scale_zero: false,
+            zero_duration: Duration::from_secs(15 * 60),
+            port: 8080,
+            concurrency: 0,
+        }
+    }
+}
+
+/// A label whose value was not used. `Display` is one line that says what happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warning {
+    pub(crate) label: &'static str,
+    /// What would have been taken and what was found.
+    pub(crate) problem: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "label {}: {}; its default is used", self.label, self.problem)
+    }
+}
+
+impl Labels {
+    /// Reads the labels among `pairs` (others are left alone, of a repeated one the last counts) and
+    /// reports the values that could not be used.
+    pub(crate) fn from_map<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> (Labels, Vec<Warning>) {
+        let mut values = Values { found: pairs.into_iter().collect(), warnings: Vec::new() };
+        let default = Labels::default();
+        let mut labels = Labels {
+            function: values.boolean(LABEL_FUNCTION),
+            scale_min: values.integer(LABEL_SCALE_MIN, 1, MAX_REPLICAS).unwrap_or(default.scale_min),
+            scale_max: values.integer(LABEL_SCALE_MAX, 1, MAX_REPLICAS).unwrap_or(default.scale_max),
+            scale_factor: values.integer(LABEL_SCALE_FACTOR, 0, MAX_FACTOR).unwrap_or(default.scale_factor),
+            scale_target: values.integer(LABEL_SCALE_TARGET, 1, MAX_CALLS).unwrap_or(default.scale_target),
+            scale_zero: values.boolean(LABEL_SCALE_ZERO).unwrap_or(default.scale_zero),
+            zero_duration: values.span(LABEL_ZERO_DURATION).unwrap_or(default.zero_duration),
+            port: values.integer(LABEL_PORT, 1, u16::MAX).unwrap_or(default.port),
+            concurrency: values.integer(LABEL_CONCURRENCY, 0, MAX_CALLS).unwrap_or(default.concurrency),
+        };
+        if labels.scale_min > labels.scale_max {
+            let expected = format!("at most {LABEL_SCALE_MAX} ({})", labels.scale_max);
+            values.refuse(LABEL_SCALE_MIN, &expected, &labels.scale_min.to_string());
+            labels.scale_min = default.scale_min; // 1 is never above scale_max
+        }
+        (labels, values.warnings)
+    }
+}
+
+/// The labels as they were found, and what was wrong with those read so far.
+struct Values<'a> {
+    found: HashMap<&'a str, &'a str>,
+    warnings: Vec<Warning>,
+}
+
+impl Values<'_> {
+    fn parsed<T>(
+        &mut self,
+        label: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.found.get(label)?.trim();
+        let value = parse(text);
+        if value.is_none() {
+            let text = text.to_owned();
+            self.refuse(label, expected, &text);
+        }
+        value
+    }
+
+    fn refuse(&mut self, label: &'static str, expected: &str, text: &str) {
+        self.warnings
+            .push(Warning { label, problem: format!("expected {expected}, got `{}`", text.escape_debug()) });
+    }
+
+    fn boolean(&mut self, label: &'static str) -> Option<bool> {
+        self.parsed(label, "true, false, 1 or 0", |text| match text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn integer<T>(&mut self, label: &'static str, min: T, max: T) -> Option<T>
+    where
+        T: TryFrom<u64> + PartialOrd + Copy + fmt::Display,
+    {
+        self.parsed(label, &format!("an integer from {min} to {max}"), |text| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit()); // `parse` alone would take `+5`
+            let number = T::try_from(text.parse::<u64>().ok().filter(|_| digits)?).ok()?;
+            (min..=max).contains(&number).then_some(number)
+        })
+    }
+
+    fn span(&mut self, label: &'static str) -> Option<Duration> {
+        self.parsed(label, &format!("more than zero: {}", duration::EXPECTED), |text| {
+            duration::parse(text).filter(|span| !span.is_zero())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The given labels must read like the defaults after `change`, with these warnings.
+    fn check(pairs: &[(&str, &str)], warnings: &[&str], change: impl Fn(&mut Labels)) {
+        let mut want = Labels::default();
+        change(&mut want);
+        let (got, said) = Labels::from_map(pairs.iter().copied());
+        assert_eq!(got, want, "{pairs:?}");
+        assert_eq!(said.iter().map(Warning::to_string).collect::<Vec<_>>(), warnings, "{pairs:?}");
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        check(&[], &[], |labels| {
+            *labels = Labels {
+                function: None,
+                scale_min: 1,
+                scale_max: 20,
+                scale_factor: 20,
+                scale_target: 50,
+                scale_zero: false,
+                zero_duration: Duration::from_secs(900),
+                port: 8080,
+                concurrency: 0,
+            };
+        });
+        check(&[("com.docker.stack.namespace", "x"), ("com.openfaas.scale", "9")], &[], |_| {});
+    }
+
+    #[test]
+    fn every_label_is_read() {
+        let pairs = [
+            ("function", "true"),
+            ("com.openfaas.scale.min", "2"),
+            ("com.openfaas.scale.max", " 5 "),
+            ("com.openfaas.scale.factor", "0"),
+            ("com.openfaas.scale.target", "7"),
+            ("com.openfaas.scale.zero", "1"),
+            ("com.openfaas.scale.zero-duration", "1m30s"),
+            ("faas.port", "3000"),
+            ("faas.concurrency", "100"),
+        ];
+        check(&pairs, &[], |labels| {
+            *labels = Labels {
+                function: Some(true),
+                scale_min: 2,
+                scale_max: 5,
+                scale_factor: 0,
+                scale_target: 7,
+                scale_zero: true,
+                zero_duration: Duration::from_secs(90),
+                port: 3000,
+                concurrency: 100,
+            };
+        });
+    }
+
+    #[test]
+    fn a_function_says_yes_no_or_nothing() {
+        check(&[("function", "false")], &[], |labels| labels.function = Some(false));
+        check(&[("function", "0")], &[], |labels| labels.function = Some(false));
+        check(&[("function", "1")], &[], |labels| labels.function = Some(true));
+        let refused = "label function: expected true, false, 1 or 0, got `yes`; its default is used";
+        check(&[("function", "yes")], &[refused], |_| {});
+    }
+
+    #[test]
+    fn values_out_of_range_are_reported_and_defaulted() {
+        let cases = [
+            ("com.openfaas.scale.min", "0", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.max", "1001", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.max", "+5", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.max", "", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.max", "-1", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.max", "99999999999999999999", "an integer from 1 to 1000"),
+            ("com.openfaas.scale.factor", "101", "an integer from 0 to 100"),
+            ("com.openfaas.scale.target", "0", "an integer from 1 to 1000000"),
+            ("faas.port", "0", "an integer from 1 to 65535"),
+            ("faas.port", "65536", "an integer from 1 to 65535"),
+            ("faas.concurrency", "1000001", "an integer from 0 to 1000000"),
+            ("com.openfaas.scale.zero", "on", "true, false, 1 or 0"),
+        ];
+        for (label, value, expected) in cases {
+            let warning = format!("label {label}: expected {expected}, got `{value}`; its default is used");
+            check(&[(label, value)], &[&warning], |_| {});
+        }
+        for value in ["0", "5x"] {
+            let (labels, warnings) = Labels::from_map([(LABEL_ZERO_DURATION, value)]);
+            assert_eq!((labels, warnings.len()), (Labels::default(), 1));
+        }
+        check(&[("faas.port", "65535")], &[], |labels| labels.port = 65535);
+        check(&[("com.openfaas.scale.max", "1000")], &[], |labels| labels.scale_max = 1000);
+    }
+
+    #[test]
+    fn the_minimum_stays_below_the_maximum() {
+        let warning = "label com.openfaas.scale.min: expected at most com.openfaas.scale.max (20), got `21`; \
+                       its default is used";
+        check(&[(LABEL_SCALE_MIN, "21")], &[warning], |_| {});
+        check(&[(LABEL_SCALE_MIN, "20")], &[], |labels| labels.scale_min = 20);
+        check(&[(LABEL_SCALE_MIN, "21"), (LABEL_SCALE_MAX, "21")], &[], |labels| {
+            labels.scale_min = 21;
+            labels.scale_max = 21;
+        });
+    }
+
+    #[test]
+    fn a_warning_is_one_line() {
+        let (_, warnings) = Labels::from_map([(LABEL_PORT, "8080\nforged")]);
+        assert!(warnings[0].to_string().contains("`8080\\nforged`"));
+    }
+}

@@ -1,0 +1,8 @@
+//! What the gateway counts and how it tells Prometheus.
+
+mod histogram;
+mod series;
+mod text;
+
+pub(crate) use series::{FunctionSeries, OwnRejection, Rejected, Rejection, Retry};
+pub(crate) use text::{CONTENT_TYPE, Snapshot, write};

@@ -1,0 +1,150 @@
+//! The local provider: functions from a file, each replica a child fwatchdog or an address of somebody
+//! else's. A laptop or a node without Docker serves the same URLs as a Swarm.
+
+mod backoff;
+mod file;
+mod launcher;
+mod replica;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use kit::Deadline;
+
+use crate::functions_file::Serves;
+use crate::provider::{Provider, Sink};
+use file::Resolved;
+use launcher::Launcher;
+use supervisor::{Mailbox, Supervisor};
+
+/// Why functions cannot be served.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The functions file was not taken.
+    File(file::Error),
+    /// Functions have `fprocess`, but there is no fwatchdog to run them.
+    NoFwatchdog,
+    /// The system refused what the provider itself needs.
+    Start(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::File(error) => error.fmt(f),
+            Error::NoFwatchdog => f.write_str(
+                "failed to find fwatchdog: expected it beside the gateway's executable or in PATH, as functions have `fprocess`",
+            ),
+            Error::Start(error) => write!(f, "failed to start the local provider: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What the provider is started with.
+pub(crate) struct Setup {
+    /// The functions file; without one there are no functions.
+    pub(crate) functions_file: Option<PathBuf>,
+    /// The binary that serves a process, see [`Setup::find`].
+    pub(crate) fwatchdog: Option<PathBuf>,
+    /// The environment that children inherit, less the gateway's own settings.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+}
+
+impl Setup {
+    /// The usual setup: fwatchdog is the one beside the gateway's own executable, else the one in the
+    /// environment's `PATH`.
+    pub(crate) fn find(functions_file: Option<PathBuf>, environment: Vec<(OsString, OsString)>) -> Setup {
+        let path = environment.iter().find(|(name, _)| name == OsStr::new("PATH"));
+        let executable = std::env::current_exe().ok();
+        let fwatchdog =
+            launcher::find_fwatchdog(executable.as_deref(), path.map(|(_, value)| value.as_os_str()));
+        Setup { functions_file, fwatchdog, environment }
+    }
+
+    fn load(&self) -> Result<Vec<Resolved>, Error> {
+        let Some(path) = &self.functions_file else { return Ok(Vec::new()) };
+        let functions = file::load(path).map_err(Error::File)?;
+        let is_process = |resolved: &Resolved| matches!(resolved.declared.serves, Serves::Process(_));
+        if self.fwatchdog.is_none() && functions.iter().any(is_process) {
+            return Err(Error::NoFwatchdog);
+        }
+        Ok(functions)
+    }
+}
+
+/// The running provider. Dropped, it ends its children at once.
+pub(crate) struct Local {
+    setup: Setup,
+    mailbox: Arc<Mailbox>,
+    /// `None` once it was stopped.
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Local {
+    /// Reads the functions file, starts what is in it, and has told `sink` once it returns.
+    ///
+    /// # Errors
+    /// A mistake in the file, or something that is missing on this machine.
+    pub(crate) fn start(setup: Setup, sink: Arc<dyn Sink>) -> Result<Local, Error> {
+        let functions = setup.load()?;
+        let launcher = Launcher::new(setup.fwatchdog.as_deref(), &setup.environment).map_err(Error::Start)?;
+        let mailbox = Arc::new(Mailbox::new().map_err(Error::Start)?);
+        mailbox.serve(functions);
+        let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox));
+        let (started, start) = mpsc::channel::<()>();
+        let body = move || supervisor.run(move || drop(started));
+        let thread = kit::thread::spawn_vital("local", body).map_err(Error::Start)?;
+        let _ = start.recv(); // ends when the sender is dropped
+        Ok(Local { setup, mailbox, supervisor: Mutex::new(Some(thread)) })
+    }
+
+    /// Reads the functions file again and answers how many functions are in it. Unchanged functions run on,
+    /// removed ones finish their calls.
+    ///
+    /// # Errors
+    /// As [`Local::start`]; everything stays as it was then.
+    pub(crate) fn load(&self) -> Result<usize, Error> {
+        let functions = self.setup.load()?;
+        let count = functions.len();
+        self.mailbox.serve(functions);
+        Ok(count)
+    }
+
+    fn end(&self, deadline: Deadline) {
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = supervisor {
+            self.mailbox.stop(deadline);
+            let _ = thread.join(); // its panic has ended the process
+        }
+    }
+}
+
+impl Provider for Local {
+    fn reload(&self) {
+        match self.load() {
+            Ok(count) => log::info!("functions_file read again, {count} functions"),
+            Err(error) => log::error!("functions_file not read again, the old functions stay: {error}"),
+        }
+    }
+
+    /// Ends all children; calls that still run may finish until the deadline. Returns when none is left, at
+    /// most a second and a half after the deadline.
+    fn stop(&self, deadline: Deadline) {
+        self.end(deadline);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.end(Deadline::after(std::time::Duration::ZERO));
+    }
+}

@@ -1,0 +1,181 @@
+//! Starts the fwatchdog of one replica: which binary, which environment, which descriptors.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use kit::sys::Listener;
+use kit::sys::child::{Child, Environment, Spawn};
+
+use crate::config;
+use crate::functions_file::Process;
+
+/// The file name of the binary that serves a process.
+const FWATCHDOG: &str = "fwatchdog";
+
+/// Variables of the convention by which a listening socket is handed over (sd_listen_fds(3)).
+const ENV_LISTEN_FDS: &str = "LISTEN_FDS";
+const ENV_LISTEN_PID: &str = "LISTEN_PID";
+const ENV_LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
+
+/// Settings of fwatchdog.
+const ENV_FPROCESS: &str = "fprocess";
+const ENV_SUPPRESS_LOCK: &str = "suppress_lock";
+
+/// Tells fwatchdog whose end it has to end with: this process's id. A child can only ask the kernel for
+/// that itself.
+const ENV_PARENT: &str = "FAAS_PARENT_PID";
+
+/// What all replicas have in common.
+pub(super) struct Launcher {
+    fwatchdog: Option<CString>,
+    /// The gateway's own environment without what is meant for the gateway.
+    environment: Environment,
+    null: File,
+}
+
+impl Launcher {
+    /// `fwatchdog` is the binary to start, an absolute path.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened.
+    pub(super) fn new(fwatchdog: Option<&Path>, inherited: &[(OsString, OsString)]) -> io::Result<Launcher> {
+        let mut environment = Environment::new(inherited);
+        let own = config::TABLE.iter().map(|row| row.name);
+        for name in own.chain([ENV_LISTEN_FDS, ENV_LISTEN_PID, ENV_LISTEN_FDNAMES]) {
+            environment.remove(name.as_bytes());
+        }
+        Ok(Launcher {
+            fwatchdog: fwatchdog.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+            environment,
+            null: File::options().read(true).write(true).open("/dev/null")?,
+        })
+    }
+
+    /// Starts a fwatchdog for `process` that serves `listener`. The thread that calls this must live as
+    /// long as the children: they are ended when it ends (`PR_SET_PDEATHSIG`, prctl(2)).
+    ///
+    /// # Errors
+    /// What starting a process says; `NotFound` where there is no fwatchdog.
+    pub(super) fn start(&self, process: &Process, listener: &Listener) -> io::Result<Child> {
+        let fwatchdog = self.fwatchdog.clone().ok_or(io::ErrorKind::NotFound)?;
+        let directory =
+            process.directory.as_ref().map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
+        let environment = self.environment_of(process);
+        let stderr = io::stderr();
+        let spawn = Spawn {
+            argv: &[fwatchdog],
+            environment: &environment,
+            stdio: [self.null.as_fd(), self.null.as_fd(), stderr.as_fd()],
+            directory: directory.as_deref(),
+            listener: Some(listener.as_fd()),
+        };
+        spawn.start()
+    }
+
+    fn environment_of(&self, process: &Process) -> Environment {
+        let mut environment = self.environment.clone();
+        environment.set(ENV_SUPPRESS_LOCK.as_bytes(), &[b"true"]);
+        for (name, value) in &process.environment {
+            environment.set(name.as_bytes(), &[value.as_bytes()]);
+        }
+        environment.set(ENV_FPROCESS.as_bytes(), &[process.fprocess.as_bytes()]);
+        environment.set(ENV_LISTEN_FDS.as_bytes(), &[b"1"]);
+        environment.set(ENV_PARENT.as_bytes(), &[std::process::id().to_string().as_bytes()]);
+        environment
+    }
+}
+
+/// The fwatchdog beside the gateway's own executable, else the first in `PATH`.
+pub(super) fn find_fwatchdog(executable: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
+    let beside = executable.and_then(Path::parent).map(Path::to_owned);
+    let folders = beside.into_iter().chain(std::env::split_paths(path.unwrap_or_default()));
+    let found = folders.map(|folder| folder.join(FWATCHDOG)).find(|path| is_executable(path))?;
+    std::path::absolute(found).ok() // the child may start in another directory
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn the_gateways_own_settings_stay_out() {
+        let mut inherited = pairs(&[
+            ("PATH", "/bin"),
+            ("LISTEN_FDS", "2"),
+            ("LISTEN_PID", "7"),
+            ("A", "outer"),
+            ("FAAS_PARENT_PID", "1"),
+        ]);
+        inherited.extend(config::TABLE.iter().map(|row| (row.name.into(), "x".into())));
+        let launcher = Launcher::new(None, &inherited).unwrap();
+        let process = Process {
+            fprocess: "cat -u".to_owned(),
+            directory: None,
+            environment: vec![
+                ("A".to_owned(), "inner".to_owned()),
+                ("LISTEN_FDS".to_owned(), "9".to_owned()),
+                ("fprocess".to_owned(), "rm".to_owned()),
+                ("max_body".to_owned(), "5".to_owned()),
+            ],
+            replicas: 1,
+        };
+        let environment = launcher.environment_of(&process);
+        let value =
+            |name: &str| environment.get(name.as_bytes()).map(|value| std::str::from_utf8(value).unwrap());
+        for (name, want) in [
+            ("PATH", Some("/bin")),
+            ("A", Some("inner")),
+            ("fprocess", Some("cat -u")),
+            ("suppress_lock", Some("true")),
+            ("LISTEN_FDS", Some("1")),
+            ("LISTEN_PID", None),
+            ("FAAS_PARENT_PID", Some(&std::process::id().to_string())),
+            ("max_body", Some("5")), // fwatchdog has such a setting too, and the file may set it
+            ("port", None),
+            ("functions_file", None),
+            ("DOCKER_HOST", None),
+        ] {
+            assert_eq!(value(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn fwatchdog_is_found_beside_the_gateway_then_in_path() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str, mode: Option<u32>| {
+            let folder = root.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            if let Some(mode) = mode {
+                std::fs::write(folder.join(FWATCHDOG), "").unwrap();
+                let permissions = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(folder.join(FWATCHDOG), permissions).unwrap();
+            }
+            folder
+        };
+        let (own, empty, plain, good) = (
+            folder("own", Some(0o755)),
+            folder("empty", None),
+            folder("plain", Some(0o644)),
+            folder("good", Some(0o755)),
+        );
+        let path = std::env::join_paths([&empty, &plain, &good]).unwrap();
+        let find = |executable: Option<&Path>| find_fwatchdog(executable, Some(&path));
+        assert_eq!(find(Some(&own.join("gateway"))), Some(own.join(FWATCHDOG)));
+        assert_eq!(find(Some(&empty.join("gateway"))), Some(good.join(FWATCHDOG)));
+        assert_eq!(find(None), Some(good.join(FWATCHDOG)));
+        assert_eq!(find_fwatchdog(Some(&empty.join("gateway")), None), None);
+    }
+}

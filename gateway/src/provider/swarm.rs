@@ -1,0 +1,382 @@
+//! The Swarm provider: services that share a network with the gateway are functions. One thread reads them
+//! and their tasks from the engine, when an event says so and now and then by itself, since the engine has
+//! no events for tasks.
+
+mod select;
+
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use docker_sock::{Engine, EventStream, Host};
+use kit::Deadline;
+use kit::sys::{EventFd, PollFd, Ready, poll};
+
+use super::{Known, Provider, Sink};
+use select::{Own, refusal, select};
+
+/// The longest that the engine may take for one answer. A busy manager answers in some milliseconds.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two looks: while something happens, while replicas are missing, and otherwise.
+const HOT_INTERVAL: Duration = Duration::from_millis(100);
+const WARM_INTERVAL: Duration = Duration::from_millis(250);
+const COLD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long something is taken to happen after an event or a change.
+const HOT_TIME: Duration = Duration::from_secs(10);
+
+/// However often it is asked for, no two looks are closer than this.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the gateway's own networks are taken to be as they were.
+const OWN_TIME: Duration = Duration::from_secs(30);
+
+/// Between two tries to open the stream of events.
+const EVENTS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Functions without a replica whose tasks are asked for in one look.
+const MAX_QUESTIONS: usize = 8;
+
+/// What the provider is started with.
+pub(crate) struct Settings {
+    pub(crate) docker_host: String,
+    pub(crate) require_label: bool,
+    pub(crate) functions_network: Option<String>,
+}
+
+/// Why there is no Swarm to be served.
+#[derive(Debug)]
+pub(crate) enum Error {
+    Docker(docker_sock::Error),
+    /// The engine is not a manager; its state in a Swarm.
+    NotManager(String),
+    /// The gateway's own networks are not known.
+    NoContainer,
+    /// The network in `functions_network` is not of the Swarm.
+    NotSwarmNetwork(String),
+    System(std::io::Error),
+}
+
+impl Error {
+    /// Whether a setting is wrong, rather than the engine away.
+    pub(crate) fn is_configuration(&self) -> bool {
+        matches!(self, Error::Docker(docker_sock::Error::Host { .. }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Docker(error) => error.fmt(f),
+            Error::NotManager(state) => {
+                write!(f, "the engine is not a Swarm manager (its state is `{state}`), see DOCKER_HOST")
+            }
+            Error::NoContainer => {
+                f.write_str("the gateway does not run in a container of this engine: set functions_network")
+            }
+            Error::NotSwarmNetwork(name) => {
+                write!(f, "functions_network `{name}` is not a network of the Swarm")
+            }
+            Error::System(error) => write!(f, "failed to start the Swarm provider: {error}"),
+        }
+    }
+}
+
+impl From<docker_sock::Error> for Error {
+    fn from(error: docker_sock::Error) -> Error {
+        Error::Docker(error)
+    }
+}
+
+/// The running provider.
+pub(crate) struct Swarm {
+    shared: Arc<Shared>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    wake: EventFd,
+    state: Mutex<State>,
+    looked: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Looks asked for, and how many of these a finished look has answered.
+    asked: u64,
+    answered: u64,
+    problem: Option<String>,
+    is_stopping: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there is a Swarm manager with networks of the gateway's own.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn probe(settings: &Settings) -> Result<(), Error> {
+    let engine = Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT);
+    let info = engine.info()?;
+    if !info.is_manager {
+        return Err(Error::NotManager(info.node_state));
+    }
+    own(&engine, settings).map(drop)
+}
+
+/// The networks and the service of the gateway itself.
+fn own(engine: &Engine, settings: &Settings) -> Result<Own, Error> {
+    let container = match docker_sock::own_container_id() {
+        Some(id) => match engine.container(&id) {
+            Ok(container) => Some(container),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    let service = container.as_ref().and_then(|container| container.service_id()).map(str::to_owned);
+    let of_swarm = engine.networks()?.into_iter().filter(|network| network.is_for_services());
+    let networks: Vec<_> = match (&settings.functions_network, &container) {
+        (Some(name), _) => of_swarm.filter(|network| network.name == *name || network.id == *name).collect(),
+        (None, Some(container)) => {
+            of_swarm.filter(|network| container.networks.contains(&network.id)).collect()
+        }
+        (None, None) => return Err(Error::NoContainer),
+    };
+    match &settings.functions_network {
+        Some(name) if networks.is_empty() => Err(Error::NotSwarmNetwork(name.clone())),
+        _ => Ok(Own { networks, service }),
+    }
+}
+
+impl Swarm {
+    /// Starts to watch, and has looked once when it returns. An engine that does not answer is waited for.
+    ///
+    /// # Errors
+    /// When `DOCKER_HOST` cannot be read, or a thread cannot be started.
+    pub(crate) fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Swarm, Error> {
+        let engine = Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT);
+        let wake = EventFd::new().map_err(Error::System)?;
+        let shared = Arc::new(Shared { wake, state: Mutex::new(State::default()), looked: Condvar::new() });
+        let now = Instant::now();
+        let watcher = Watcher {
+            engine,
+            settings,
+            sink,
+            shared: Arc::clone(&shared),
+            own: None,
+            known: None,
+            warned: Vec::new(),
+            events: None,
+            next_open: now,
+            hot_until: now + HOT_TIME,
+        };
+        let thread = kit::thread::spawn_vital("swarm", move || watcher.run()).map_err(Error::System)?;
+        let swarm = Swarm { shared, watcher: Mutex::new(Some(thread)) };
+        swarm.look_again(Deadline::after(2 * ENGINE_TIMEOUT));
+        Ok(swarm)
+    }
+}
+
+impl Provider for Swarm {
+    fn look_again(&self, deadline: Deadline) {
+        let mut state = self.shared.state();
+        state.asked += 1;
+        let mine = state.asked;
+        self.shared.wake.notify();
+        while state.answered < mine && !state.is_stopping {
+            let left = deadline.remaining().unwrap_or(ENGINE_TIMEOUT);
+            if left.is_zero() {
+                return;
+            }
+            state = self.shared.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn nudge(&self) {
+        self.shared.wake.notify();
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.shared.state().problem.clone()
+    }
+
+    fn reload(&self) {
+        log::info!("provider=swarm has no file to read again; it looks at the services now");
+        self.nudge();
+    }
+
+    fn stop(&self, _: Deadline) {
+        self.shared.state().is_stopping = true;
+        self.shared.wake.notify();
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = watcher {
+            let _ = thread.join(); // within ENGINE_TIMEOUT; its panic has ended the process
+        }
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.stop(Deadline::NEVER);
+    }
+}
+
+/// The thread's own state.
+struct Watcher {
+    engine: Engine,
+    settings: Settings,
+    sink: Arc<dyn Sink>,
+    shared: Arc<Shared>,
+    own: Option<(Own, Instant)>,
+    /// What the table was told last.
+    known: Option<Vec<Known>>,
+    /// What was warned about, so that it is said once.
+    warned: Vec<String>,
+    events: Option<EventStream>,
+    next_open: Instant,
+    hot_until: Instant,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        loop {
+            let began = Instant::now();
+            let asked = self.shared.state().asked;
+            let result = self.look();
+            self.report(result, asked);
+            self.open_events();
+            if self.wait(began) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) > OWN_TIME;
+        if self.own.as_ref().is_none_or(|(_, since)| is_old(since)) {
+            self.own = Some((own(&self.engine, &self.settings)?, now));
+        }
+        let services = self.engine.services()?;
+        let tasks = self.engine.tasks(None)?;
+        let Some((own, _)) = &self.own else { return Ok(()) };
+        let mut found = select(&services, &tasks, own, self.settings.require_label);
+        self.ask_why(&mut found.functions);
+        for warning in &found.warnings {
+            if !self.warned.contains(warning) {
+                log::warn!("{warning}");
+            }
+        }
+        self.warned = found.warnings;
+        if self.known.as_ref() != Some(&found.functions) {
+            log::debug!("{} functions on the Swarm", found.functions.len());
+            self.sink.set(found.functions.clone());
+            self.known = Some(found.functions);
+            self.hot_until = now + HOT_TIME;
+        }
+        Ok(())
+    }
+
+    /// Adds the reason why a function has no replica where its tasks are refused, such as for want of the
+    /// image. These tasks are not among those that are meant to run. One that ended by itself is not a
+    /// reason: another takes its place, and calls wait for that.
+    fn ask_why(&self, functions: &mut [Known]) {
+        let mut left = MAX_QUESTIONS;
+        for function in functions {
+            let is_without =
+                function.endpoints.is_empty() && function.wanted > 0 && function.problem.is_none();
+            if !is_without || left == 0 {
+                continue;
+            }
+            left -= 1;
+            match self.engine.all_tasks(function.name.as_str()) {
+                Ok(tasks) => function.problem = refusal(&tasks),
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+    }
+
+    /// Says what came of a look, and once in the log when that changes.
+    fn report(&self, result: Result<(), Error>, asked: u64) {
+        let problem = result.err().map(|error| error.to_string());
+        let mut state = self.shared.state();
+        match (&state.problem, &problem) {
+            (None, Some(problem)) => {
+                log::warn!("degraded, the known functions go on being served: {problem}")
+            }
+            (Some(_), None) => log::info!("the engine answers again"),
+            _ => {}
+        }
+        state.problem = problem;
+        state.answered = asked;
+        drop(state);
+        self.shared.looked.notify_all();
+    }
+
+    /// Without events looks are just rarer, so a failure is no problem of its own.
+    fn open_events(&mut self) {
+        let now = Instant::now();
+        if self.events.is_some() || now < self.next_open || self.shared.state().problem.is_some() {
+            return;
+        }
+        self.next_open = now + EVENTS_PAUSE;
+        match self.engine.events(&["service", "network"]) {
+            Ok(events) => self.events = Some(events),
+            Err(error) => log::debug!("no events: {error}"),
+        }
+    }
+
+    /// Waits for the next reason to look; whether it is time to end.
+    fn wait(&mut self, began: Instant) -> bool {
+        let now = Instant::now();
+        let is_complete = self.known.as_ref().is_some_and(|known| {
+            known.iter().all(|function| function.endpoints.len() >= function.wanted as usize)
+        });
+        let interval = match (now < self.hot_until, is_complete) {
+            (true, _) => HOT_INTERVAL,
+            (false, false) => WARM_INTERVAL,
+            (false, true) => COLD_INTERVAL,
+        };
+        let events = self.events.as_ref().map(|events| events.socket().as_fd());
+        let mut fds =
+            [PollFd::new(self.shared.wake.as_fd(), Ready::READ), PollFd::maybe(events, Ready::READ)];
+        if let Err(error) = poll(&mut fds, Deadline::at(began + interval)) {
+            log::warn!("poll failed: {error}");
+        }
+        self.shared.wake.clear();
+        self.take_events();
+        let pause = Deadline::at(began + MIN_INTERVAL).remaining().unwrap_or_default();
+        if self.shared.state().is_stopping {
+            return true;
+        }
+        std::thread::sleep(pause);
+        self.shared.state().is_stopping
+    }
+
+    fn take_events(&mut self) {
+        while let Some(events) = &mut self.events {
+            match events.next(Deadline::after(Duration::ZERO)) {
+                Ok(Some(event)) => {
+                    log::debug!("event: {} {} {}", event.kind, event.action, event.id);
+                    self.hot_until = Instant::now() + HOT_TIME;
+                    if event.kind == "network" {
+                        self.own = None;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    log::debug!("{error}");
+                    self.events = None;
+                }
+            }
+        }
+    }
+}

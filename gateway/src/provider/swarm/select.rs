@@ -1,0 +1,240 @@
+//! Which services are functions, and where they can be called: from documents to values, without I/O.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use docker_sock::{Mode, Network, Service, Task};
+
+use crate::labels::Labels;
+use crate::name::{EXPECTED_NAME, FunctionName};
+use crate::provider::Known;
+
+/// What the gateway is itself.
+pub(super) struct Own {
+    /// The networks it shares with functions.
+    pub(super) networks: Vec<Network>,
+    /// The id of its own service, if it is one.
+    pub(super) service: Option<String>,
+}
+
+/// What was found.
+pub(super) struct Found {
+    /// The functions, by name.
+    pub(super) functions: Vec<Known>,
+    /// What is wrong with services, one line each.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The functions among `services`: attached to one of the gateway's networks, not the gateway itself, not
+/// labelled `function=false`; with `require_label` only those labelled `function=true`.
+pub(super) fn select(services: &[Service], tasks: &[Task], own: &Own, require_label: bool) -> Found {
+    let mut of_service: HashMap<&str, Vec<&Task>> = HashMap::new();
+    for task in tasks {
+        of_service.entry(task.service_id.as_str()).or_default().push(task);
+    }
+    let mut found = Found { functions: Vec::new(), warnings: Vec::new() };
+    for service in services {
+        let is_shared =
+            |network: &Network| service.networks.iter().any(|id| *id == network.id || *id == network.name);
+        if own.service.as_deref() == Some(service.id.as_str()) || !own.networks.iter().any(is_shared) {
+            continue;
+        }
+        let pairs = service.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let (labels, warnings) = Labels::from_map(pairs);
+        if !labels.function.unwrap_or(!require_label) {
+            continue;
+        }
+        let Some(name) = FunctionName::parse(service.name.as_bytes()) else {
+            found.warnings.push(format!("service {} is no function: expected {EXPECTED_NAME}", service.name));
+            continue;
+        };
+        found.warnings.extend(warnings.iter().map(|warning| format!("service {name}: {warning}")));
+        let tasks = of_service.get(service.id.as_str()).map_or(&[][..], Vec::as_slice);
+        found.functions.push(known(name, labels, (service, tasks), own));
+    }
+    found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Task]), own: &Own) -> Known {
+    let mut endpoints: Vec<_> = tasks
+        .iter()
+        .filter(|task| task.is_running())
+        .filter_map(|task| address(task, &labels, own))
+        .collect();
+    endpoints.sort_unstable(); // the engine's order changes without a reason
+    endpoints.dedup();
+    let wanted = match service.mode {
+        Mode::Replicated(replicas) => u32::try_from(replicas).unwrap_or(u32::MAX),
+        Mode::Global | Mode::Other => tasks.len() as u32,
+    };
+    let trouble = tasks.iter().find(|task| !task.error.is_empty() && !is_over(task));
+    let problem = trouble.filter(|_| endpoints.is_empty()).map(|task| task.error.clone());
+    Known { name, labels, endpoints, wanted, problem }
+}
+
+/// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason
+/// to wait, not to refuse calls.
+fn is_over(task: &Task) -> bool {
+    const OVER: [&str; 6] = ["complete", "shutdown", "failed", "rejected", "remove", "orphaned"];
+    OVER.contains(&task.state.as_str())
+}
+
+/// The task's address on the first of the gateway's networks that it is on.
+fn address(task: &Task, labels: &Labels, own: &Own) -> Option<SocketAddr> {
+    let on = |network: &Network| task.addresses.iter().find(|address| address.network_id == network.id);
+    let address = own.networks.iter().find_map(on)?;
+    Some(SocketAddr::new(address.ip, labels.port))
+}
+
+/// Why a service's tasks do not start, by all that the engine remembers of them: what it says of one that it
+/// refused, unless one is further than that.
+pub(super) fn refusal(tasks: &[Task]) -> Option<String> {
+    let is_starting =
+        |task: &&Task| matches!(task.state.as_str(), "preparing" | "starting" | "running" | "complete");
+    if tasks.iter().any(|task| is_starting(&task)) {
+        return None;
+    }
+    let refused = tasks.iter().filter(|task| task.state == "rejected" && !task.error.is_empty());
+    refused.map(|task| task.error.clone()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use docker_sock::Address;
+
+    fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {
+        Service {
+            id: format!("id-{name}"),
+            version: 1,
+            name: name.to_owned(),
+            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            mode: Mode::Replicated(2),
+            networks: vec![network.to_owned()],
+            image: String::new(),
+            environment: Vec::new(),
+            update_state: String::new(),
+        }
+    }
+
+    fn task(service: &str, state: &str, addresses: &[(&str, &str)]) -> Task {
+        let address = |(network, ip): &(&str, &str)| Address {
+            network_id: (*network).to_owned(),
+            network: String::new(),
+            ip: ip.parse().unwrap(),
+        };
+        Task {
+            id: String::new(),
+            service_id: format!("id-{service}"),
+            node_id: String::new(),
+            slot: 0,
+            desired_state: "running".to_owned(),
+            state: state.to_owned(),
+            error: String::new(),
+            message: String::new(),
+            addresses: addresses.iter().map(address).collect(),
+            container_id: String::new(),
+        }
+    }
+
+    fn own() -> Own {
+        let network = |id: &str| Network {
+            id: id.to_owned(),
+            name: format!("name-{id}"),
+            driver: "overlay".to_owned(),
+            scope: "swarm".to_owned(),
+            is_ingress: false,
+        };
+        Own { networks: vec![network("n1"), network("n2")], service: Some("id-gateway".to_owned()) }
+    }
+
+    fn names(services: &[Service], require_label: bool) -> Vec<String> {
+        let found = select(services, &[], &own(), require_label);
+        found.functions.iter().map(|known| known.name.to_string()).collect()
+    }
+
+    #[test]
+    fn services_on_a_shared_network_are_functions() {
+        let services = [
+            service("echo", "n1", &[]),
+            service("by-name", "name-n2", &[]),
+            service("elsewhere", "n9", &[]),
+            service("gateway", "n1", &[]),
+            service("not-one", "n1", &[("function", "false")]),
+            service("is-one", "n1", &[("function", "true")]),
+        ];
+        assert_eq!(names(&services, false), ["by-name", "echo", "is-one"]);
+        assert_eq!(names(&services, true), ["is-one"]);
+    }
+
+    #[test]
+    fn endpoints_are_the_running_tasks_on_a_shared_network() {
+        let mut stopping = task("echo", "running", &[("n1", "10.0.1.9")]);
+        stopping.desired_state = "shutdown".to_owned();
+        let tasks = [
+            task("echo", "running", &[("ingress", "10.0.0.5"), ("n2", "10.0.2.5"), ("n1", "10.0.1.6")]),
+            task("echo", "running", &[("n2", "10.0.2.4")]),
+            task("echo", "starting", &[("n1", "10.0.1.7")]),
+            task("echo", "running", &[("n9", "10.0.9.8")]),
+            task("other", "running", &[("n1", "10.0.1.1")]),
+            stopping,
+        ];
+        let services = [service("echo", "n1", &[("faas.port", "9000")])];
+        let found = select(&services, &tasks, &own(), false);
+        let want: Vec<SocketAddr> = ["10.0.1.6:9000", "10.0.2.4:9000"].map(|a| a.parse().unwrap()).into();
+        assert_eq!(found.functions[0].endpoints, want);
+        assert_eq!((found.functions[0].wanted, &found.functions[0].problem), (2, &None));
+    }
+
+    #[test]
+    fn why_nothing_runs_is_in_the_engines_words() {
+        let mut pending = task("echo", "pending", &[]);
+        pending.error = "no suitable node".to_owned();
+        let running = task("echo", "running", &[("n1", "10.0.1.1")]);
+        let services = [service("echo", "n1", &[])];
+        let problem = |tasks: &[Task]| select(&services, tasks, &own(), false).functions[0].problem.clone();
+        assert_eq!(problem(std::slice::from_ref(&pending)).as_deref(), Some("no suitable node"));
+        assert_eq!(problem(&[pending, running]), None, "one that runs is enough");
+    }
+
+    #[test]
+    fn a_refused_task_is_a_reason_unless_another_starts() {
+        let with = |states: &[&str]| {
+            let tasks: Vec<_> = states
+                .iter()
+                .map(|state| Task { error: format!("it is {state}"), ..task("echo", state, &[]) })
+                .collect();
+            refusal(&tasks)
+        };
+        assert_eq!(with(&["ready", "rejected"]).as_deref(), Some("it is rejected"));
+        assert_eq!(with(&["failed", "ready"]), None, "it is started again");
+        assert_eq!(with(&["starting", "rejected"]), None);
+        assert_eq!(with(&[]), None);
+    }
+
+    #[test]
+    fn a_task_that_ended_is_no_reason_to_refuse_calls() {
+        let mut failed = task("echo", "failed", &[("n1", "10.0.1.1")]);
+        failed.error = "task: non-zero exit (137)".to_owned();
+        let found = select(&[service("echo", "n1", &[])], &[failed], &own(), false);
+        assert_eq!((found.functions[0].endpoints.len(), &found.functions[0].problem), (0, &None));
+    }
+
+    #[test]
+    fn global_services_want_a_task_on_each_node() {
+        let mut service = service("echo", "n1", &[]);
+        service.mode = Mode::Global;
+        let tasks =
+            [task("echo", "running", &[]), task("echo", "preparing", &[]), task("echo", "running", &[])];
+        assert_eq!(select(&[service], &tasks, &own(), false).functions[0].wanted, 3);
+    }
+
+    #[test]
+    fn mistakes_are_told_and_do_no_harm() {
+        let services = [service("a b", "n1", &[]), service("echo", "n1", &[("faas.port", "http")])];
+        let found = select(&services, &[], &own(), false);
+        assert_eq!(found.functions.len(), 1);
+        assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+    }
+}

@@ -1,0 +1,129 @@
+//! Functions that the gateway runs: how they are started, that they are started again, and that none of
+//! them outlives it.
+
+use std::thread;
+
+use serde_json::json;
+use testkit::{Running, eventually, proc, program};
+
+use crate::{ONE, SOON, gateway, path, process, raw};
+
+/// The fwatchdogs that run.
+fn dogs(gateway: &Running) -> Vec<u32> {
+    let is_dog = |pid: &u32| proc::command_line(*pid).ends_with("fwatchdog");
+    gateway.descendants().into_iter().filter(is_dog).collect()
+}
+
+#[test]
+fn a_killed_gateway_leaves_no_process() {
+    let gateway = gateway(&[process(ONE, &program("spawns_grandchild")), process("cat", "cat")]).start();
+    let mut running = gateway.connect();
+    running.send(raw("GET", "", "")).unwrap();
+    gateway.wait_log("ready", SOON);
+    assert!(gateway.descendants().len() >= 4, "two dogs, a process, its children");
+    gateway.signal(proc::SIGKILL);
+    gateway.wait(SOON);
+    eventually(SOON, || match gateway.descendants() {
+        left if left.is_empty() => Ok(()),
+        left => Err(left.iter().map(|pid| proc::command_line(*pid)).collect::<Vec<_>>().join("; ")),
+    });
+}
+
+#[test]
+fn a_killed_fwatchdog_is_started_again_and_calls_wait_for_it() {
+    let gateway = gateway(&[process(ONE, "cat")]).start();
+    assert_eq!(gateway.post(&path(""), "x").status, 200);
+    let before = dogs(&gateway);
+    proc::signal(before[0], proc::SIGKILL);
+    gateway.wait_log("killed by signal 9", SOON);
+    // Nobody runs at first; its socket is there all the time.
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let body = format!("from {client}");
+                let reply = gateway.post(&path(""), body.clone());
+                assert_eq!((reply.status, reply.text()), (200, body));
+            });
+        }
+    });
+    let after = dogs(&gateway);
+    assert!(after.len() == 1 && after != before, "{before:?}, {after:?}");
+    assert_eq!(gateway.zombies(), [0; 0]);
+}
+
+#[test]
+fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
+    let gateway = gateway(&[process(ONE, &program("sleeps"))]).start();
+    for method in ["GET", "POST"] {
+        let ready = || gateway.log().matches("ready").count();
+        let before = ready();
+        let mut running = gateway.connect();
+        running.send(raw(method, "", "")).unwrap();
+        eventually(SOON, || if ready() > before { Ok(()) } else { Err("not started".to_owned()) });
+        assert!(dogs(&gateway).into_iter().all(|pid| proc::signal(pid, proc::SIGKILL)));
+        let reply = running.within(SOON).reply(method).unwrap();
+        crate::is_own(&reply, (502, "upstream_closed"), &["`one`"]);
+    }
+}
+
+#[test]
+fn replicas_share_the_calls() {
+    let function = json!({ "name": ONE, "fprocess": "sh -c 'echo $PPID'", "replicas": 2 });
+    let gateway = gateway(&[function]).start();
+    let mut seen = [0, 0];
+    // Children are started behind the line that says that the gateway listens.
+    let pids = eventually(SOON, || match dogs(&gateway) {
+        pids if pids.len() == 2 => Ok(pids),
+        pids => Err(format!("{} dogs", pids.len())),
+    });
+    for _ in 0..30 {
+        let text = gateway.get(&path("")).text();
+        let pid: u32 = text.trim().parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        seen[pids.iter().position(|dog| *dog == pid).expect("a dog")] += 1;
+    }
+    assert!(seen.iter().all(|count| *count >= 3), "{seen:?}");
+}
+
+#[test]
+fn processes_get_their_environment_and_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let functions = [
+        json!({ "name": "env", "fprocess": "env", "environment": { "mine": "a b", "write_debug": "false" } }),
+        json!({ "name": "pwd", "fprocess": "pwd", "directory": directory.path() }),
+    ];
+    let gateway = gateway(&functions).env("upstream_timeout", "33s").env("INHERITED", "yes").start();
+    let env = gateway.get("/function/env/below?q=1").text();
+    let has = |line: &str| env.lines().any(|have| have == line);
+    assert!(has("mine=a b") && has("INHERITED=yes"), "{env}");
+    assert!(has("Http_Method=GET") && has("Http_Path=/below") && has("Http_Query=q=1"), "{env}");
+    assert!(env.lines().any(|line| line.starts_with("Http_X_Call_Id=")), "{env}");
+    for own in ["port=", "functions_file=", "provider=", "upstream_timeout=", "LISTEN_"] {
+        assert!(!env.lines().any(|line| line.starts_with(own)), "{own} in {env}");
+    }
+    let pwd = gateway.get("/function/pwd").text();
+    assert_eq!(pwd.trim(), directory.path().canonicalize().unwrap().display().to_string());
+}
+
+#[test]
+fn the_functions_own_failure_is_not_the_gateways() {
+    let functions = [process(ONE, &program("exits 3 oops")), process("gone", "/does/not/exist")];
+    let gateway = gateway(&functions).start();
+    let reply = gateway.get(&path(""));
+    assert_eq!((reply.status, reply.text().as_str()), (500, "oops"));
+    assert_eq!((reply.header("x-exit-code"), reply.header("x-gateway-error")), (Some("3"), None));
+    let reply = gateway.get("/function/gone");
+    assert_eq!((reply.status, reply.header("x-gateway-error")), (500, None));
+    assert!(reply.text().contains("/does/not/exist"), "{}", reply.text());
+}
+
+#[test]
+fn a_deadline_ends_the_process_too() {
+    let gateway = gateway(&[process(ONE, &program("spawns_grandchild"))]).start();
+    let reply = gateway.request().path(path("")).header("X-Timeout", "400ms").send().unwrap();
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    eventually(SOON, || match gateway.descendants().len() {
+        1 => Ok(()),
+        count => Err(format!("{count} processes, not only fwatchdog")),
+    });
+}

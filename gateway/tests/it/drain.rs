@@ -1,0 +1,127 @@
+//! The end: SIGTERM lets what runs finish, and nothing is left behind.
+
+use std::time::{Duration, Instant};
+
+use testkit::{Gate, Peer, Running, Script, eventually, proc, program};
+
+use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
+
+#[track_caller]
+fn leaves_nothing(gateway: &Running) {
+    eventually(SOON, || match gateway.descendants() {
+        left if left.is_empty() => Ok(()),
+        left => Err(left.iter().map(|pid| proc::command_line(*pid)).collect::<Vec<_>>().join("; ")),
+    });
+}
+
+#[test]
+fn an_idle_gateway_ends_at_once() {
+    for signal in [proc::SIGTERM, proc::SIGINT] {
+        let gateway = gateway(&[process(ONE, "cat")]).start();
+        let mut idle = gateway.client();
+        assert_eq!(idle.request().method("POST").path(path("")).body("x").send().unwrap().status, 200);
+        assert!(!gateway.descendants().is_empty());
+        let started = Instant::now();
+        gateway.signal(signal);
+        assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        leaves_nothing(&gateway);
+        assert!(gateway.log().ends_with("info stopped\n"), "{}", gateway.log());
+    }
+}
+
+#[test]
+fn running_calls_finish_while_new_ones_are_sent_away() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let gateway = before(&peer).start();
+    let mut running = gateway.connect();
+    running.send(raw("POST", "Content-Length: 2\r\n", "hi")).unwrap();
+    peer.wait_requests(1, SOON);
+    assert_eq!(gateway.get("/healthz").status, 200);
+    gateway.signal(proc::SIGTERM);
+    gateway.wait_log("draining", SOON);
+    eventually(SOON, || match gateway.request().path("/healthz").send() {
+        Ok(reply) if reply.status == 503 => {
+            is_own(&reply, (503, "draining"), &["drain_timeout"]);
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    });
+    let reply = gateway.post(&path(""), "x");
+    is_own(&reply, (503, "draining"), &["drain_timeout"]);
+    assert!(!reply.head.keeps_alive());
+    assert_eq!(gateway.get("/metrics").status, 200, "to the end it can be watched");
+    assert!(gateway.try_status().is_none());
+    gate.open();
+    let reply = running.within(SOON).reply("POST").unwrap();
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    assert!(reply.head.has_token("connection", "close"));
+    assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
+    assert_eq!(peer.requests().len(), 1);
+}
+
+#[test]
+fn a_call_of_a_process_finishes_too() {
+    let gateway = gateway(&[process(ONE, "sh -c 'read line; echo got $line'")]).start();
+    let mut running = gateway.connect();
+    running.send(raw("POST", "Content-Length: 4\r\n", "")).unwrap();
+    eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
+        1.0 => Ok(()),
+        count => Err(format!("{count} in flight")),
+    });
+    gateway.signal(proc::SIGTERM);
+    gateway.wait_log("draining", SOON);
+    running.send("end\n").unwrap();
+    assert_eq!(running.within(SOON).reply("POST").unwrap().text(), "got end\n");
+    assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
+    leaves_nothing(&gateway);
+}
+
+#[test]
+fn drain_timeout_ends_what_does_not_finish() {
+    let gateway =
+        gateway(&[process(ONE, &program("spawns_grandchild"))]).env("drain_timeout", "300ms").start();
+    let mut running = gateway.connect();
+    running.send(raw("GET", "", "")).unwrap();
+    gateway.wait_log("ready", SOON);
+    let started = Instant::now();
+    gateway.signal(proc::SIGTERM);
+    gateway.wait(SOON);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    assert!(gateway.log().contains("drain_timeout passed"), "{}", gateway.log());
+    leaves_nothing(&gateway);
+    // The call ends with the process that served it, or with the gateway; it has not succeeded.
+    if let Ok(reply) = running.within(SOON).reply("GET") {
+        assert!(reply.status >= 500, "{}", reply.status);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let gateway = gateway(&[process(ONE, &program("sleeps"))]).start();
+    let mut running = gateway.connect();
+    running.send(raw("GET", "", "")).unwrap();
+    gateway.wait_log("ready", SOON);
+    gateway.signal(proc::SIGTERM);
+    gateway.wait_log("draining", SOON);
+    let started = Instant::now();
+    gateway.signal(proc::SIGTERM);
+    gateway.wait(SOON);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    leaves_nothing(&gateway);
+}
+
+#[test]
+fn clients_that_only_hold_connections_do_not_hold_the_end() {
+    let peer = well();
+    let gateway = before(&peer).start();
+    let idle = testkit::floods::idle_connections(gateway.addr(), 20, &path(""));
+    let silent = testkit::floods::open_connections(gateway.addr(), 20);
+    let started = Instant::now();
+    gateway.signal(proc::SIGTERM);
+    assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    drop((idle, silent));
+}

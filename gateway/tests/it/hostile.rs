@@ -1,0 +1,252 @@
+//! Hostile clients and hostile functions: bounds hold, and the next good request is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use testkit::hostile::{self, Expect, Row};
+use testkit::{Bin, Peer, Script, eventually, floods};
+
+use crate::{OK, ONE, SOON, at, before, gateway, is_well, path, process, raw, rejected, well};
+
+/// A function that counts the requests that it got whole, and answers each with its body.
+fn counting() -> (Peer, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let peer = Peer::tcp(
+        Script::new()
+            .request()
+            .answer(move |request| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len());
+                [head.as_bytes(), &request.body].concat()
+            })
+            .repeat(),
+    );
+    (peer, count)
+}
+
+/// The rows for a path of the function; all of them, or those that are to be served.
+fn rows(is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
+    // Nothing there is the function's.
+    let is_its_own = |row: &Row| row.name != "OPTIONS *";
+    hostile::requests(&path("/")).into_iter().filter(|row| is_its_own(row) && is_wanted(row)).collect()
+}
+
+/// A request that is refused in the middle of its body has begun to reach the function by then.
+fn is_refused_in_its_body(row: &Row) -> bool {
+    row.reason().is_some_and(|reason| reason.starts_with("chunk_") || reason == "trailer")
+        && row.reason() != Some("chunked_http10")
+}
+
+#[test]
+fn nothing_that_is_refused_reaches_the_function() {
+    let (peer, count) = counting();
+    let gateway = before(&peer).start();
+    let refused = rows(|row| matches!(row.expect, Expect::Refused { .. }));
+    let (in_body, in_head): (Vec<Row>, Vec<Row>) = refused.into_iter().partition(is_refused_in_its_body);
+    assert!(in_head.len() > 80 && in_body.len() > 20, "{} and {}", in_head.len(), in_body.len());
+    hostile::check(gateway.addr(), &in_head);
+    assert_eq!(peer.connections(), 0, "not a byte of it");
+    hostile::check(gateway.addr(), &in_body);
+    hostile::check(gateway.addr(), &rows(|row| row.expect == Expect::Cut));
+    assert_eq!(count.load(Ordering::SeqCst), 0, "no whole request");
+    is_well(&gateway);
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn odd_requests_that_are_right_are_served() {
+    let (peer, count) = counting();
+    let gateway = before(&peer).start();
+    let served = rows(|row| matches!(row.expect, Expect::Served(_)));
+    hostile::check_echo(gateway.addr(), &served);
+    assert!(count.load(Ordering::SeqCst) >= served.len());
+    hostile::check(gateway.addr(), &rows(|row| row.expect == Expect::Begun));
+    is_well(&gateway);
+}
+
+#[test]
+fn refusals_are_counted_by_reason() {
+    let peer = well();
+    let gateway = before(&peer).start();
+    let rows = rows(|row| row.reason().is_some());
+    let mut reasons: Vec<&str> = rows.iter().filter_map(Row::reason).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    assert!(reasons.len() > 15, "{reasons:?}");
+    for reason in reasons {
+        let row = rows.iter().find(|row| row.reason() == Some(reason)).unwrap();
+        let before = rejected(&gateway, reason);
+        hostile::check(gateway.addr(), std::slice::from_ref(row));
+        eventually(SOON, || match rejected(&gateway, reason) - before {
+            1.0 => Ok(()),
+            more => Err(format!("{}: {reason} was counted {more} times", row.name)),
+        });
+    }
+}
+
+#[test]
+fn bodies_on_both_sides_of_their_limit() {
+    let (peer, count) = counting();
+    let gateway = before(&peer).env("max_body", "20000").start();
+    let rows = hostile::body_limits(&path("/"), 20_000);
+    hostile::check_echo(gateway.addr(), &rows);
+    assert_eq!(count.load(Ordering::SeqCst), 2, "those at the limit");
+}
+
+#[test]
+fn every_hostile_answer_is_treated_as_it_must_be() {
+    let rows = hostile::answers();
+    let peer = hostile::answer_peer(&rows);
+    let gateway = gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")]).start();
+    hostile::check_answers(&rows, |number| gateway.request().path(path(&format!("/{number}"))).send());
+    assert_eq!(gateway.post("/function/cat", "hello").text(), "hello");
+}
+
+#[test]
+fn answers_cannot_be_mixed_up_by_what_follows_them() {
+    // What comes after an answer is not the answer to the next request.
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    let scripts = [
+        Script::new().request().send([OK, forged].concat()).request().send(OK).repeat(),
+        Script::new().request().send(OK).repeat(),
+    ];
+    let peer = Peer::tcp_each(scripts.to_vec());
+    let gateway = before(&peer).start();
+    let mut client = gateway.client();
+    for _ in 0..5 {
+        assert_eq!(client.request().path(path("")).send().unwrap().text(), "ok");
+    }
+    assert_eq!(peer.connections(), 2, "a connection on which more came is not used again");
+}
+
+/// Both kinds of functions, for the floods.
+fn usual(peer: &Peer) -> Bin {
+    gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")])
+}
+
+#[track_caller]
+fn both_are_well(gateway: &testkit::Running) {
+    is_well(gateway);
+    let reply = gateway.post("/function/cat", "hello");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+}
+
+#[test]
+fn sixty_connections_where_forty_files_may_be_open() {
+    let peer = well();
+    let gateway = usual(&peer).nofile(40).start();
+    let held = floods::try_connections(gateway.addr(), 60);
+    for _ in 0..5 {
+        both_are_well(&gateway);
+    }
+    // As many at once as there are workers for.
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| both_are_well(&gateway));
+        }
+    });
+    drop(held);
+    both_are_well(&gateway);
+    assert!(gateway.fds() < 40);
+}
+
+#[test]
+fn an_absurd_length_is_no_harm() {
+    let peer = Peer::tcp(Script::new().head().send(OK).stall());
+    let gateway = before(&peer).address_space(1 << 30).start();
+    let mut connection = gateway.connect();
+    connection.send(raw("POST", "Content-Length: 1000000000000000\r\n", "some")).unwrap();
+    let reply = connection.within(SOON).reply("POST").unwrap();
+    assert_eq!(reply.status, 200);
+    // Answers of the gateway's own.
+    for (target, status) in [("/nowhere", 404), ("/healthz", 405), ("/", 400), ("/function/two", 404)] {
+        let mut connection = gateway.connect();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n");
+        connection.send(head).unwrap();
+        assert_eq!(connection.within(SOON).reply("POST").unwrap().status, status, "{target}");
+    }
+    is_well(&gateway);
+    assert!(gateway.peak_rss_bytes() < 16 << 20);
+}
+
+#[test]
+fn two_hundred_resets_are_no_harm() {
+    let peer = well();
+    let gateway = usual(&peer).start();
+    both_are_well(&gateway);
+    let before = gateway.fds();
+    floods::resets_after_connect(gateway.addr(), 200);
+    both_are_well(&gateway);
+    eventually(SOON, || match gateway.fds() {
+        count if count <= before + 4 => Ok(()),
+        count => Err(format!("{count} files are open, {before} were")),
+    });
+}
+
+#[test]
+fn two_hundred_clients_that_send_a_byte_a_second_are_no_harm() {
+    let peer = well();
+    let gateway = usual(&peer).start();
+    let slow = floods::slow_heads(gateway.addr(), 200);
+    eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_connections", &[("state", "head")]) {
+        200.0 => Ok(()),
+        count => Err(format!("{count} have begun a head")),
+    });
+    for _ in 0..5 {
+        both_are_well(&gateway);
+    }
+    assert_eq!(slow.open(), 200);
+    assert!(gateway.threads() < 12, "{} threads", gateway.threads());
+}
+
+#[test]
+fn slow_heads_are_cut_off_in_time() {
+    let peer = well();
+    let gateway = usual(&peer).env("header_timeout", "500ms").start();
+    let slow = floods::slow_heads_every(gateway.addr(), 50, Duration::from_millis(50));
+    eventually(SOON, || match slow.open() {
+        0 => Ok(()),
+        count => Err(format!("{count} are still open")),
+    });
+    assert_eq!(rejected(&gateway, "header_timeout"), 50.0);
+    both_are_well(&gateway);
+}
+
+#[test]
+fn idle_clients_cost_no_threads_and_little_memory() {
+    let peer = well();
+    let gateway = before(&peer).start();
+    is_well(&gateway);
+    let idle = floods::idle_connections(gateway.addr(), 200, &path(""));
+    eventually(Duration::from_secs(15), || match gateway.threads() {
+        count if count <= 5 => Ok(()),
+        count => Err(format!("{count} threads")),
+    });
+    assert_eq!(gateway.metrics("/metrics").sum("gateway_connections", &[("state", "idle")]), 200.0);
+    assert!(gateway.rss_bytes() < 8 << 20, "{} bytes resident", gateway.rss_bytes());
+    is_well(&gateway);
+    drop(idle);
+}
+
+#[test]
+fn many_clients_at_once_get_their_own_answers() {
+    let gateway = gateway(&[process(ONE, "cat")]).start();
+    thread::scope(|scope| {
+        for client in 0..12 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut kept = gateway.client();
+                for round in 0..15 {
+                    let body = format!("{client}/{round}/").repeat(1 + 500 * (round % 3));
+                    let request = kept.request().method("POST").path(path("")).body(body.clone());
+                    let reply = request.send().unwrap();
+                    assert!(reply.status == 200 && reply.text() == body, "{}", reply.status);
+                }
+            });
+        }
+    });
+    crate::counts(&gateway, "200", 180.0);
+}

@@ -1,0 +1,103 @@
+//! The gateway as its users see it: the real binary with its local provider, over real sockets, in front
+//! of scripted peers and of real processes behind fwatchdog.
+
+mod bodies;
+mod children;
+mod drain;
+mod errors;
+mod headers;
+mod hostile;
+mod metrics;
+mod reload;
+mod retries;
+mod routes;
+mod start;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{Bin, Peer, Reply, Running, Script, eventually};
+
+/// How long something may take that happens at once.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A whole answer of a function.
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// The name of the function in tests that need only one.
+const ONE: &str = "one";
+
+/// A gateway that serves these entries of a functions file.
+fn gateway(functions: &[Value]) -> Bin {
+    let bin = Bin::gateway().env("provider", "local");
+    let file = bin.file("functions.json", json!({ "functions": functions }).to_string());
+    bin.env("functions_file", file)
+}
+
+/// A gateway in front of one function, [`ONE`], which is served by `peer`.
+fn before(peer: &Peer) -> Bin {
+    gateway(&[at(ONE, &[peer.addr()])])
+}
+
+/// A function that somebody else runs.
+fn at(name: &str, addresses: &[SocketAddr]) -> Value {
+    let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    json!({ "name": name, "address": addresses })
+}
+
+/// A function that the gateway runs.
+fn process(name: &str, fprocess: &str) -> Value {
+    json!({ "name": name, "fprocess": fprocess })
+}
+
+/// A function that answers every request with [`OK`].
+fn well() -> Peer {
+    Peer::tcp(Script::new().request().send(OK).repeat())
+}
+
+/// The path of [`ONE`] with something below it.
+fn path(below: &str) -> String {
+    format!("/function/{ONE}{below}")
+}
+
+/// A request of [`ONE`] with header lines and what follows the head, byte by byte.
+fn raw(method: &str, fields: &str, rest: &str) -> String {
+    format!("{method} {} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{rest}", path(""))
+}
+
+/// Waits until so many calls of [`ONE`] are counted under `code`: a call is counted when its answer is out.
+#[track_caller]
+fn counts(gateway: &Running, code: &str, want: f64) {
+    eventually(SOON, || {
+        let metrics = gateway.metrics("/metrics");
+        let labels = [("function_name", ONE), ("code", code)];
+        match metrics.value("gateway_function_invocation_total", &labels).unwrap_or(0.0) {
+            got if got == want => Ok(()),
+            got => Err(format!("{got} calls with {code} are counted, not {want}")),
+        }
+    });
+}
+
+/// How many requests were refused for `reason`.
+fn rejected(gateway: &Running, reason: &str) -> f64 {
+    gateway.metrics("/metrics").value("gateway_rejected_total", &[("reason", reason)]).unwrap_or(0.0)
+}
+
+/// Expects an answer of the gateway itself: one line of text that holds `parts`.
+#[track_caller]
+fn is_own(reply: &Reply, (status, kind): (u16, &str), parts: &[&str]) {
+    let text = reply.text();
+    assert_eq!((reply.status, reply.header("x-gateway-error")), (status, Some(kind)), "{text}");
+    assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"), "{text}");
+    assert!(text.ends_with('\n') && text.lines().count() == 1, "one line: {text:?}");
+    assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} in {text:?}");
+    assert_eq!(reply.header("retry-after").is_some(), matches!(status, 429 | 503), "{text}");
+}
+
+/// Expects that the next good call is answered as if nothing had been.
+#[track_caller]
+fn is_well(gateway: &Running) {
+    let reply = gateway.post(&path("/well"), "hello");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}

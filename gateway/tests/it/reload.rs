@@ -1,0 +1,162 @@
+//! SIGHUP: the functions file is read again, and a broken one changes nothing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc};
+
+use crate::{OK, ONE, SOON, at, gateway, is_own, path, process, raw, well};
+
+/// A started gateway, and the file that it reads.
+fn started(functions: &[Value]) -> (Running, PathBuf) {
+    let bin: Bin = gateway(functions);
+    let file = bin.dir().join("functions.json");
+    (bin.start(), file)
+}
+
+/// Writes the file and has it read; waits for what is said of it.
+#[track_caller]
+fn reload(gateway: &Running, file: &PathBuf, content: &str) -> String {
+    let before = gateway.log().len();
+    fs::write(file, content).unwrap();
+    gateway.signal(proc::SIGHUP);
+    eventually(SOON, || {
+        let log = gateway.log().split_off(before);
+        let line = log.lines().find(|line| line.contains("functions_file")).map(str::to_owned);
+        line.filter(|_| log.ends_with('\n')).ok_or_else(|| format!("nothing is said of it: {log}"))
+    })
+}
+
+fn list(functions: &[Value]) -> String {
+    json!({ "functions": functions }).to_string()
+}
+
+/// The fwatchdogs that run.
+fn dogs(gateway: &Running) -> Vec<u32> {
+    let is_dog = |pid: &u32| proc::command_line(*pid).ends_with("fwatchdog");
+    gateway.descendants().into_iter().filter(is_dog).collect()
+}
+
+#[test]
+fn functions_are_added_removed_and_kept() {
+    let (one, two) = (well(), well());
+    let (gateway, file) = started(&[at(ONE, &[one.addr()]), process("cat", "cat")]);
+    let kept = dogs(&gateway);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(gateway.get("/function/two").status, 404);
+    let line = reload(&gateway, &file, &list(&[at("two", &[two.addr()]), process("cat", "cat")]));
+    assert!(line.contains("info") && line.contains("2 functions"), "{line}");
+    eventually(SOON, || match (gateway.get("/function/two").status, gateway.get(&path("")).status) {
+        (200, 404) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(gateway.post("/function/cat", "hello").text(), "hello");
+    assert_eq!(dogs(&gateway), kept, "what did not change runs on");
+    // Another command is another process; fewer functions are fewer processes.
+    reload(&gateway, &file, &list(&[process("cat", "cat -")]));
+    eventually(SOON, || match (gateway.post("/function/cat", "x").text().as_str(), dogs(&gateway)) {
+        ("x", pids) if pids.len() == 1 && pids != kept => Ok(()),
+        other => Err(format!("{other:?}, {kept:?} before")),
+    });
+    reload(&gateway, &file, &list(&[]));
+    eventually(SOON, || match dogs(&gateway) {
+        pids if pids.is_empty() => Ok(()),
+        pids => Err(format!("{pids:?}")),
+    });
+}
+
+#[test]
+fn addresses_and_replicas_change() {
+    let (one, two) = (well(), well());
+    let cats = |count: u32| json!({ "name": "cat", "fprocess": "cat", "replicas": count });
+    let (gateway, file) = started(&[at(ONE, &[one.addr()]), cats(1)]);
+    assert_eq!(gateway.get(&path("")).status, 200);
+    let kept = dogs(&gateway);
+    reload(&gateway, &file, &list(&[at(ONE, &[two.addr()]), cats(3)]));
+    eventually(SOON, || match dogs(&gateway) {
+        pids if pids.len() == 3 && pids.contains(&kept[0]) => Ok(()),
+        pids => Err(format!("{pids:?}")),
+    });
+    let before = one.requests().len();
+    for _ in 0..5 {
+        assert_eq!(gateway.get(&path("")).status, 200);
+    }
+    assert_eq!((one.requests().len(), two.requests().len()), (before, 5));
+    eventually(SOON, || match one.open_connections() {
+        0 => Ok(()),
+        count => Err(format!("{count} connections to a replica that is gone")),
+    });
+}
+
+#[test]
+fn a_running_call_survives_the_end_of_its_function() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let (gateway, file) = started(&[at(ONE, &[peer.addr()]), process("sh", "sh -c 'read line; echo $line'")]);
+    let (mut by_peer, mut by_process) = (gateway.connect(), gateway.connect());
+    by_peer.send(raw("GET", "", "")).unwrap();
+    by_process.send("POST /function/sh HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n").unwrap();
+    eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
+        2.0 => Ok(()),
+        count => Err(format!("{count} in flight")),
+    });
+    // The process must have begun: its fwatchdog is about to be told to end.
+    eventually(SOON, || if gateway.descendants().len() > 1 { Ok(()) } else { Err("not yet".to_owned()) });
+    reload(&gateway, &file, &list(&[]));
+    eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_service_count", &[]) {
+        0.0 => Ok(()),
+        count => Err(format!("{count} replicas are wanted")),
+    });
+    assert_eq!(gateway.get(&path("")).status, 404);
+    gate.open();
+    by_process.send("end\n").unwrap();
+    assert_eq!(by_peer.within(SOON).reply("GET").unwrap().text(), "ok");
+    assert_eq!(by_process.within(SOON).reply("POST").unwrap().text(), "end\n");
+    eventually(SOON, || match gateway.descendants() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
+
+#[test]
+fn a_broken_file_keeps_the_old_functions_and_says_so() {
+    let peer = well();
+    let (gateway, file) = started(&[at(ONE, &[peer.addr()])]);
+    let shown = file.display().to_string();
+    let replicas = json!({ "name": "two", "fprocess": "cat", "replicas": "many" });
+    let directory = json!({ "name": "two", "fprocess": "cat", "directory": "/does/not/exist" });
+    let address = json!({ "name": "two", "address": "nowhere" });
+    let cases = [
+        ("{".to_owned(), vec![]),
+        ("[]".to_owned(), vec!["functions"]),
+        (list(&[replicas]), vec!["`two`", "`replicas`"]),
+        (list(&[directory]), vec!["`two`", "`directory`", "/does/not/exist"]),
+        (list(&[address]), vec!["`two`", "`address`", "nowhere"]),
+        (list(&[process("a b", "cat")]), vec!["number 1", "`name`"]),
+        (list(&[process(ONE, "cat"), process(ONE, "cat")]), vec!["`one`"]),
+        (list(&[process("two", "")]), vec!["`two`", "`fprocess`"]),
+    ];
+    for (content, parts) in cases {
+        let line = reload(&gateway, &file, &content);
+        assert!(line.contains(" error ") && line.contains("old functions stay"), "{line}");
+        assert!(line.contains(&shown) && parts.iter().all(|part| line.contains(part)), "{parts:?}: {line}");
+        assert_eq!(gateway.get(&path("")).status, 200, "{line}");
+    }
+    fs::remove_file(&file).unwrap();
+    let before = gateway.log().len();
+    gateway.signal(proc::SIGHUP);
+    eventually(SOON, || match &gateway.log()[before..] {
+        log if log.contains(&shown) && log.contains("old functions stay") => Ok(()),
+        log => Err(log.to_owned()),
+    });
+    assert_eq!(gateway.get(&path("")).status, 200);
+    reload(&gateway, &file, &list(&[]));
+    eventually(SOON, || match gateway.get(&path("")) {
+        reply if reply.status == 404 => {
+            is_own(&reply, (404, "unknown_function"), &["`one`"]);
+            Ok(())
+        }
+        reply => Err(reply.status.to_string()),
+    });
+}

@@ -1,0 +1,187 @@
+//! Settings, arguments, exit codes, health checks, and which provider is taken.
+
+use serde_json::json;
+use testkit::unreachable::Refusing;
+use testkit::{Bin, Gate, Peer, Script, proc};
+
+use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
+
+/// Runs with `pairs` and expects exit code 2 and one line with each of `parts`, behind the log.
+#[track_caller]
+fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
+    let bin = Bin::gateway().env("provider", "local");
+    is_refused(pairs.iter().fold(bin, |bin, (name, value)| bin.env(name, value)), parts);
+}
+
+#[track_caller]
+fn is_refused(bin: Bin, parts: &[&str]) {
+    let output = bin.run();
+    assert_eq!(output.code(), 2, "{output:?}");
+    let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains(" info ")).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("gateway: "), "{output:?}");
+    assert!(parts.iter().all(|part| output.stderr.contains(part)), "{parts:?} in {output:?}");
+}
+
+#[test]
+fn values_that_cannot_be_read_end_the_start() {
+    refused(&[("port", "http")], &["port", "http", "65535"]);
+    refused(&[("port", "65536")], &["port", "65536"]);
+    refused(&[("provider", "docker")], &["provider", "docker", "swarm", "local"]);
+    refused(&[("require_label", "yes")], &["require_label", "yes", "true"]);
+    for name in
+        ["upstream_timeout", "connect_timeout", "header_timeout", "idle_timeout", "body_stall_timeout"]
+    {
+        refused(&[(name, "5 minutes")], &[name, "5 minutes", "1m30s"]);
+        refused(&[(name, "0")], &[name, "more than zero"]);
+    }
+    refused(&[("drain_timeout", "-1s")], &["drain_timeout", "-1s"]);
+    refused(&[("max_connections", "0")], &["max_connections", "0"]);
+    refused(&[("max_workers", "many")], &["max_workers", "many"]);
+    refused(&[("max_body", "1TB")], &["max_body", "1TB"]);
+    refused(&[("max_header_bytes", "10")], &["max_header_bytes", "10"]);
+    refused(&[("max_headers", "100000")], &["max_headers", "100000"]);
+    refused(&[("log", "loud")], &["log", "loud", "debug"]);
+    refused(&[("provider", "swarm"), ("DOCKER_HOST", "ftp://x")], &["DOCKER_HOST", "ftp://x"]);
+}
+
+#[test]
+fn a_broken_functions_file_ends_the_start() {
+    refused(&[("functions_file", "/does/not/exist.json")], &["/does/not/exist.json"]);
+    for (functions, parts) in [
+        (json!({ "functions": [{ "name": "a", "fprocess": 5 }] }), ["functions.json", "`a`", "`fprocess`"]),
+        (json!({ "functions": [{ "name": "a", "adress": "x:1" }] }), ["functions.json", "`a`", "`adress`"]),
+        (json!({ "functions": [{ "name": "a" }] }), ["functions.json", "`a`", "`fprocess`"]),
+        (json!({ "functions": {} }), ["functions.json", "functions", "list"]),
+    ] {
+        let bin = Bin::gateway().env("provider", "local");
+        let file = bin.file("functions.json", functions.to_string());
+        is_refused(bin.env("functions_file", file), &parts);
+    }
+}
+
+#[test]
+fn arguments_are_few_and_strict() {
+    let version = Bin::gateway().arg("--version").run();
+    let want = concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((version.code(), version.stdout.as_str(), version.stderr.as_str()), (0, want, ""));
+    let help = Bin::gateway().arg("--help").run();
+    assert_eq!(help.code(), 0);
+    for (name, default) in [
+        ("port", "8080"),
+        ("provider", "auto"),
+        ("functions_file", ""),
+        ("require_label", "false"),
+        ("functions_network", ""),
+        ("state_dir", ""),
+        ("upstream_timeout", "60s"),
+        ("connect_timeout", "2s"),
+        ("header_timeout", "10s"),
+        ("idle_timeout", "75s"),
+        ("body_stall_timeout", "30s"),
+        ("max_connections", ""),
+        ("max_workers", "512"),
+        ("max_body", "0"),
+        ("max_header_bytes", "64KiB"),
+        ("max_headers", "128"),
+        ("drain_timeout", "8s"),
+        ("log", "info"),
+        ("DOCKER_HOST", "unix:///var/run/docker.sock"),
+    ] {
+        let line = help.stdout.lines().find(|line| line.split_whitespace().next() == Some(name));
+        assert!(line.is_some_and(|line| line.contains(default)), "{name} [{default}] in {}", help.stdout);
+    }
+    assert!(help.stdout.contains("--healthcheck") && help.stdout.contains("--version"));
+    let unknown = Bin::gateway().arg("--port=80").run();
+    assert_eq!((unknown.code(), unknown.stderr.lines().count()), (2, 1), "{unknown:?}");
+    assert!(unknown.stderr.contains("--port=80"), "{unknown:?}");
+}
+
+#[test]
+fn the_last_line_of_the_start_tells_the_port_that_was_free() {
+    let one = gateway(&[]).start();
+    let two = gateway(&[]).start();
+    assert!(one.addr().port() != 0 && one.addr() != two.addr());
+    let log = one.log();
+    let last = log.lines().last().unwrap();
+    let want = format!("listening on [::]:{}", one.addr().port());
+    assert!(last.ends_with(&want) || last.ends_with(&want.replace("[::]", "0.0.0.0")), "{log}");
+    assert!(log.contains("upstream_timeout=60s"), "the settings in effect are logged: {log}");
+}
+
+#[test]
+fn a_taken_port_is_a_failure() {
+    let first = gateway(&[]).start();
+    let output = gateway(&[]).env("port", first.addr().port().to_string()).run();
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(output.stderr.contains(&first.addr().port().to_string()), "{output:?}");
+}
+
+#[test]
+fn the_health_check_tells_by_its_exit_code() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK));
+    let gateway = before(&peer).start();
+    let check = |port: u16| Bin::gateway().env("port", port.to_string()).arg("--healthcheck").run();
+    let output = check(gateway.addr().port());
+    assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (0, "", ""));
+    let free = Refusing::new();
+    let output = check(free.addr().port());
+    assert_eq!((output.code(), output.stderr.lines().count()), (1, 1), "{output:?}");
+    // One that is being stopped is not healthy.
+    let mut running = gateway.connect();
+    running.send(raw("GET", "", "")).unwrap();
+    peer.wait_requests(1, SOON);
+    gateway.signal(proc::SIGTERM);
+    gateway.wait_log("draining", SOON);
+    let output = check(gateway.addr().port());
+    assert!(output.code() == 1 && output.stderr.contains("503"), "{output:?}");
+    gate.open();
+    assert_eq!(running.within(SOON).reply("GET").unwrap().status, 200);
+}
+
+#[test]
+fn a_swarm_that_cannot_be_reached_is_waited_for() {
+    let refusing = Refusing::new();
+    for host in ["unix:///does/not/exist.sock".to_owned(), format!("tcp://{}", refusing.addr())] {
+        let gateway = Bin::gateway().env("provider", "swarm").env("DOCKER_HOST", &host).start();
+        let health = gateway.get("/healthz");
+        assert_eq!(health.status, 200);
+        let text = health.text();
+        assert!(text.starts_with("degraded: ") && text.lines().count() == 1, "{text}");
+        is_own(&gateway.get(&path("")), (404, "unknown_function"), &["`one`"]);
+        assert_eq!(gateway.metrics("/metrics").value("gateway_provider_up", &[]), Some(0.0));
+        let check = Bin::gateway().env("port", gateway.addr().port().to_string()).arg("--healthcheck").run();
+        assert_eq!(check.code(), 0, "it serves what it knows");
+        gateway.signal(proc::SIGTERM);
+        assert_eq!(gateway.wait(SOON).code(), Some(0));
+    }
+}
+
+#[test]
+fn without_an_engine_auto_is_local_and_says_so() {
+    let bin = gateway(&[process(ONE, "cat")]).env("provider", "auto");
+    let gateway = bin.env("DOCKER_HOST", "unix:///does/not/exist.sock").start();
+    let log = gateway.log();
+    assert_eq!(log.lines().filter(|line| line.contains("provider=local")).count(), 1, "{log}");
+    assert_eq!(gateway.post(&path(""), "hello").text(), "hello");
+    assert_eq!(gateway.get("/healthz").text(), "ok\n");
+}
+
+#[test]
+fn without_functions_it_starts() {
+    let gateway = Bin::gateway().env("provider", "local").start();
+    is_own(&gateway.get(&path("")), (404, "unknown_function"), &[]);
+    assert_eq!(gateway.get("/healthz").text(), "ok\n");
+}
+
+#[test]
+fn connections_are_bounded_by_their_setting() {
+    let peer = well();
+    let gateway = before(&peer).env("max_connections", "10").start();
+    let held = testkit::floods::open_connections(gateway.addr(), 30);
+    crate::is_well(&gateway);
+    testkit::eventually(SOON, || match held.open() {
+        count if count <= 10 => Ok(()),
+        count => Err(format!("{count} are open")),
+    });
+}
