@@ -1,0 +1,85 @@
+# Everything that is done to this project, by name; `make help` lists it. CI calls the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SAMPLES := --manifest-path sample-functions/Cargo.toml
+SCRIPTS := tools/*.sh .ci/run
+
+.PHONY: help
+help: ## what there is to do
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## the gateway with a few functions on http://localhost:8080; no root, no Docker
+	@tools/run.sh
+
+.PHONY: static
+static: ## dist/gateway, dist/fwatchdog, dist/catservice: static musl binaries
+	@tools/static.sh
+
+.PHONY: images
+images: static ## the images faas/gateway, faas/fwatchdog, faas/catservice, from dist/
+	@tools/images.sh
+
+.PHONY: test
+test: test-unit test-e2e ## every test
+
+.PHONY: test-unit
+test-unit: ## unit tests, and the real binaries over real sockets; no root, no Docker
+	cargo test --workspace
+	cargo test $(SAMPLES)
+
+.PHONY: test-e2e
+test-e2e: ## end to end on a real Swarm: the one that is there, or as root one of its own
+	@if tools/with-engine.sh --available; then \
+	    $(MAKE) --no-print-directory static; \
+	    cargo test --workspace --test e2e --no-run; \
+	    tools/with-engine.sh $(MAKE) --no-print-directory test-engine; \
+	elif [ "$${CI:-}" = true ]; then \
+	    echo "test-e2e: skipping is a failure under CI=true" >&2; exit 1; \
+	fi
+
+# Within tools/with-engine.sh, where there may be no network: all was built before.
+.PHONY: test-engine
+test-engine:
+	tools/images.sh
+	cargo test --offline --workspace --no-fail-fast --test e2e -- --ignored --test-threads=1
+
+.PHONY: lint
+lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error
+	cargo fmt --check
+	cargo fmt $(SAMPLES) --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(SAMPLES) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	@if command -v shellcheck >/dev/null; then \
+	    echo "shellcheck $(SCRIPTS)"; shellcheck --severity=warning $(SCRIPTS); \
+	else echo "lint: shellcheck is not installed, scripts are not checked"; fi
+
+.PHONY: bench-binaries
+bench-binaries: static
+	@cargo build --quiet --release --package bench --bins
+
+.PHONY: size
+size: bench-binaries ## the shipped binaries against their budgets; fails when one is over
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin size
+
+.PHONY: size-long
+size-long: bench-binaries ## the same, with the growth over 100,000 requests
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin size -- --long
+
+.PHONY: bench
+bench: bench-binaries ## CPU time per request and memory of the gateway and nginx, in turn
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin proxies -- gateway nginx
+
+.PHONY: bench-decision
+bench-decision: bench-binaries ## what docs/decisions/0001 measures: a tiny_http prototype, the gateway, nginx
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin proxies -- tiny_http gateway nginx
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean
+	cargo clean $(SAMPLES)
+	rm -rf dist

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# tools/with-engine.sh COMMAND...: runs COMMAND where `docker` talks to a Swarm manager.
+#
+# An engine that answers and is a manager is used as it is. Otherwise, as root, a private one is started for
+# the length of COMMAND, in namespaces of its own: its processes, mounts, bridges and firewall rules end with it
+# however this ends, and nothing of the host's is touched. In there the network is loopback and what the engine
+# makes, so what COMMAND needs from elsewhere has to be fetched before.
+#
+# COMMAND finds DOCKER_HOST set, the attachable overlay network `functions`, and in FAAS_TEST_ENGINE_PID the
+# process id of dockerd when it is private and may be stopped and killed.
+# Without an engine and without root: one line, exit 0; with CI=true exit 1. `--available` as the command runs
+# nothing: exit 0 when a command would be run, else the same line and exit 1.
+set -euo pipefail
+
+readonly STOP_SECONDS=20
+
+say() { echo "with-engine: $*" >&2; }
+
+skip() {
+    say "skipped: $*"
+    if [ "${CI:-}" = true ] || [ "$only_asked" = true ]; then exit 1; fi
+    exit 0
+}
+
+is_manager() {
+    [ "$(timeout 10 docker info --format '{{.Swarm.ControlAvailable}}' 2>/dev/null)" = true ]
+}
+
+# Waits up to $1 seconds until the rest of the arguments succeed.
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+        sleep 0.1
+    done
+}
+
+# --- on an engine that is there ---
+
+use_present() {
+    local made=""
+    if ! docker network inspect functions >/dev/null 2>&1; then
+        docker network create --driver overlay --attachable functions >/dev/null
+        made=functions
+    fi
+    local code=0
+    "$@" || code=$?
+    if [ -n "$made" ]; then docker network rm "$made" >/dev/null || say "the network $made is left behind"; fi
+    exit "$code"
+}
+
+# --- outside of the private engine's namespaces ---
+
+# Ends here, with one line, where no engine can be started.
+private_is_possible() {
+    local tool
+    [ "$(id -u)" -eq 0 ] || skip "no Swarm manager answers, and only root can start one"
+    for tool in docker dockerd containerd unshare setpriv ip iptables; do
+        command -v "$tool" >/dev/null || skip "no Swarm manager answers, and $tool is not installed to start one"
+    done
+}
+
+start_private() {
+    root=$(mktemp -d "${TMPDIR:-/tmp}/faas-engine.XXXXXX")
+    trap cleanup EXIT
+    # A shell gives a background process an ignored SIGINT, which all of them would inherit. When this shell is
+    # killed outright, `unshare` goes with it, and with that all the rest.
+    env --default-signal=INT,QUIT setpriv --pdeathsig KILL \
+        unshare --mount --net --pid --fork --kill-child --mount-proc \
+        "$BASH" "$0" --inside "$root" "$@" <&0 &
+    child=$!
+    trap forward INT TERM HUP
+    local code=0
+    while :; do
+        wait "$child" && code=0 || code=$?
+        kill -0 "$child" 2>/dev/null || break # else a signal of ours ended the wait
+    done
+    exit "$code"
+}
+
+# `unshare` itself takes no signal; its only child is the shell inside.
+forward() {
+    local inside
+    inside=$(cat "/proc/$child/task/$child/children" 2>/dev/null) || return 0
+    # shellcheck disable=SC2086 # a list of process ids
+    kill -TERM $inside 2>/dev/null || true
+}
+
+# What a killed engine may leave on the host: its files and its empty control groups.
+cleanup() {
+    local group
+    for group in /sys/fs/cgroup/*/"${root##*/}" /sys/fs/cgroup/"${root##*/}"; do
+        [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+    done
+    rm -rf "$root"
+}
+
+# --- inside ---
+
+run_inside() {
+    root=$1
+    shift
+    command_pid=""
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap stop_engine EXIT
+    # Plugin and namespace files have fixed places below /run; here they are nobody else's.
+    mkdir -p /run/docker
+    mount -t tmpfs tmpfs /run/docker
+    ip link set lo up
+    start_engine
+    local code=0
+    # Waited for in the background, so that a signal is acted upon at once.
+    env --default-signal=INT,QUIT "$@" <&0 &
+    command_pid=$!
+    wait "$command_pid" || code=$?
+    command_pid=""
+    exit "$code"
+}
+
+start_engine() {
+    export DOCKER_HOST=unix://$root/docker.sock
+    export DOCKER_CONFIG=$root/config
+    setsid dockerd --host "$DOCKER_HOST" --data-root "$root/data" --exec-root "$root/exec" \
+        --pidfile "$root/pid" --cgroup-parent "/${root##*/}" >"$root/log" 2>&1 </dev/null &
+    FAAS_TEST_ENGINE_PID=$!
+    export FAAS_TEST_ENGINE_PID
+    wait_for 60 engine_answers_or_ended || engine_failed "dockerd does not answer"
+    docker info >/dev/null 2>&1 || engine_failed "dockerd did not start"
+    docker swarm init --advertise-addr 127.0.0.1 >/dev/null || engine_failed "no swarm"
+    docker network create --driver overlay --attachable functions >/dev/null || engine_failed "no network"
+}
+
+engine_answers_or_ended() {
+    docker info >/dev/null 2>&1 || ! kill -0 "$FAAS_TEST_ENGINE_PID" 2>/dev/null
+}
+
+engine_failed() {
+    say "$*; its last lines:"
+    tail -n 15 "$root/log" >&2
+    exit 1
+}
+
+# Orderly first, so that containers and their control groups are removed by the engine itself. What is left
+# is killed by the kernel when this shell, the first process of its namespace, ends.
+stop_engine() {
+    trap '' INT TERM
+    if [ -n "$command_pid" ]; then kill -TERM "$command_pid" 2>/dev/null || true; fi
+    kill -CONT "$FAAS_TEST_ENGINE_PID" 2>/dev/null || return 0
+    timeout "$STOP_SECONDS" docker swarm leave --force >/dev/null 2>&1 || true
+    wait_for "$STOP_SECONDS" no_containers || say "containers were left running"
+    kill -TERM "$FAAS_TEST_ENGINE_PID" 2>/dev/null || return 0
+    wait_for "$STOP_SECONDS" engine_ended || say "dockerd had to be killed"
+}
+
+no_containers() { [ -z "$(timeout 10 docker ps --quiet 2>/dev/null)" ]; }
+engine_ended() { ! kill -0 "$FAAS_TEST_ENGINE_PID" 2>/dev/null; }
+
+only_asked=false
+if [ $# -eq 0 ]; then
+    say "expected a command to run"
+    exit 2
+fi
+if [ "$1" = --inside ]; then
+    FAAS_TEST_ENGINE_PID=""
+    run_inside "${@:2}"
+fi
+if [ "$1" = --available ]; then only_asked=true; fi
+if command -v docker >/dev/null && is_manager; then
+    if $only_asked; then exit 0; fi
+    use_present "$@"
+fi
+private_is_possible
+if $only_asked; then exit 0; fi
+start_private "$@"
