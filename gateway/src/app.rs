@@ -69,6 +69,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         ..ClientConfig::default()
     }));
     let provider = provider(config, &table)?;
+    log::info!("{} functions known", table.snapshot().len());
     let room = config.room(open_files.saturating_sub(files_in_use()));
     let limits = CallLimits {
         upstream_timeout: config.upstream_timeout,
@@ -141,6 +142,11 @@ fn drain(config: &Config, server: Server, provider: &dyn Provider, signals: &Sig
     code
 }
 
+/// Whether only a Swarm will do: it was named, or one of its networks was.
+fn is_asked_for(config: &Config) -> bool {
+    config.provider == ProviderKind::Swarm || config.functions_network.is_some()
+}
+
 /// The provider that was asked for; `auto` takes the Swarm where there is one.
 fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     let sink = Arc::clone(table) as Arc<dyn Sink>;
@@ -156,9 +162,12 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
         };
         match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {
             Ok(swarm) => return Ok(Arc::new(swarm)),
-            Err(error) if config.provider == ProviderKind::Swarm || error.is_configuration() => {
+            Err(error) if is_asked_for(config) || error.is_configuration() => {
                 return Err(Error::Configuration(error.to_string()));
             }
+            Err(error) if error.is_denied() => log::warn!(
+                "provider=local, since the engine's socket may not be opened (run the service with --group): {error}"
+            ),
             Err(error) => log::info!("provider=local, since there is no Swarm: {error}"),
         }
     }

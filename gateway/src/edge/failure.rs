@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     MethodNotAllowed(&'static str),
     NotAlexa,
     Draining,
+    /// Which functions there are is not known yet, and why.
+    ProviderDown(String),
     /// It should not run at all.
     ScaledToZero,
     /// It cannot be started, with the engine's own reason.
@@ -63,6 +65,7 @@ impl Failure {
             Failure::MethodNotAllowed(_) => "method_not_allowed",
             Failure::NotAlexa => "not_alexa",
             Failure::Draining => "draining",
+            Failure::ProviderDown(_) => "provider_down",
             Failure::ScaledToZero => "scaled_to_zero",
             Failure::CannotStart(_) => "cannot_start",
             Failure::TooManyWaiting(_) => "too_many_waiting",
@@ -88,6 +91,7 @@ impl Failure {
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
             Failure::Draining
+            | Failure::ProviderDown(_)
             | Failure::ScaledToZero
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_) => 503,
@@ -136,7 +140,12 @@ impl fmt::Display for Failure {
                  session.application.applicationId and request.intent.name",
             ),
             Failure::Draining => f.write_str("gateway is shutting down, see drain_timeout"),
-            Failure::ScaledToZero => f.write_str("scaled to 0 replicas, see docker service scale"),
+            Failure::ProviderDown(reason) => {
+                write!(f, "functions are not known yet, see DOCKER_HOST: {reason}")
+            }
+            Failure::ScaledToZero => {
+                f.write_str("scaled to 0 replicas, see docker service scale, or replicas in functions_file")
+            }
             Failure::CannotStart(reason) => write!(f, "no replica runs: {reason}"),
             Failure::TooManyWaiting(limit) => {
                 write!(f, "{limit} calls wait for a replica already, see max_workers")

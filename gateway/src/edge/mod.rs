@@ -62,7 +62,7 @@ impl Edge {
             Route::Function { name, target } => {
                 let function = self.find(name);
                 let (name, target) = (name.to_owned(), target.to_bytes());
-                self.call(exchange, function.ok_or(Failure::UnknownFunction(name))?, target)
+                self.call(exchange, function.ok_or_else(|| self.missing(name))?, target)
             }
             Route::Root { target } => {
                 let target = target.to_bytes();
@@ -112,7 +112,7 @@ impl Edge {
             Err(_) => return Err(Failure::ClientGone),
         };
         let name = alexa::intent(&body).ok_or(Failure::NotAlexa)?;
-        let function = self.find(&name).ok_or(Failure::UnknownFunction(name))?;
+        let function = self.find(&name).ok_or_else(|| self.missing(name))?;
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
@@ -139,6 +139,14 @@ impl Edge {
         }
         self.provider.look_again(Deadline::after(LOOK_TIME));
         self.table.find(name)
+    }
+
+    /// Why there is no such function: nobody can say before the provider has looked once.
+    fn missing(&self, name: String) -> Failure {
+        match self.provider.problem() {
+            Some(problem) if self.table.version() == 0 => Failure::ProviderDown(problem),
+            _ => Failure::UnknownFunction(name),
+        }
     }
 
     fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
@@ -192,7 +200,9 @@ impl Edge {
     fn count(&self, failure: &Failure) {
         let rejection = match failure {
             Failure::Refused(refusal) => Rejection::Http(*refusal),
-            Failure::UnknownFunction(_) => Rejection::Own(OwnRejection::UnknownFunction),
+            Failure::UnknownFunction(_) | Failure::ProviderDown(_) => {
+                Rejection::Own(OwnRejection::UnknownFunction)
+            }
             Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),

@@ -67,6 +67,15 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the engine is there and its socket may not be opened.
+    pub(crate) fn is_denied(&self) -> bool {
+        let Error::Docker(docker_sock::Error::Transport { source, .. }) = self else { return false };
+        matches!(source, http1::Error::Connect { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

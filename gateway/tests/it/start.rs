@@ -148,7 +148,7 @@ fn a_swarm_that_cannot_be_reached_is_waited_for() {
         assert_eq!(health.status, 200);
         let text = health.text();
         assert!(text.starts_with("degraded: ") && text.lines().count() == 1, "{text}");
-        is_own(&gateway.get(&path("")), (404, "unknown_function"), &["`one`"]);
+        is_own(&gateway.get(&path("")), (503, "provider_down"), &["DOCKER_HOST"]);
         assert_eq!(gateway.metrics("/metrics").value("gateway_provider_up", &[]), Some(0.0));
         let check = Bin::gateway().env("port", gateway.addr().port().to_string()).arg("--healthcheck").run();
         assert_eq!(check.code(), 0, "it serves what it knows");
@@ -165,6 +165,14 @@ fn without_an_engine_auto_is_local_and_says_so() {
     assert_eq!(log.lines().filter(|line| line.contains("provider=local")).count(), 1, "{log}");
     assert_eq!(gateway.post(&path(""), "hello").text(), "hello");
     assert_eq!(gateway.get("/healthz").text(), "ok\n");
+}
+
+#[test]
+fn auto_does_not_replace_a_swarm_that_was_asked_for() {
+    let bin = Bin::gateway().env("functions_network", "functions");
+    let output = bin.env("DOCKER_HOST", "unix:///does/not/exist.sock").run();
+    assert_eq!(output.code(), 2);
+    assert!(output.stderr.contains("/does/not/exist.sock"), "{}", output.stderr);
 }
 
 #[test]
