@@ -148,6 +148,12 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Whether a request with this method may be executed twice (RFC 9110 section 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+}
+
 /// The items of a comma-separated list, without white space around them and without empty ones (RFC 9110
 /// section 5.6.1).
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {

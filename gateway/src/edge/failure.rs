@@ -188,8 +188,14 @@ mod tests {
 
     #[test]
     fn who_may_come_back_is_told_when() {
-        let text = |failure: Failure| format!("{:?}", failure.head().status());
-        assert_eq!(text(Failure::Draining), "503");
-        assert_eq!(text(Failure::MethodNotAllowed("GET")), "405");
+        let written = |failure: Failure| String::from_utf8(failure.head().as_bytes().to_vec()).unwrap();
+        let draining = written(Failure::Draining);
+        assert!(
+            draining.starts_with("HTTP/1.1 503 ") && draining.contains("Retry-After: 1\r\n"),
+            "{draining}"
+        );
+        let method = written(Failure::MethodNotAllowed("GET"));
+        assert!(method.starts_with("HTTP/1.1 405 ") && method.contains("Allow: GET\r\n"), "{method}");
+        assert!(!method.contains("Retry-After"), "{method}");
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use http1::head::is_idempotent;
 use http1::{Body, BodyError, Connection, Error, Exchange, Length, Refusal};
 use kit::Deadline;
 use kit::sys::{PollFd, Ready, poll};
@@ -384,9 +385,9 @@ impl<'a, 'e> Relay<'a, 'e> {
     /// Whether sending it once more cannot execute it twice, or may: the replica cannot have seen it, or
     /// closed a kept connection before any answer and the method is idempotent (RFC 9110 section 9.2.2).
     fn may_repeat(&self, failure: &Failure) -> bool {
-        let is_idempotent =
-            ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"].contains(&self.exchange.request().method());
-        let is_stale = self.connection.is_reused() && !self.connection.has_received() && is_idempotent;
+        let is_stale = self.connection.is_reused()
+            && !self.connection.has_received()
+            && is_idempotent(self.exchange.request().method());
         matches!(failure, Failure::Closed(_)) && (is_stale || self.connection.is_untouched())
     }
 

@@ -7,7 +7,7 @@ use kit::Deadline;
 use kit::sys::Socket;
 
 use super::{ClientConfig, Endpoint, Error, Phase};
-use crate::body::{Framing, Length};
+use crate::body::Length;
 use crate::head::{ResponseHead, Scan};
 use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
 use crate::writer::Persistence;
@@ -219,9 +219,7 @@ impl Connection {
     /// Whether the response was taken whole, the request was sent whole, and both allow another.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        let keeps_alive = self.head.as_ref().is_some_and(ResponseHead::keeps_alive);
-        keeps_alive
-            && self.head.as_ref().is_some_and(|head| head.framing() != Framing::UntilClose)
+        self.head.as_ref().is_some_and(ResponseHead::keeps_alive)
             && self.incoming.is_done()
             && self.incoming.pending().is_empty()
             && self.outgoing.is_finished()

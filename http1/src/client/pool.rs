@@ -8,6 +8,7 @@ use kit::Deadline;
 
 use super::{ClientConfig, Connection, Endpoint, Error, Response};
 use crate::HeadWriter;
+use crate::head::is_idempotent;
 
 /// The connections to one endpoint.
 #[derive(Debug)]
@@ -57,26 +58,26 @@ impl Pool {
             return;
         }
         connection.rest();
-        let now = Instant::now();
-        let mut surplus = Vec::new(); // closed after the lock is gone
-        if let Some(idle) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            let fresh = idle.partition_point(|(_, since)| now - *since >= self.config.idle_timeout);
-            surplus.extend(idle.drain(..fresh));
-            if idle.len() < self.config.max_idle {
-                idle.push((connection, now));
-            }
-        }
-        drop(surplus);
+        self.renew(Instant::now(), Some(connection));
     }
 
     /// Closes the connections that have been unused for too long; to be called now and then.
     pub fn sweep(&self, now: Instant) {
+        self.renew(now, None);
+    }
+
+    /// Takes those out that have been unused for too long, and adds one if there is room. What is not kept is
+    /// closed once the lock is gone.
+    fn renew(&self, now: Instant, added: Option<Connection>) {
         let mut surplus = Vec::new();
         if let Some(idle) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             let fresh = idle.partition_point(|(_, since)| {
                 now.saturating_duration_since(*since) >= self.config.idle_timeout
             });
             surplus.extend(idle.drain(..fresh));
+            let has_room = idle.len() < self.config.max_idle;
+            let place = if has_room { idle } else { &mut surplus };
+            place.extend(added.map(|connection| (connection, now)));
         }
         drop(surplus);
     }
@@ -137,7 +138,7 @@ impl<'a> Request<'a> {
     }
 
     fn is_idempotent(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+        is_idempotent(self.method)
     }
 
     pub(super) fn head(&self) -> HeadWriter {
