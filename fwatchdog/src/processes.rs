@@ -100,13 +100,14 @@ pub(crate) fn ignores(pid: i32, signal: i32) -> bool {
     ignored >> (signal - 1) & 1 == 1
 }
 
-/// Whether a process was started with the variable `entry` (`NAME=value`) in its environment.
-pub(crate) fn has_variable(pid: i32, entry: &[u8]) -> bool {
+/// Whether a process was started with the variable `entry` (`NAME=value`) in its environment; `None` where
+/// there is no environment to be seen, as in the moment of an execve(2).
+pub(crate) fn has_variable(pid: i32, entry: &[u8]) -> Option<bool> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{pid}/environ"));
     // One that belongs to another user cannot be read, and one that is gone has none.
     let _ = file.and_then(|file| file.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut environment));
-    environment.split(|byte| *byte == 0).any(|found| found == entry)
+    (!environment.is_empty()).then(|| environment.split(|byte| *byte == 0).any(|found| found == entry))
 }
 
 /// The processes that one call started, as far as they are known: a set that grows with each look.
@@ -115,7 +116,8 @@ pub(crate) struct Family {
     /// is in use, so that no other process can have its id, its group or its session.
     root: i32,
     known: BTreeSet<(i32, u64)>,
-    /// Those whose environment has no mark. None of them will get it, so that they are not asked again.
+    /// Those whose environment has no mark. None of them will get it, so that they are not asked again; but one
+    /// that was adopted and shows no environment may be in the middle of an execve(2), and is.
     strangers: BTreeSet<(i32, u64)>,
     /// Members that had ended at the last look and that nobody has waited for.
     ended: Vec<Process>,
@@ -132,7 +134,7 @@ impl Family {
         &mut self,
         all: &[Process],
         this: i32,
-        has_mark: impl Fn(i32) -> bool,
+        has_mark: impl Fn(i32) -> Option<bool>,
     ) -> Vec<Process> {
         let mut pids = BTreeSet::from([self.root]);
         loop {
@@ -151,10 +153,11 @@ impl Family {
                     if pids.contains(&process.pid) || self.strangers.contains(&key) {
                         continue;
                     }
-                    if has_mark(process.pid) {
-                        marked.push(process.pid);
-                    } else {
-                        self.strangers.insert(key);
+                    let is_adopted = process.parent == this || process.parent == 1;
+                    match has_mark(process.pid) {
+                        Some(true) => marked.push(process.pid),
+                        None if is_adopted => {}
+                        Some(false) | None => drop(self.strangers.insert(key)),
                     }
                 }
                 if marked.is_empty() {
@@ -214,8 +217,8 @@ mod tests {
         assert!(all().iter().any(|process| process.pid == me && process.is_alive));
         let (name, value) = kit::settings::inherited().into_iter().find(|(name, _)| name == "PATH").unwrap();
         let entry = format!("{}={}", name.display(), value.display());
-        assert!(has_variable(me, entry.as_bytes()));
-        assert!(!has_variable(me, b"PATH="));
+        assert_eq!(has_variable(me, entry.as_bytes()), Some(true));
+        assert_eq!(has_variable(me, b"PATH="), Some(false));
     }
 
     #[test]
@@ -251,15 +254,25 @@ mod tests {
         ];
         let mut family = Family::new(10);
         let pids = |members: Vec<Process>| members.iter().map(|process| process.pid).collect::<Vec<_>>();
-        let members = family.members(&all, 1, |pid| pid == 15);
+        let members = family.members(&all, 1, |pid| Some(pid == 15));
         assert_eq!(pids(members), [10, 11, 12, 13, 14, 15, 16]);
 
         // Its parents gone, a member is still known, unless another process got its id.
         let mut orphan = process(14, 1, 14, 14);
         let later = [all[0], orphan, all[8]];
-        assert_eq!(pids(family.members(&later, 1, |_| false)), [14]);
+        assert_eq!(pids(family.members(&later, 1, |_| Some(false))), [14]);
         orphan.started = 2;
-        assert_eq!(pids(family.members(&[all[0], orphan], 1, |_| false)), [0; 0]);
+        assert_eq!(pids(family.members(&[all[0], orphan], 1, |_| Some(false))), [0; 0]);
+    }
+
+    #[test]
+    fn an_orphan_in_the_middle_of_an_exec_is_asked_again() {
+        let all =
+            [process(5, 0, 5, 5), process(10, 5, 10, 10), process(15, 5, 15, 15), process(16, 9, 16, 16)];
+        let mut family = Family::new(10);
+        let pids = |members: Vec<Process>| members.iter().map(|process| process.pid).collect::<Vec<_>>();
+        assert_eq!(pids(family.members(&all, 5, |_| None)), [10]);
+        assert_eq!(pids(family.members(&all, 5, |_| Some(true))), [10, 15], "16 was never adopted");
     }
 
     #[test]
@@ -270,7 +283,7 @@ mod tests {
         orphan.is_alive = false;
         let all = [process(10, 1, 10, 10), dead, process(12, 11, 12, 12), orphan];
         let mut family = Family::new(10);
-        let members = family.members(&all, 1, |_| false);
+        let members = family.members(&all, 1, |_| Some(false));
         assert_eq!(members.iter().map(|process| process.pid).collect::<Vec<_>>(), [10, 12]);
         assert_eq!(family.orphans(1).map(|process| process.pid).collect::<Vec<_>>(), [13]);
     }

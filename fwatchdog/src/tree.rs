@@ -167,7 +167,7 @@ mod tests {
 
     fn alive(mark: &str) -> Vec<i32> {
         let entry = format!("TREE_MARK={mark}");
-        let marked = |process: &Process| processes::has_variable(process.pid, entry.as_bytes());
+        let marked = |process: &Process| processes::has_variable(process.pid, entry.as_bytes()) == Some(true);
         let all = processes::all();
         all.iter().filter(|process| process.is_alive && marked(process)).map(|process| process.pid).collect()
     }
