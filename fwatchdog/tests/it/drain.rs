@@ -56,7 +56,8 @@ fn drain_timeout_ends_what_does_not_finish() {
     assert_eq!(reply.status, 503);
     assert_eq!(dog.wait(SOON).code(), Some(1), "a request was not served");
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
+    // SIGKILL comes a tenth of kill_grace early, so that the answer is out when it has passed.
+    assert!(took >= Duration::from_millis(480) && took < Duration::from_secs(3), "{took:?}");
     assert_eq!(dog.descendants(), [0; 0]);
 }
 
