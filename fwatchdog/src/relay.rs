@@ -130,17 +130,16 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Runs until the call is over. `head` is that of an answer that starts before the process has ended.
+    /// Runs until the call is over. `head` is that of an answer that starts before the process has ended. After
+    /// another outcome than its end the process may still run: it keeps its STDIN while `self` lives, since an end
+    /// of file would tell it that the body was whole.
     pub(crate) fn run(&mut self, child: &mut Child, head: HeadWriter) -> Outcome {
         self.head = Some(head);
         loop {
             match self.turn(child) {
                 Ok(None) => {}
                 Ok(Some(end)) => return Outcome::Ended(end),
-                Err(outcome) => {
-                    self.stdin = None; // a process that reads to the end gets a chance to see it
-                    return outcome;
-                }
+                Err(outcome) => return outcome,
             }
         }
     }

@@ -124,6 +124,36 @@ fn a_client_that_hangs_up_in_its_body_ends_the_call() {
 }
 
 #[test]
+fn half_a_body_is_never_taken_for_the_whole() {
+    // It goes on through SIGTERM, so that it would see the end of its STDIN before it is killed.
+    let script = "trap \"\" TERM; echo ready >&2; cat >/dev/null; echo whole >&2";
+    let dog = shell(script).env("exec_timeout", "500ms").env("kill_grace", "300ms").start();
+    let started = |count| {
+        eventually(SOON, || match dog.log().matches("ready").count() {
+            ready if ready >= count => Ok(()),
+            ready => Err(format!("{ready} of {count} are ready")),
+        });
+    };
+    let half = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    let connections: Vec<_> = (0..3).map(|_| dog.connect()).collect();
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        connection.send(half).unwrap();
+        started(number + 1);
+        match number {
+            0 => drop(connection),
+            1 => connection.send("zz\r\n").unwrap(), // no size of a chunk
+            _ => assert_eq!(connection.within(SOON).reply("POST").unwrap().status, 504),
+        }
+    }
+    counts(&dog, "504", 1.0);
+    eventually(SOON, || if dog.descendants().is_empty() { Ok(()) } else { Err("goes on".to_owned()) });
+    assert!(!dog.log().contains("whole"), "{}", dog.log());
+    // The end of a whole body is seen as before.
+    dog.post("/", "all of it");
+    dog.wait_log("whole", SOON);
+}
+
+#[test]
 fn a_body_that_stops_arriving_is_408() {
     let dog = shell("cat >/dev/null; echo whole").env("read_timeout", "300ms").start();
     let mut connection = dog.connect();
