@@ -223,9 +223,9 @@ impl Service for Edge {
         respond(exchange, failure.head(), &failure.line(None));
     }
 
-    /// A gateway that is busy is not a sick one, and must not be replaced for it.
+    /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.
     fn is_urgent(&self, head: &[u8]) -> bool {
-        head.starts_with(b"GET /healthz ")
+        head.starts_with(b"GET /healthz ") || head.starts_with(b"GET /metrics ")
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {

@@ -197,6 +197,7 @@ fn more_calls_than_workers_and_queue_are_503() {
     });
     assert_eq!(peer.requests().len(), 2);
     assert_eq!(gateway.get("/healthz").status, 200, "it is busy and not sick");
+    assert!(gateway.metrics("/metrics").value("gateway_workers", &[("state", "busy")]) > Some(0.0));
     drop(connections);
     eventually(SOON, || match gateway.request().path("/healthz").send() {
         Ok(reply) if reply.status == 200 => Ok(()),
