@@ -1,7 +1,10 @@
 //! Where the engine answers: `unix:///path` or `tcp://host:port`, as in `DOCKER_HOST`.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::net::ToSocketAddrs as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use http1::Endpoint;
@@ -23,7 +26,49 @@ pub enum Host {
     Tcp(String, u16),
 }
 
+/// Who may ask an engine, as far as this host's files say (a UNIX socket is written to, unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every user, also where it is asked over TCP.
+    Everybody,
+    /// The members of this group.
+    Group(u32),
+    /// Only the socket's owner, or root.
+    Owner,
+}
+
+impl Access {
+    fn of(mode: u32, group: u32) -> Access {
+        match mode {
+            mode if mode & 0o002 != 0 => Access::Everybody,
+            mode if mode & 0o020 != 0 => Access::Group(group),
+            _ => Access::Owner,
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Access::Everybody => f.write_str("every user may ask the engine"),
+            Access::Group(group) => write!(f, "group {group} may ask the engine"),
+            Access::Owner => f.write_str("only its owner may ask the engine"),
+        }
+    }
+}
+
 impl Host {
+    /// Who may ask this engine.
+    ///
+    /// # Errors
+    /// When there is no such socket now.
+    pub fn access(&self) -> io::Result<Access> {
+        match self {
+            Host::Unix(path) => fs::metadata(path).map(|socket| Access::of(socket.mode(), socket.gid())),
+            Host::Tcp(..) => Ok(Access::Everybody),
+        }
+    }
+
     /// Reads an address. `http://` is taken for `tcp://`, as the engine's own client does.
     ///
     /// # Errors
@@ -83,6 +128,22 @@ impl fmt::Display for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn access_follows_the_socket_s_mode() {
+        let cases = [
+            (0o140_660, Access::Group(7)),
+            (0o140_666, Access::Everybody),
+            (0o140_602, Access::Everybody),
+            (0o140_600, Access::Owner),
+            (0o140_640, Access::Owner), // reading alone is not enough
+        ];
+        for (mode, want) in cases {
+            assert_eq!(Access::of(mode, 7), want, "{mode:o}");
+        }
+        assert_eq!(Host::parse("tcp://proxy").unwrap().access().unwrap(), Access::Everybody);
+        assert!(Host::parse("unix:///no/such.sock").unwrap().access().is_err());
+    }
 
     #[test]
     fn addresses_are_read_or_refused() {

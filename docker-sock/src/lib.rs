@@ -18,7 +18,7 @@ mod version;
 pub use engine::{Engine, MAX_ANSWER_BYTES};
 pub use error::Error;
 pub use events::{EventStream, MAX_EVENT_BYTES};
-pub use host::Host;
+pub use host::{Access, Host};
 pub use own::{container_id, own_container_id};
 pub use types::{Address, Container, Event, Info, Mode, Network, Service, Task};
 pub use version::Version;

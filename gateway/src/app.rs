@@ -160,13 +160,16 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
             ProviderKind::Auto => swarm::probe(&settings),
             _ => Ok(()),
         };
+        if is_there.is_ok() {
+            swarm::leave_root(&settings);
+        }
         match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {
             Ok(swarm) => return Ok(Arc::new(swarm)),
             Err(error) if is_asked_for(config) || error.is_configuration() => {
                 return Err(Error::Configuration(error.to_string()));
             }
             Err(error) if error.is_denied() => log::warn!(
-                "provider=local, since the engine's socket may not be opened (run the service with --group): {error}"
+                "provider=local, since the engine's socket may not be opened (run as root, which is left at once, or with its group): {error}"
             ),
             Err(error) => log::info!("provider=local, since there is no Swarm: {error}"),
         }

@@ -2,6 +2,7 @@
 //! and their tasks from the engine, when an event says so and now and then by itself, since the engine has
 //! no events for tasks.
 
+mod root;
 mod select;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use super::{Known, Provider, Sink};
+pub(crate) use root::leave_root;
 use select::{Own, refusal, select};
 
 /// The longest that the engine may take for one answer. A busy manager answers in some milliseconds.

@@ -8,6 +8,7 @@ pub mod pipe;
 pub mod poll;
 pub mod signal;
 pub mod socket;
+pub mod user;
 
 use std::io;
 
