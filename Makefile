@@ -15,11 +15,19 @@ run: ## the gateway with a few functions on http://localhost:8080; no root, no D
 	@tools/run.sh
 
 .PHONY: static
-static: ## dist/gateway, dist/fwatchdog, dist/catservice: static musl binaries
+static: ## gateway, fwatchdog and the sample functions in dist/: static musl binaries
 	@tools/static.sh
 
+.PHONY: dist
+dist: ## dist/release/: archives with licences, SBOM and checksums; FAAS_DIST_ARCHES="x86_64 aarch64 armv7"
+	@tools/dist.sh
+
+.PHONY: dist-check
+dist-check: ## the same made twice from this commit in different folders; fails when they differ
+	@tools/dist.sh --check
+
 .PHONY: images
-images: static ## the images faas/gateway, faas/fwatchdog, faas/catservice, from dist/
+images: static ## the images faas/NAME of the gateway, fwatchdog and the sample functions, from dist/
 	@tools/images.sh
 
 .PHONY: test
@@ -49,7 +57,7 @@ test-engine:
 .PHONY: lint
 lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error
 	cargo fmt --check
-	cargo fmt $(SAMPLES) --check
+	cargo fmt $(SAMPLES) --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(SAMPLES) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
@@ -58,7 +66,8 @@ lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error
 	else echo "lint: shellcheck is not installed, scripts are not checked"; fi
 
 .PHONY: bench-binaries
-bench-binaries: static
+bench-binaries:
+	@tools/static.sh gateway fwatchdog catservice
 	@cargo build --quiet --release --package bench --bins
 
 .PHONY: size

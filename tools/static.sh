@@ -1,25 +1,47 @@
 #!/usr/bin/env bash
-# Builds dist/gateway, dist/fwatchdog and dist/catservice: musl, static, stripped.
+# Builds the named binaries, or all of them: gateway, fwatchdog and every sample function in Rust. They are
+# musl, static, stripped, and the same to the byte wherever the same commit is built with the same toolchain.
+#
+#   tools/static.sh                      everything, into dist/
+#   tools/static.sh gateway fwatchdog    the two that are shipped
+#   FAAS_STATIC_TARGET=aarch64-unknown-linux-musl tools/static.sh gateway     into dist/aarch64/
 #
 # The standard library is compiled with the rest, without what prints stack traces: that alone is some 230 KB
 # of each binary, and a panic still says where it happened. Three ways lead there:
 #   rustup    a toolchain with the musl target and the component rust-src, fetched if need be
 #   prebuilt  the same without rust-src: the library as it comes, larger binaries
-#   debian    Debian's rustc-web, cargo-web, rust-web-src and musl-tools
+#   debian    Debian's rustc-web, cargo-web, rust-web-src and musl-tools; for another architecture also its
+#             musl-dev, which brings the cross compiler
 # FAAS_STATIC_ROUTE asks for one of them; otherwise the first that works is taken. `--available` builds nothing
 # and says with its exit code whether one of the first two will do.
+# FAAS_STATIC_OUT is another folder than dist/; FAAS_STATIC_ROOT is where musl-dev was unpacked, if not in /.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+project=$(pwd -P)
 
 case "$(uname -m)" in
-    armv7l) arch=armv7 abi=musleabihf ;;
-    *) arch=$(uname -m) abi=musl ;;
+    armv7l) native=armv7-unknown-linux-musleabihf ;;
+    *) native=$(uname -m)-unknown-linux-musl ;;
 esac
-target=${FAAS_STATIC_TARGET:-$arch-unknown-linux-$abi}
-target_dir=${CARGO_TARGET_DIR:-$PWD/target}
-support_dir=$target_dir/static-debian/support
-route_file=$target_dir/static-route
-env_target=$(tr 'a-z-' 'A-Z_' <<<"$target")
+target=${FAAS_STATIC_TARGET:-$native}
+arch=${target%%-*}
+if [ "$target" = "$native" ]; then destination=dist; else destination=dist/$arch; fi
+destination=${FAAS_STATIC_OUT:-$destination}
+target_dir=${CARGO_TARGET_DIR:-$project/target}
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+support_dir=$target_dir/static-debian/support-$arch
+route_file=$target_dir/static-route-$arch
+# How Debian names the target: its architecture, its cross compiler, and its musl.
+case $arch in
+    x86_64) debian_arch=amd64 debian_gcc=x86_64-linux-gnu-gcc debian_musl=x86_64-linux-musl ;;
+    aarch64) debian_arch=arm64 debian_gcc=aarch64-linux-gnu-gcc debian_musl=aarch64-linux-musl ;;
+    armv7) debian_arch=armhf debian_gcc=arm-linux-gnueabihf-gcc debian_musl=arm-linux-musleabihf ;;
+    *) debian_arch="" debian_gcc="" debian_musl="" ;;
+esac
+[ "$target" != "$native" ] || debian_gcc=gcc
+musl_root=${FAAS_STATIC_ROOT:-}
+
+in_vain=""
 
 say() { echo "static: $*" >&2; }
 
@@ -38,13 +60,17 @@ rustup_route() {
 
 fetch() {
     command -v rustup >/dev/null || return 1
+    [[ $in_vain != *"|$*|"* ]] || return 1
     say "rustup $*"
-    RUSTUP_MAX_RETRIES=0 timeout 60 rustup "$@" >&2
+    RUST_BACKTRACE=0 RUSTUP_MAX_RETRIES=0 timeout 60 rustup "$@" >&2 && return
+    in_vain+="|$*|"
+    return 1
 }
 
 # The files that the toolchain's own musl target would have brought.
 debian_support() {
-    local tool
+    local tool specs
+    [ -n "$debian_arch" ] || { say "no target $target: rustup target add $target" && return 1; }
     for tool in /usr/bin/rustc /usr/bin/cargo musl-gcc gcc; do
         if ! command -v "$tool" >/dev/null; then
             say "no target $target and no $tool: rustup target add $target, or" \
@@ -52,34 +78,99 @@ debian_support() {
             return 1
         fi
     done
+    [ -e "$musl_root/usr/lib/$debian_musl/libc.a" ] || musl_root=""
+    if [ ! -e "$musl_root/usr/lib/$debian_musl/libc.a" ] || ! command -v "$debian_gcc" >/dev/null; then
+        say "no target $target and no musl-dev:$debian_arch with $debian_gcc: rustup target add $target, or" \
+            "dpkg --add-architecture $debian_arch && apt-get update && apt-get install musl-dev:$debian_arch"
+        return 1
+    fi
     mkdir -p "$support_dir"
+    # musl-gcc for this target: gcc, with musl's headers and start files in the place of glibc's.
+    specs=$(sed -n 's/.* -specs "\(.*\)"$/\1/p' "$(command -v musl-gcc)")
+    sed "s#$(basename "$(dirname "$specs")")#$debian_musl#g; s#/usr/#$musl_root/usr/#g" "$specs" \
+        >"$support_dir/specs" || return 1
+    printf '#!/bin/sh\nexec %s "$@" -specs "%s"\n' "$debian_gcc" "$support_dir/specs" >"$support_dir/musl-gcc"
+    chmod +x "$support_dir/musl-gcc"
     # The unwinder: the standard library asks for libunwind, gcc's has another name.
     echo 'INPUT(-lgcc_eh -lgcc)' >"$support_dir/libunwind.a"
     # Named by its content: cargo links anew when a flag changes, not when a file behind one does.
     unwinder=$support_dir/unwinder-$(cksum <tools/unwinder_on_musl.c | cut -d' ' -f1).o
-    [ -e "$unwinder" ] || gcc -O2 -Wall -c tools/unwinder_on_musl.c -o "$unwinder"
+    [ -e "$unwinder" ] || "$support_dir/musl-gcc" -O2 -Wall -c tools/unwinder_on_musl.c -o "$unwinder"
 }
 
-# Runs cargo on the chosen route. Position-independent code is left out: it costs resident pages.
-cargo_static() {
-    local flags="-C relocation-model=static -C target-feature=+crt-static"
-    local -a settings=() build_std=(-Z "build-std=std,panic_unwind" -Z build-std-features=)
-    local cargo=cargo
-    case $route in
-        # The one use of an unstable option; the code itself is stable Rust.
-        rustup) settings+=(RUSTC_BOOTSTRAP=1) ;;
-        prebuilt) build_std=() ;;
-        debian)
-            cargo=/usr/bin/cargo
-            settings+=(RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc "CARGO_TARGET_${env_target}_LINKER=musl-gcc")
-            flags+=" -C link-self-contained=no -L native=$support_dir"
-            flags+=" -L native=$(dirname "$(gcc -print-file-name=libgcc_eh.a)")"
-            # The C library again, after the object that needs it.
-            flags+=" -C link-arg=$unwinder -C link-arg=-l:libc.a"
-            ;;
-    esac
-    env "${settings[@]}" "CARGO_TARGET_${env_target}_RUSTFLAGS=$flags" \
-        "$cargo" "$@" --target "$target" "${build_std[@]}"
+# What a path is called inside the binary. Of two that match, rustc takes the later.
+call() {
+    local real
+    real=$(realpath --canonicalize-missing "$1")
+    flags+=("--remap-path-prefix=$1=$2")
+    [ "$real" = "$1" ] || flags+=("--remap-path-prefix=$real=$2")
+    c_flags+=" -ffile-prefix-map=$1=$2"
+}
+
+# Sets `cargo`, `rustc`, `settings` and `build_std` for the chosen route.
+set_up() {
+    cargo=cargo rustc=rustc settings=(RUSTC_BOOTSTRAP=1) build_std=()
+    # The one use of unstable options; the code itself is stable Rust.
+    [ "$route" = prebuilt ] || build_std=(-Z "build-std=std,panic_unwind" -Z build-std-features=)
+    [ "$route" != debian ] || cargo=/usr/bin/cargo rustc=/usr/bin/rustc
+    settings+=("RUSTC=$rustc" "CARGO_TARGET_DIR=$out")
+}
+
+# Sets `flags` and `c_flags`. Position-independent code is left out: it costs resident pages.
+set_flags() {
+    local registry
+    flags=(-C relocation-model=static -C target-feature=+crt-static) c_flags=""
+    if [ "$route" = debian ]; then
+        flags+=(-C "linker=$support_dir/musl-gcc" -C link-self-contained=no)
+        flags+=(-L "native=$support_dir")
+        flags+=(-L "native=$(dirname "$("$debian_gcc" -print-file-name=libgcc_eh.a)")")
+        # The C library again, after the object that needs it.
+        flags+=(-C "link-arg=$unwinder" -C link-arg=-l:libc.a)
+    else
+        # The toolchain's own linker and start files: no C compiler is needed, and none leaves its mark.
+        flags+=(-C linker=rust-lld -C link-self-contained=yes)
+    fi
+    call "$project" /faas
+    call "$target_dir" /target
+    call "$cargo_home" /cargo
+    # Each registry's folder has a name of its own.
+    for registry in "$cargo_home"/registry/src/*/; do
+        [ ! -d "$registry" ] || call "${registry%/}" /cargo/registry
+    done
+    call "$("$rustc" --print sysroot)/lib/rustlib/src/rust" /rust
+}
+
+# Builds what the arguments say, and lists in `messages` what it was built from.
+build() {
+    local manifest=$1 messages=$2
+    shift 2
+    # First, so that the registry's folders are there when they get their names.
+    env "${settings[@]}" "$cargo" fetch --quiet --locked --manifest-path "$manifest" --target "$target" \
+        "${build_std[@]:0:2}"
+    set_flags
+    env "${settings[@]}" "CFLAGS_${target//-/_}=$c_flags" \
+        "CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")" \
+        "$cargo" build --locked --release --manifest-path "$manifest" --target "$target" \
+        "${build_std[@]}" --message-format=json-render-diagnostics "$@" >"$messages"
+}
+
+# Some samples bring C code along, for which cargo is told the compiler.
+find_c_compiler() {
+    local compiler package=musl-tools
+    local -a candidates=("$support_dir/musl-gcc" musl-gcc gcc)
+    if [ "$target" != "$native" ]; then
+        candidates=("$support_dir/musl-gcc" "$debian_gcc") package=gcc-${debian_gcc%-gcc}
+    fi
+    for compiler in "${candidates[@]}"; do
+        if command -v "$compiler" >/dev/null; then
+            settings+=("CC_${target//-/_}=$compiler")
+            return
+        fi
+    done
+    if grep -q '^name = "cc"$' sample-functions/Cargo.lock; then
+        say "samples with C code need a C compiler for $target: apt-get install $package"
+        return 1
+    fi
 }
 
 choose_route() {
@@ -101,7 +192,21 @@ choose_route() {
     return 1
 }
 
-# Puts one binary into dist/ and refuses what would not run in an empty image.
+# A caught panic shows that the unwinder is complete; a foreign one is shown by qemu, where that is installed.
+check_unwinding() {
+    local emulator=""
+    build Cargo.toml "$out/unwinds.json" --package kit --example unwinds
+    if [ "$target" != "$native" ]; then
+        emulator=qemu-${arch/armv7/arm}-static
+        command -v "$emulator" >/dev/null || return 0
+    fi
+    if ! $emulator "$out/$target/release/examples/unwinds"; then
+        say "a panic cannot be caught in this build: the unwinder is missing"
+        return 1
+    fi
+}
+
+# Puts one binary into its folder and refuses what would not run in an empty image.
 install_binary() {
     local built=$1 name=${1##*/}
     if readelf --program-headers "$built" | grep -q INTERP; then
@@ -109,7 +214,29 @@ install_binary() {
         return 1
     fi
     # Left alone when equal: images are built from dist/, and an unchanged file keeps their cache.
-    cmp --silent "$built" "dist/$name" || install -m 755 "$built" "dist/$name"
+    cmp --silent "$built" "$destination/$name" || install -m 755 "$built" "$destination/$name"
+    installed+=("$destination/$name")
+}
+
+install_built() {
+    local built
+    while read -r built; do
+        install_binary "$built"
+    done < <(grep -o '"executable":"[^"]*"' "$1" | cut -d'"' -f4)
+}
+
+# What the SBOM says of the parts that no lock file names.
+write_toolchain() {
+    local musl unwinder
+    if [ "$route" = debian ]; then
+        musl=$musl_root/usr/lib/$debian_musl/libc.a
+        unwinder="libgcc $("$debian_gcc" -dumpfullversion)"
+    else
+        musl=$("$rustc" --print target-libdir --target "$target")/self-contained/libc.a
+        unwinder="libunwind $("$rustc" -vV | sed -n 's/^LLVM version: //p')"
+    fi
+    printf '%s\n' "target $target" "route $route" "rust $("$rustc" --version | cut -d' ' -f2)" \
+        "musl $(strings "$musl" | grep -m1 -xE '1\.[0-9]+\.[0-9]+')" "$unwinder"
 }
 
 if [ "${1:-}" = --available ]; then
@@ -119,16 +246,38 @@ choose_route || exit 1
 say "building for $target with the $route toolchain"
 # Each route's artefacts live apart, so that changing it rebuilds nothing of the others.
 out=$target_dir/static-$route
-export CARGO_TARGET_DIR=$out
-cargo_static build --release --package gateway --package fwatchdog --bins
-cargo_static build --release --package kit --example unwinds
-cargo_static build --release --manifest-path sample-functions/Cargo.toml --package catservice
-if [ "$arch-unknown-linux-$abi" = "$target" ] && ! "$out/$target/release/examples/unwinds"; then
-    say "a panic cannot be caught in this build: the unwinder is missing"
-    exit 1
-fi
-mkdir -p dist
-for name in gateway fwatchdog catservice; do
-    install_binary "$out/$target/release/$name"
+mkdir -p "$out" "$destination"
+set_up
+
+shipped=() samples=() installed=()
+for name in "$@"; do
+    if [ -e "sample-functions/$name/Cargo.toml" ]; then
+        samples+=(--package "$name")
+    elif [ -e "$name/src/main.rs" ]; then
+        shipped+=(--package "$name")
+    else
+        say "expected gateway, fwatchdog or a sample function in Rust, got \`$name\`"
+        exit 2
+    fi
 done
-ls -l dist/gateway dist/fwatchdog dist/catservice | awk '{ printf "%9d %s\n", $5, $9 }'
+[ $# -gt 0 ] || shipped=(--package gateway --package fwatchdog) samples=(--workspace)
+
+if [ ${#shipped[@]} -gt 0 ]; then
+    build Cargo.toml "$destination/built-from.json" "${shipped[@]}" --bins
+    write_toolchain >"$destination/built-with.txt"
+    install_built "$destination/built-from.json"
+    check_unwinding
+fi
+if [ ${#samples[@]} -gt 0 ]; then
+    find_c_compiler
+    build sample-functions/Cargo.toml "$out/samples.json" "${samples[@]}" --bins
+    install_built "$out/samples.json"
+fi
+# What the image of a function holds besides its binary.
+if [ -e "$destination/webhookstash" ]; then
+    rootfs=$destination/rootfs/webhookstash
+    mkdir -p "$rootfs/stash" "$rootfs/bin"
+    ln -sfn /webhookstash "$rootfs/bin/find"
+fi
+[ ${#installed[@]} -gt 0 ]
+ls -l "${installed[@]}" | awk '{ printf "%9d %s\n", $5, $9 }'
