@@ -5,24 +5,38 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --release --package gateway --package fwatchdog
-cargo build --release --manifest-path sample-functions/Cargo.toml
+# Without hubstats: its TLS takes longer to build than all the others.
+cargo build --release --manifest-path sample-functions/Cargo.toml --workspace --exclude hubstats
 target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
-samples=${CARGO_TARGET_DIR:-sample-functions/target}
-samples=$(cd "$samples" && pwd)
+samples=$(cd "${CARGO_TARGET_DIR:-sample-functions/target}" && pwd)/release
 functions_file=$target/run-functions.json
+stash=$target/run-stash
+mkdir -p "$stash"
 
 declare -a rows
-add() { rows+=("    {\"name\": \"$1\", \"fprocess\": \"$2\"}"); }
+# add NAME FPROCESS [CONTENT_TYPE [DIRECTORY]]
+add() {
+    local row="\"name\": \"$1\", \"fprocess\": \"$2\""
+    [ -z "${3:-}" ] || row+=", \"environment\": {\"content_type\": \"$3\"}"
+    [ -z "${4:-}" ] || row+=", \"directory\": \"$4\""
+    rows+=("    {$row}")
+}
 have() { command -v "$1" >/dev/null; }
 
-add catservice "$samples/release/catservice"
-have wc && add wordcount "wc -w"
-have sha256sum && add sha256 "sha256sum"
-# The quotes are escaped once for JSON; fwatchdog splits the line as a shell would.
+text="text/plain; charset=utf-8"
+add catservice "$samples/catservice"
+add wordcount "$samples/wordcount" "$text"
+add webhookstash "$samples/webhookstash" "$text" "$stash"
+add hostname-intent "$samples/hostname-intent" application/json
+add resize "$samples/resize" image/png
+tries=""
 if have node; then
-    add upper "node -e 'process.stdin.on(\\\"data\\\", d => process.stdout.write(String(d).toUpperCase()))'"
-elif have python3; then
-    add upper "python3 -c 'import sys; sys.stdout.write(sys.stdin.read().upper())'"
+    add nodeinfo "node handler.js" "$text" "$PWD/sample-functions/nodeinfo"
+    tries+="    curl -d verbose URL/function/nodeinfo"$'\n'
+fi
+if have python3; then
+    add hello-python "python3 handler.py" "$text" "$PWD/sample-functions/hello-python"
+    tries+="    curl -d Ada URL/function/hello-python"$'\n'
 fi
 {
     echo '{"functions": ['
@@ -42,8 +56,10 @@ $(printf '%s\n' "${rows[@]}")
 Try, from another terminal:
     curl -d hello $url/function/catservice
     curl -d hello -H 'X-Function: catservice' $url/
-    curl -d '{"session": {"sessionId": "1", "application": {"applicationId": "1"}}, "request": {"intent": {"name": "catservice"}}}' $url/
-    curl $url/metrics
+    curl -d 'one two three' $url/function/wordcount
+    curl -d '{"event": "fork"}' $url/function/webhookstash && ls $stash
+    curl -d '{"session": {"sessionId": "1", "application": {"applicationId": "1"}}, "request": {"intent": {"name": "hostname-intent"}}}' $url/
+${tries//URL/$url}    curl $url/metrics
 Ctrl-C ends it.
 
 END

@@ -19,15 +19,18 @@ pub mod process;
 mod programs;
 pub mod reply;
 pub mod rng;
+mod samples;
 pub mod script;
 pub mod stream;
 pub mod unreachable;
 
 pub use bin::{Bin, Output, Running};
 pub use eventually::eventually;
+pub use locate::variable;
 pub use peer::Peer;
 pub use process::Process;
 pub use programs::program;
 pub use reply::{HttpError, Reply};
+pub use samples::{is_installed, sample, sample_directory};
 pub use script::{Gate, Script};
 pub use stream::Address;

@@ -10,9 +10,15 @@ use std::sync::{Mutex, PoisonError};
 /// shipped; unset, cargo builds what the tests need.
 const ENV_BIN_DIR: &str = "FAAS_BIN_DIR";
 
-/// A variable of the test process's environment.
+/// Where cargo puts its output, for all workspaces.
+const ENV_TARGET_DIR: &str = "CARGO_TARGET_DIR";
+
+/// The workspace of the sample functions.
+pub(crate) const SAMPLES: &str = "sample-functions";
+
+/// A variable of the environment of the test itself; `None` when it is empty.
 #[allow(clippy::disallowed_methods)] // tests have no configuration of their own; this is their one door
-pub(crate) fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -61,9 +67,14 @@ fn profile_dir() -> PathBuf {
 }
 
 fn build(profile_dir: &Path, packages: &[&str]) {
+    let flags = flags(profile_dir);
+    cargo_build(&flags.iter().map(String::as_str).collect::<Vec<_>>(), packages);
+}
+
+fn cargo_build(flags: &[&str], packages: &[&str]) {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".to_owned());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--quiet", "--bins"]).args(flags(profile_dir));
+    command.current_dir(workspace()).args(["build", "--quiet", "--bins"]).args(flags);
     for package in packages {
         command.args(["-p", package]);
     }
@@ -76,8 +87,38 @@ fn build(profile_dir: &Path, packages: &[&str]) {
     );
 }
 
-/// The flags that make cargo build into `profile_dir` again. Cargo marks the root of a target directory
-/// with `CACHEDIR.TAG`, which tells it from a directory named after a target triple.
+/// The binary of the sample function `name`, after cargo has brought it up to date. The samples are a
+/// workspace of their own, whose target directory is its own too unless all of cargo's output was sent
+/// elsewhere; `make test` has built them there.
+pub(crate) fn sample(name: &str) -> PathBuf {
+    static DONE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let samples = workspace().join(SAMPLES);
+    let target_dir = match variable(ENV_TARGET_DIR) {
+        // Made absolute by where the test itself is: the variable may be relative to somewhere else.
+        Some(_) => target_dir(&profile_dir()),
+        None => samples.join("target"),
+    };
+    if !done.contains(name) {
+        let manifest = samples.join("Cargo.toml").to_string_lossy().into_owned();
+        let target_dir = target_dir.to_string_lossy();
+        cargo_build(&["--manifest-path", &manifest, "--target-dir", &target_dir], &[name]);
+        done.insert(name.to_owned());
+    }
+    let path = target_dir.join("debug").join(name);
+    assert!(path.is_file(), "cargo built `{name}`, but there is no {}", path.display());
+    path
+}
+
+/// The target directory above `profile_dir`, see [`flags`].
+fn target_dir(profile_dir: &Path) -> PathBuf {
+    let is_target = |path: &&Path| path.join("CACHEDIR.TAG").exists();
+    profile_dir.ancestors().skip(1).take(2).find(is_target).unwrap_or(profile_dir).to_owned()
+}
+
+/// The flags that make cargo build into `profile_dir` again. Cargo marks the root of a target directory that it
+/// has made with `CACHEDIR.TAG`, which tells it from a directory named after a target triple; one that somebody else
+/// has made has no mark, and no such name either.
 fn flags(profile_dir: &Path) -> Vec<String> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut flags = match name(profile_dir).as_str() {
@@ -85,7 +126,8 @@ fn flags(profile_dir: &Path) -> Vec<String> {
         profile => vec!["--profile".to_owned(), profile.to_owned()],
     };
     let mut target_dir = profile_dir.parent().unwrap_or(profile_dir);
-    if !target_dir.join("CACHEDIR.TAG").exists() {
+    let is_triple = name(target_dir).matches('-').count() >= 2;
+    if is_triple && !target_dir.join("CACHEDIR.TAG").exists() {
         flags.extend(["--target".to_owned(), name(target_dir)]);
         target_dir = target_dir.parent().unwrap_or(target_dir);
     }
@@ -112,6 +154,7 @@ mod tests {
         ];
         for (below, want) in cases {
             assert_eq!(flags(&root.path().join(below)), want, "{below}");
+            assert_eq!(target_dir(&root.path().join(below)), root.path(), "{below}");
         }
     }
 

@@ -1,0 +1,137 @@
+//! `find` without options: every path below the given ones, each on a line of its own.
+//!
+//! Symbolic links are printed and not followed, as by the real one.
+
+use std::ffi::OsString;
+use std::fs::{self, ReadDir};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Wrong arguments.
+const USAGE: u8 = 2;
+
+/// Lists the trees below `arguments`, or below `.`.
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
+    if let Some(option) = arguments.iter().find(|argument| is_expression(argument.as_bytes())) {
+        let line =
+            format!("expected directories to list, got `{}`; options are not supported", option.display());
+        complain(&line);
+        return ExitCode::from(USAGE);
+    }
+    let here = [OsString::from(".")];
+    let starts = if arguments.is_empty() { &here[..] } else { arguments };
+    let mut listing = Listing { output: BufWriter::new(io::stdout().lock()), is_complete: true };
+    let listed = starts.iter().try_for_each(|start| listing.tree(Path::new(start)));
+    match listed.and_then(|()| listing.output.flush()) {
+        Ok(()) if listing.is_complete => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&format!("failed to write STDOUT: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What find(1) takes for a part of its expression, not for a path.
+fn is_expression(argument: &[u8]) -> bool {
+    matches!(argument, [b'-', ..] | [b'(' | b')' | b',' | b'!'])
+}
+
+struct Listing<W> {
+    output: W,
+    /// Whether everything could be read so far.
+    is_complete: bool,
+}
+
+impl<W: Write> Listing<W> {
+    /// Prints `start` and all below it. What cannot be read is said and passed over.
+    ///
+    /// # Errors
+    /// When the output is not taken.
+    fn tree(&mut self, start: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(start) {
+            Ok(metadata) => {
+                self.print(start)?;
+                let mut open = Vec::new();
+                if metadata.is_dir() {
+                    open.extend(self.open(start.to_owned()));
+                }
+                self.below(open)
+            }
+            Err(error) => {
+                self.pass_over(start, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes through the directories that are `open`, the last one first. One descriptor for each level: names
+    /// are not kept, so that a directory may have any number of them.
+    fn below(&mut self, mut open: Vec<(PathBuf, ReadDir)>) -> io::Result<()> {
+        while let Some((directory, entries)) = open.last_mut() {
+            let entry = match entries.next() {
+                Some(Ok(entry)) => entry,
+                Some(Err(error)) => {
+                    self.pass_over(directory, &error);
+                    open.pop();
+                    continue;
+                }
+                None => {
+                    open.pop();
+                    continue;
+                }
+            };
+            let path = entry.path();
+            self.print(&path)?;
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.extend(self.open(path)),
+                Ok(_) => {}
+                Err(error) => self.pass_over(&path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, path: PathBuf) -> Option<(PathBuf, ReadDir)> {
+        match fs::read_dir(&path) {
+            Ok(entries) => Some((path, entries)),
+            Err(error) => {
+                self.pass_over(&path, &error);
+                None
+            }
+        }
+    }
+
+    /// A path is bytes.
+    fn print(&mut self, path: &Path) -> io::Result<()> {
+        self.output.write_all(path.as_os_str().as_bytes())?;
+        self.output.write_all(b"\n")
+    }
+
+    fn pass_over(&mut self, path: &Path, error: &io::Error) {
+        self.is_complete = false;
+        complain(&format!("failed to read `{}`: {error}", path.display()));
+    }
+}
+
+/// Nobody may be left to read STDERR; the exit code says it all the same.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "find: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_told_from_paths() {
+        for argument in ["-name", "-", "--help", "(", ")", ",", "!"] {
+            assert!(is_expression(argument.as_bytes()), "{argument}");
+        }
+        for argument in ["", ".", "a-b", "!a", "(a", "./-name", "a,b"] {
+            assert!(!is_expression(argument.as_bytes()), "{argument}");
+        }
+    }
+}
