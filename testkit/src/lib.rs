@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bin;
+pub mod document;
 pub mod engine;
 mod eventually;
 pub mod floods;

@@ -1,0 +1,52 @@
+//! What is in `monitor/`, which Prometheus and Grafana read: that it is sound, that each alert fires when it
+//! should and only then, and that a real Prometheus gets figures for all of it from real gateways under load.
+
+mod dashboard;
+mod engine;
+mod files;
+mod live;
+mod prometheus;
+mod scene;
+
+use std::path::{Path, PathBuf};
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+/// A file of this repository.
+fn repository(path: &str) -> PathBuf {
+    let member = Path::new(env!("CARGO_MANIFEST_DIR"));
+    member.parent().unwrap_or(member).join(path)
+}
+
+/// The text of a file of this repository.
+#[track_caller]
+fn text(path: &str) -> String {
+    let path = repository(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A file of this repository as YAML.
+#[track_caller]
+fn yaml(path: &str) -> Yaml {
+    let documents = YamlLoader::load_from_str(&text(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let [document] = <[Yaml; 1]>::try_from(documents).expect("one document");
+    document
+}
+
+/// The items of a list, none where there is no list.
+fn items(list: &Yaml) -> &[Yaml] {
+    list.as_vec().map_or(&[], Vec::as_slice)
+}
+
+/// The rules of `monitor/alerts.yml`.
+fn rules() -> Vec<Yaml> {
+    items(&yaml("monitor/alerts.yml")["groups"])
+        .iter()
+        .flat_map(|group| items(&group["rules"]).to_vec())
+        .collect()
+}
+
+/// The names of the alerts, in their order.
+fn alerts() -> Vec<String> {
+    rules().iter().map(|rule| rule["alert"].as_str().expect("a name").to_owned()).collect()
+}

@@ -1,0 +1,136 @@
+//! A real Prometheus on a free port of loopback, with the files of `monitor/` as far as they can be kept, and
+//! questions to it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::{Bin, Process, eventually, http, proc};
+
+use crate::{alerts, text};
+
+/// How long it may take to start, and to read its configuration again.
+const START_TIME: Duration = Duration::from_secs(15);
+
+/// A running Prometheus.
+pub(crate) struct Prometheus {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts one that reads these gateways every second.
+    pub(crate) fn start(gateways: &[SocketAddr]) -> Prometheus {
+        let bin = Bin::at("prometheus");
+        bin.file("alerts.yml", rules());
+        let config = bin.file("prometheus.yml", configuration(gateways));
+        let data = bin.dir().join("data");
+        let bin = bin
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg("--web.listen-address=127.0.0.1:0");
+        let process = bin.spawn();
+        let addr = eventually(START_TIME, || {
+            let log = process.log();
+            // The port is chosen by the kernel: only the log has it.
+            let line = log.lines().find(|line| line.contains(r#"msg="Listening on""#));
+            let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
+            address.and_then(|text| text.parse().ok()).ok_or_else(|| process.report())
+        });
+        let prometheus = Prometheus { process, addr };
+        // Now that it is known where it is itself it can read that too.
+        let own = checked_replace(&configuration(gateways), "localhost:9090", &addr.to_string());
+        fs::write(config, own).unwrap();
+        prometheus.await_ready();
+        prometheus.process.signal(proc::SIGHUP);
+        eventually(START_TIME, || match prometheus.is_up("prometheus") {
+            true => Ok(()),
+            false => Err(format!("does not read itself\n{}", prometheus.process.report())),
+        });
+        prometheus
+    }
+
+    fn await_ready(&self) {
+        eventually(START_TIME, || match http::request(self.addr).path("/-/ready").send() {
+            Ok(reply) if reply.status == 200 => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.process.report())),
+        });
+    }
+
+    /// Whether a target of this job was read.
+    pub(crate) fn is_up(&self, job: &str) -> bool {
+        let values = self.ask(&format!("up{{job=\"{job}\"}} == 1"));
+        values.is_ok_and(|values| !values.is_empty())
+    }
+
+    /// The answer of its API, or what it says instead.
+    pub(crate) fn api(&self, path: &str) -> Result<Value, String> {
+        let reply = http::request(self.addr).path(path).send().map_err(|e| format!("{path}: {e}"))?;
+        let answer: Value = serde_json::from_slice(&reply.body).map_err(|e| format!("{path}: {e}"))?;
+        if answer["status"] == "success" {
+            Ok(answer["data"].clone())
+        } else {
+            Err(format!("{path}: {answer}"))
+        }
+    }
+
+    /// The values that an expression has now.
+    pub(crate) fn ask(&self, expr: &str) -> Result<Vec<f64>, String> {
+        let data = self.api(&format!("/api/v1/query?query={}", encode(expr)))?;
+        let results = data["result"].as_array().ok_or_else(|| format!("no vector: {data}"))?;
+        let value = |result: &Value| result["value"][1].as_str().and_then(|text| text.parse().ok());
+        results.iter().map(|result| value(result).ok_or_else(|| format!("no value: {result}"))).collect()
+    }
+
+    /// The alerts that fire, with the function or the instance that they are about.
+    pub(crate) fn firing(&self) -> Result<Vec<(String, String)>, String> {
+        let data = self.api("/api/v1/alerts")?;
+        let all = data["alerts"].as_array().ok_or_else(|| format!("no alerts: {data}"))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let about = |labels: &Value| text(&labels["function_name"]) + &text(&labels["instance"]);
+        let firing = all.iter().filter(|alert| alert["state"] == "firing");
+        Ok(firing.map(|alert| (text(&alert["labels"]["alertname"]), about(&alert["labels"]))).collect())
+    }
+}
+
+/// `monitor/prometheus.yml`, with the gateways' addresses for those that the Swarm tells, every second.
+fn configuration(gateways: &[SocketAddr]) -> String {
+    let found = "    dns_sd_configs:
+      - names: [tasks.gateway]
+        type: A
+        port: 8080
+        refresh_interval: 5s
+";
+    let targets: Vec<String> = gateways.iter().map(|addr| format!("\"{addr}\"")).collect();
+    let given = format!("    static_configs:\n      - targets: [{}]\n", targets.join(", "));
+    let mut config = checked_replace(&text("monitor/prometheus.yml"), found, &given);
+    for (name, seconds) in [("scrape_interval", 5), ("scrape_timeout", 4), ("evaluation_interval", 5)] {
+        config = checked_replace(&config, &format!("  {name}: {seconds}s\n"), &format!("  {name}: 1s\n"));
+    }
+    config
+}
+
+/// `monitor/alerts.yml`, with a second for each time that an alert must be true before it fires.
+fn rules() -> String {
+    let rules = text("monitor/alerts.yml");
+    let is_wait = |line: &&str| line.trim_start().starts_with("for: ");
+    assert_eq!(rules.lines().filter(is_wait).count(), alerts().len(), "one `for` for each alert");
+    let shorten = |line| if is_wait(&line) { "        for: 1s" } else { line };
+    rules.lines().map(|line| shorten(line).to_owned() + "\n").collect()
+}
+
+/// Replaces what must be there exactly once.
+#[track_caller]
+fn checked_replace(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "`{from}` in\n{text}");
+    text.replace(from, to)
+}
+
+fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
