@@ -16,41 +16,26 @@ mod route;
 
 use std::process::ExitCode;
 
+use kit::arguments::{EXIT_CONFIGURATION, EXIT_FAILURE, Program};
 use kit::settings::Environment;
 
 use config::Config;
 
-/// Exit codes: failure at run time, and bad configuration.
-const EXIT_FAILURE: u8 = 1;
-const EXIT_CONFIGURATION: u8 = 2;
+const PROGRAM: Program = Program { name: "gateway", version: env!("CARGO_PKG_VERSION"), help: Config::help };
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> =
-        std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => serve(),
-        ["--help" | "-h"] => {
-            println!("{}", Config::help().trim_end());
-            ExitCode::SUCCESS
-        }
-        ["--version" | "-V"] => {
-            println!("gateway {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
-        ["--healthcheck"] => health_check(),
-        _ => fail(EXIT_CONFIGURATION, &format!("unknown arguments `{}`, see --help", arguments.join(" "))),
-    }
+    PROGRAM.run(serve, health_check)
 }
 
 fn serve() -> ExitCode {
     let config = match Config::read(&Environment) {
         Ok(config) => config,
-        Err(refused) => return fail(EXIT_CONFIGURATION, &refused.to_string()),
+        Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
     match app::run(&config) {
         Ok(code) => code,
-        Err(error @ app::Error::Configuration(_)) => fail(EXIT_CONFIGURATION, &error.to_string()),
-        Err(error) => fail(EXIT_FAILURE, &error.to_string()),
+        Err(error @ app::Error::Configuration(_)) => PROGRAM.fail(EXIT_CONFIGURATION, error),
+        Err(error) => PROGRAM.fail(EXIT_FAILURE, error),
     }
 }
 
@@ -58,15 +43,10 @@ fn serve() -> ExitCode {
 fn health_check() -> ExitCode {
     let config = match Config::read(&Environment) {
         Ok(config) => config,
-        Err(refused) => return fail(EXIT_CONFIGURATION, &refused.to_string()),
+        Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
     match http1::client::health_check(config.port, "/healthz") {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(EXIT_FAILURE, &format!("not healthy: {error}")),
+        Err(error) => PROGRAM.fail(EXIT_FAILURE, format_args!("not healthy: {error}")),
     }
-}
-
-fn fail(code: u8, text: &str) -> ExitCode {
-    eprintln!("gateway: {text}");
-    ExitCode::from(code)
 }

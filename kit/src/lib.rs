@@ -4,6 +4,7 @@
 //!
 //! Left out on purpose: HTTP, Docker, metrics. Nothing in here knows what the programs do.
 
+pub mod arguments;
 pub mod calendar;
 pub mod deadline;
 pub mod duration;

@@ -60,6 +60,14 @@ fn a_broken_functions_file_ends_the_start() {
 }
 
 #[test]
+fn nobody_has_to_read_the_help_to_its_end() {
+    // The reader is gone before anything is written, as `| head -n 0` may be.
+    let script = "exec 1> >(true); wait $!; exec \"$0\" --help";
+    let output = Bin::at("bash").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gateway")).run();
+    assert_eq!((output.code(), &*output.stderr), (0, ""));
+}
+
+#[test]
 fn arguments_are_few_and_strict() {
     let version = Bin::gateway().arg("--version").run();
     let want = concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n");
