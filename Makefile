@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SAMPLES := --manifest-path sample-functions/Cargo.toml
-SCRIPTS := tools/*.sh .ci/run
+SCRIPTS := *.sh tools/*.sh .ci/run
 
 .PHONY: help
 help: ## what there is to do
@@ -52,6 +52,7 @@ test-e2e: ## end to end on a real Swarm: the one that is there, or as root one o
 .PHONY: test-engine
 test-engine:
 	tools/images.sh
+	if [ -n "$${FAAS_TEST_ENGINE_PID:-}" ]; then tools/stand-ins.sh alpine node python prometheus; fi
 	cargo test --offline --workspace --no-fail-fast --test e2e -- --ignored --test-threads=1
 
 .PHONY: lint

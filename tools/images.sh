@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
-# Builds the images faas/gateway, faas/fwatchdog and faas/catservice from dist/ on the engine that DOCKER_HOST
-# names. Nothing is pulled: the first two are FROM scratch, the third is FROM the second.
+# tools/images.sh [NAME...]: builds the images faas/NAME on the engine that DOCKER_HOST names, from what
+# `make static` put into dist/; all that are FROM scratch unless said. Nothing is pulled.
+# The stages are those of Dockerfile.musl; in the place of its builder is dist/.
+# FAAS_IMAGES and FAAS_TAG are the names' first and last part, as in docker-compose.yml: faas, latest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for name in gateway fwatchdog catservice; do
+images=${FAAS_IMAGES:-faas} tag=${FAAS_TAG:-latest}
+# What the client says is of interest only when it fails.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+stages() { sed -nE 's/^FROM [^ ]+ AS ([a-z0-9-]+)$/\1/p' Dockerfile.musl | grep -v '^builder$'; }
+
+mapfile -t names < <(if [ $# -gt 0 ]; then printf '%s\n' "$@"; else stages; fi)
+for name in "${names[@]}"; do
     if [ ! -x "dist/$name" ]; then
         echo "images: no dist/$name: run \`make static\` first" >&2
         exit 1
     fi
+    { printf 'FROM scratch AS builder\nCOPY . /src/dist/\n'; sed '1,/^# --- images$/d' Dockerfile.musl; } |
+        docker build --quiet --file - --target "$name" --tag "$images/$name:$tag" dist >"$log" 2>&1 ||
+        { cat "$log" >&2 && exit 1; }
+    docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' "$images/$name:$tag"
 done
-build() { docker build --quiet --tag "$1" --file "$2" dist; }
-build faas/gateway tools/images/gateway.Dockerfile
-build faas/fwatchdog tools/images/fwatchdog.Dockerfile
-build faas/catservice sample-functions/catservice/Dockerfile
-docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' 'faas/*'

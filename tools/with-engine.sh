@@ -8,6 +8,8 @@
 #
 # COMMAND finds DOCKER_HOST set, the attachable overlay network `functions`, and in FAAS_TEST_ENGINE_PID the
 # process id of dockerd when it is private and may be stopped and killed.
+# With FAAS_TEST_ENGINE=bare it is always a private engine, as it is on a new host: at the default socket, in no
+# Swarm, without the network `functions`.
 # Without an engine and without root: one line, exit 0; with CI=true exit 1. `--available` as the command runs
 # nothing: exit 0 when a command would be run, else the same line and exit 1.
 set -euo pipefail
@@ -106,6 +108,9 @@ run_inside() {
     trap 'exit 143' TERM
     trap stop_engine EXIT
     # Plugin and namespace files have fixed places below /run; here they are nobody else's.
+    if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then
+        mount -t tmpfs tmpfs /run
+    fi
     mkdir -p /run/docker
     mount -t tmpfs tmpfs /run/docker
     ip link set lo up
@@ -121,6 +126,7 @@ run_inside() {
 
 start_engine() {
     export DOCKER_HOST=unix://$root/docker.sock
+    if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then DOCKER_HOST=unix:///var/run/docker.sock; fi
     export DOCKER_CONFIG=$root/config
     setsid dockerd --host "$DOCKER_HOST" --data-root "$root/data" --exec-root "$root/exec" \
         --pidfile "$root/pid" --cgroup-parent "/${root##*/}" >"$root/log" 2>&1 </dev/null &
@@ -128,6 +134,14 @@ start_engine() {
     export FAAS_TEST_ENGINE_PID
     wait_for 60 engine_answers_or_ended || engine_failed "dockerd does not answer"
     docker info >/dev/null 2>&1 || engine_failed "dockerd did not start"
+    if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then
+        # What `docker swarm init` finds on a host: one address that is not loopback. Its cable leads nowhere.
+        ip link add eth0 type veth peer name eth0-end
+        ip address add 192.0.2.1/24 dev eth0
+        ip link set eth0-end up
+        ip link set eth0 up
+        return
+    fi
     docker swarm init --advertise-addr 127.0.0.1 >/dev/null || engine_failed "no swarm"
     docker network create --driver overlay --attachable functions >/dev/null || engine_failed "no network"
 }
@@ -167,7 +181,7 @@ if [ "$1" = --inside ]; then
     run_inside "${@:2}"
 fi
 if [ "$1" = --available ]; then only_asked=true; fi
-if command -v docker >/dev/null && is_manager; then
+if [ "${FAAS_TEST_ENGINE:-}" != bare ] && command -v docker >/dev/null && is_manager; then
     if $only_asked; then exit 0; fi
     use_present "$@"
 fi

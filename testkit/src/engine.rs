@@ -17,6 +17,10 @@ const ENV_ENGINE_PID: &str = "FAAS_TEST_ENGINE_PID";
 /// The attachable overlay network that functions and gateway share.
 pub const NETWORK: &str = "functions";
 
+/// The address of the host, also for containers, where the engine is as on a new host (`FAAS_TEST_ENGINE=bare` of
+/// `tools/with-engine.sh`).
+pub const HOST_ADDRESS: &str = "192.0.2.1";
+
 /// How long the engine may take over anything: start a task, remove a service, come back after a stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -119,6 +119,41 @@ fn libraries_stay_where_they_belong() {
     }
 }
 
+/// What a Dockerfile's stage `name` is made of: its instructions, with the places in the builder left out.
+fn stage(dockerfile: &str, begins: impl Fn(&str) -> bool) -> Vec<String> {
+    let lines = dockerfile.lines().skip_while(|line| !begins(line)).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("FROM ")).filter(|line| !line.starts_with('#'));
+    let neutral = |line: &str| {
+        let places = ["/src/dist/rootfs/webhookstash/", "/out/rootfs/", "/src/dist/", "/out/bin/"];
+        places.iter().fold(line.to_owned(), |line, place| line.replace(place, "BUILT/"))
+    };
+    lines.filter(|line| !line.is_empty()).map(neutral).collect()
+}
+
+/// A function's own Dockerfile, which is there to be copied, and its stage among all images.
+#[test]
+fn a_function_is_the_same_image_from_either_dockerfile() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let all = read(&root.join("Dockerfile.musl"));
+    let mut names = Vec::new();
+    for folder in entries(&root.join("sample-functions")).into_iter().filter(|path| path.join("src").is_dir())
+    {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let here = stage(&read(&folder.join("Dockerfile")), |line| line == "FROM faas/fwatchdog");
+        let there = stage(&all, |line| line == format!("FROM fwatchdog AS {name}"));
+        assert!(here.len() >= 2, "{name}: {here:?}");
+        assert_eq!(here, there, "{name}");
+        // The same builder for each of them, but for what an image needs besides.
+        let builder =
+            stage(&read(&folder.join("Dockerfile")), |line| line == "FROM rust:1-alpine AS builder");
+        let install = format!("RUN cargo install --locked --root /out --path /src/{name}");
+        assert_eq!(builder[..2], ["COPY . /src".to_owned(), install]);
+        names.push(name);
+    }
+    assert!(names.len() >= 6, "{names:?}");
+}
+
 #[test]
 fn the_checks_can_fail() {
     assert!(has_word(&format!("let x = {UNSAFE} {{ y }};"), UNSAFE));

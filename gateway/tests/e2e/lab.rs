@@ -57,7 +57,6 @@ impl<'a> Gateway<'a> {
             .service(name, "faas/gateway")
             .arg(format!("--publish=mode=host,target=8080,published={port}"))
             .arg(mount)
-            .arg(format!("--group={}", group_of(socket)))
             .env("provider", "swarm")
             .env("log", "debug");
         let service = with(service).create();

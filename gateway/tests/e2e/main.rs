@@ -3,8 +3,18 @@
 //! Each test has services of its own and removes them; they run one at a time, since some stop the engine.
 
 mod calls;
+#[path = "../monitor/dashboard.rs"]
+mod dashboard;
 mod engine;
 mod image;
 mod kills;
 mod lab;
 mod load;
+mod stack;
+
+/// The text of a file of this repository.
+#[track_caller]
+fn text(path: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
