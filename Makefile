@@ -31,7 +31,7 @@ images: static ## the images faas/NAME of the gateway, fwatchdog and the sample 
 	@tools/images.sh
 
 .PHONY: test
-test: test-unit test-e2e ## every test
+test: test-unit test-e2e test-docs ## every test
 
 .PHONY: test-unit
 test-unit: ## unit tests, and the real binaries over real sockets; no root, no Docker
@@ -54,6 +54,20 @@ test-engine:
 	tools/images.sh
 	if [ -n "$${FAAS_TEST_ENGINE_PID:-}" ]; then tools/stand-ins.sh alpine node python prometheus; fi
 	cargo test --offline --workspace --no-fail-fast --test e2e -- --ignored --test-threads=1
+
+.PHONY: test-docs
+test-docs: ## every command of README.md and docs/, pasted in order, with an engine as on a new host
+	@if FAAS_TEST_ENGINE=bare tools/with-engine.sh --available; then \
+	    cargo test --package testkit --test documents --no-run; \
+	    FAAS_TEST_ENGINE=bare tools/with-engine.sh $(MAKE) --no-print-directory test-documents; \
+	elif [ "$${CI:-}" = true ]; then \
+	    echo "test-docs: skipping is a failure under CI=true" >&2; exit 1; \
+	fi
+
+.PHONY: test-documents
+test-documents:
+	tools/stand-ins.sh
+	cargo test --offline --package testkit --test documents -- --ignored --nocapture
 
 .PHONY: lint
 lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error

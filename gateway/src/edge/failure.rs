@@ -186,6 +186,42 @@ mod tests {
         );
     }
 
+    /// Who gets an answer with this header finds in the documents what it means.
+    #[test]
+    fn every_kind_is_in_the_documents() {
+        let address = "10.0.0.5:8080".parse().unwrap();
+        let why = || "why".to_owned();
+        let phases = [Phase::Replica, Phase::Connect, Phase::FirstByte, Phase::Body];
+        let mut failures = vec![
+            Failure::UnknownFunction(why()),
+            Failure::NoRoute,
+            Failure::MethodNotAllowed("GET"),
+            Failure::NotAlexa,
+            Failure::Draining,
+            Failure::ProviderDown(why()),
+            Failure::ScaledToZero,
+            Failure::CannotStart(why()),
+            Failure::TooManyWaiting(1),
+            Failure::Connect(why()),
+            Failure::Closed(address),
+            Failure::Invalid(Refusal::Version),
+            Failure::NotAvailable("it"),
+        ];
+        failures.extend(phases.map(|phase| Failure::Timeout(phase, Duration::from_secs(1))));
+        let told = include_str!("../../../docs/errors.md");
+        for failure in failures {
+            assert!(told.contains(&format!("`{}`", failure.kind())), "{} in docs/errors.md", failure.kind());
+        }
+        let refused = include_str!("../../../docs/api.md");
+        for refusal in Refusal::ALL {
+            assert!(
+                refused.contains(&format!("`{}`", refusal.reason())),
+                "{} in docs/api.md",
+                refusal.reason()
+            );
+        }
+    }
+
     #[test]
     fn who_may_come_back_is_told_when() {
         let written = |failure: Failure| String::from_utf8(failure.head().as_bytes().to_vec()).unwrap();
