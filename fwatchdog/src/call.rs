@@ -10,9 +10,9 @@ use kit::sys::{Ready, limits, pipe};
 use kit::{Deadline, duration};
 
 use crate::cgi_env;
-use crate::config::{Config, ENV_MARK};
+use crate::config::{Config, ENV_MARK, Mode};
 use crate::function::Function;
-use crate::relay::{Limits, Outcome, Pipes, Relay};
+use crate::relay::{Answer, Limits, Outcome, Pipes, Relay};
 use crate::tree;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -109,7 +109,11 @@ impl<'a> Call<'a> {
     fn run(&self, exchange: &mut Exchange<'_>, mut child: Child, pipes: Pipes) -> u16 {
         let limits = Limits {
             deadline: self.deadline,
-            buffer_output: self.function.config.buffer_output,
+            buffer_output: match self.function.config.mode {
+                Mode::Fork => self.function.config.buffer_output,
+                Mode::Streaming => 0,
+            },
+            cgi_content_type: self.function.config.cgi_response.then_some(&self.content_type),
             stop: &self.function.stop,
         };
         let mut relay = Relay::new(exchange, pipes, limits, &self.id);
@@ -118,10 +122,10 @@ impl<'a> Call<'a> {
             let mark = format!("{ENV_MARK}={}", self.mark);
             tree::end(&mut child, mark.as_bytes(), self.function.config.kill_grace);
         }
-        let output = relay.into_output();
+        let answer = relay.into_answer();
         self.reap(child);
         let code = match outcome {
-            Outcome::Ended(end) => self.answer_end(exchange, end, &output),
+            Outcome::Ended(end) => self.answer_end(exchange, end, answer),
             other => self.answer_failure(exchange, other),
         };
         let took = duration::format(self.started.elapsed());
@@ -145,36 +149,39 @@ impl<'a> Call<'a> {
         head
     }
 
-    fn answer_end(&self, exchange: &mut Exchange<'_>, end: End, output: &[u8]) -> u16 {
-        let head = match end {
-            End::Exited(0) => self.head(200),
-            End::Exited(code) => {
-                log::warn!("call={} the process ended with exit code {code}", self.id);
-                let mut head = self.head(500);
-                head.text("X-Exit-Code", &code.to_string());
-                head
+    fn answer_end(&self, exchange: &mut Exchange<'_>, end: End, answer: Answer) -> u16 {
+        let head = match (self.failed(end), answer.begun) {
+            (None, Some(status)) => return self.end_stream(exchange, status),
+            // The end is told only if the process ended well.
+            (Some(failed), Some(_)) => {
+                exchange.abort();
+                return failed.status();
             }
-            End::Killed(signal) => {
-                log::warn!("call={} the process was ended by signal {signal}", self.id);
-                let mut head = self.head(500);
-                head.text("X-Exit-Signal", &signal.to_string());
-                head
-            }
+            (Some(failed), None) => failed,
+            (None, None) => match answer.head {
+                Ok(head) => head,
+                Err(malformed) => return self.answer_failure(exchange, Outcome::Malformed(malformed)),
+            },
         };
-        let code = head.status();
-        if exchange.is_started() {
-            return self.end_stream(exchange, code);
-        }
         read_rest(exchange);
-        self.respond(exchange, head, output)
+        self.respond(exchange, head, &answer.output)
     }
 
-    /// The output was streamed. Its end is told only if the process ended well.
+    /// The head of the answer of a process that ended badly.
+    fn failed(&self, end: End) -> Option<HeadWriter> {
+        let (name, number, how) = match end {
+            End::Exited(0) => return None,
+            End::Exited(code) => ("X-Exit-Code", code, "ended with exit code"),
+            End::Killed(signal) => ("X-Exit-Signal", signal, "was ended by signal"),
+        };
+        log::warn!("call={} the process {how} {number}", self.id);
+        let mut head = self.head(500);
+        head.text(name, &number.to_string());
+        Some(head)
+    }
+
+    /// The output was streamed whole.
     fn end_stream(&self, exchange: &mut Exchange<'_>, code: u16) -> u16 {
-        if code != 200 {
-            exchange.abort();
-            return code;
-        }
         let timeout = exchange.config().write_stall_timeout;
         loop {
             match exchange.finish() {
@@ -210,6 +217,10 @@ impl<'a> Call<'a> {
                 CLIENT_CLOSED
             }
             Outcome::Refused(refusal) => self.answer_refusal(exchange, refusal),
+            Outcome::Malformed(malformed) => {
+                log::error!("call={} was ended: {malformed}", self.id);
+                self.answer_text(exchange, 500, &malformed.to_string())
+            }
             Outcome::Stopped => {
                 log::warn!("call={} was ended: drain_timeout passed", self.id);
                 self.answer_text(exchange, 503, "fwatchdog ends, and drain_timeout passed")

@@ -14,7 +14,7 @@ use crate::words;
 pub(crate) const TABLE: &[Setting] = &[
     setting("fprocess", "", "the command to run for each request, required"),
     setting("port", "8080", "the TCP port to listen on; 0 takes a free one"),
-    setting("mode", "fork", "how requests reach the process: fork"),
+    setting("mode", "fork", "how output becomes the answer: fork (once the process has ended) or streaming"),
     setting("read_timeout", "30s", "how long a request's body may stop arriving; 0 is no limit"),
     setting("write_timeout", "30s", "how long a client may stop reading its answer; 0 is no limit"),
     setting("exec_timeout", "0", "how long the process may run; 0 is no limit"),
@@ -23,11 +23,7 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("prewarm_max_age", "10m", "their longest wait (not available in this release)"),
     setting("upstream_url", "", "where the process listens, mode http (not available in this release)"),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
-    setting(
-        "cgi_response",
-        "false",
-        "whether the output begins with headers (not available in this release)",
-    ),
+    setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
     setting(
         "content_type",
@@ -60,8 +56,20 @@ const LOCK_FILE: &str = ".lock";
 /// The most output that may be held back: it is held in memory.
 const MAX_BUFFER_BYTES: u64 = 1 << 30;
 
+/// What `mode` may be.
+const MODES: [&str; 3] = ["fork", "streaming", "http"];
+
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { name, default, help }
+}
+
+/// How output becomes the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// What fits into `buffer_output` is sent once the process has ended, with the status that its end gives.
+    Fork,
+    /// It is sent as it comes.
+    Streaming,
 }
 
 /// The values.
@@ -69,6 +77,7 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 pub(crate) struct Config {
     pub(crate) command: Vec<CString>,
     pub(crate) port: u16,
+    pub(crate) mode: Mode,
     pub(crate) read_timeout: Duration,
     pub(crate) write_timeout: Duration,
     /// Zero is no limit.
@@ -76,6 +85,7 @@ pub(crate) struct Config {
     /// Zero is no limit.
     pub(crate) max_inflight: usize,
     pub(crate) cgi_headers: bool,
+    pub(crate) cgi_response: bool,
     pub(crate) combine_output: bool,
     pub(crate) content_type: Option<String>,
     pub(crate) write_debug: bool,
@@ -101,11 +111,16 @@ impl Config {
         Ok(Config {
             command: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(), // none has a NUL
             port: port(source)?,
+            mode: match reader.choice("mode", &MODES)? {
+                1 => Mode::Streaming,
+                _ => Mode::Fork, // the last was refused above
+            },
             read_timeout: or_off(reader.duration("read_timeout")?),
             write_timeout: or_off(reader.duration("write_timeout")?),
             exec_timeout: reader.duration("exec_timeout")?,
             max_inflight: reader.integer("max_inflight", 0, 1 << 20)? as usize,
             cgi_headers: reader.boolean("cgi_headers")?,
+            cgi_response: reader.boolean("cgi_response")?,
             combine_output: reader.boolean("combine_output")?,
             content_type: reader.text("content_type"),
             write_debug: reader.boolean("write_debug")?,
@@ -142,21 +157,18 @@ pub(crate) fn base_environment() -> Environment {
 
 /// Settings whose parts are not built yet must not be taken and then do nothing.
 fn refuse_later_settings(reader: &Reader<'_>) -> Result<(), Refused> {
-    reader.choice("mode", &["fork", "streaming", "http"])?;
+    let expected = "since others are not available in this release";
+    if MODES[reader.choice("mode", &MODES)?] == "http" {
+        return Err(refused("mode", "http".to_owned(), &format!("fork or streaming, {expected}")));
+    }
     reader.integer("prewarm", 0, u64::MAX)?;
     reader.duration("prewarm_max_age")?;
-    reader.boolean("cgi_response")?;
-    for name in ["mode", "prewarm", "prewarm_max_age", "upstream_url", "cgi_response"] {
+    for name in ["prewarm", "prewarm_max_age", "upstream_url"] {
         let default = TABLE.iter().find(|row| row.name == name).map_or("", |row| row.default);
         let value = reader.text(name).unwrap_or_default();
-        let is_default = value == default || name == "cgi_response" && value == "0";
-        if !is_default {
+        if value != default {
             let only = if default.is_empty() { "nothing" } else { default };
-            return Err(refused(
-                name,
-                value,
-                &format!("{only}, since others are not available in this release"),
-            ));
+            return Err(refused(name, value, &format!("{only}, {expected}")));
         }
     }
     Ok(())
@@ -256,12 +268,10 @@ mod tests {
     #[test]
     fn settings_of_later_releases_are_refused_unless_default() {
         for pair in [
-            ("mode", "streaming"),
             ("mode", "http"),
             ("prewarm", "2"),
             ("prewarm_max_age", "1m"),
             ("upstream_url", "http://127.0.0.1:5000"),
-            ("cgi_response", "true"),
         ] {
             let error = read(&[pair]).unwrap_err();
             assert!(error.contains("not available in this release") && error.contains(pair.0), "{error}");

@@ -5,6 +5,7 @@
 mod app;
 mod call;
 mod cgi_env;
+mod cgi_response;
 mod config;
 mod function;
 mod lines;

@@ -2,15 +2,13 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http1::Refusal;
 
 /// Methods with a series of their own; all others are one.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
-
-/// The answers that there are; 499 is a client that hung up and got none.
-const CODES: [u16; 10] = [200, 400, 408, 413, 429, 431, 499, 500, 503, 504];
 
 /// Upper bounds of the histogram, in milliseconds, with their labels in seconds.
 const BUCKETS: [(u64, &str); 11] = [
@@ -29,7 +27,9 @@ const BUCKETS: [(u64, &str); 11] = [
 
 /// The counters.
 pub(crate) struct Metrics {
-    requests: [[AtomicU64; METHODS.len()]; CODES.len()],
+    /// By code and place in [`METHODS`]; 499 is a client that hung up and got no answer. A process may answer with
+    /// 400 codes (`cgi_response`), and few are in use: a counter is made at its first request.
+    requests: Mutex<Vec<(u16, usize, u64)>>,
     rejected: [AtomicU64; Refusal::ALL.len()],
     /// Requests up to each bound and not up to the one before; the last is all that are longer.
     durations: [AtomicU64; BUCKETS.len() + 1],
@@ -39,7 +39,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) const fn new() -> Metrics {
         Metrics {
-            requests: [const { [const { AtomicU64::new(0) }; METHODS.len()] }; CODES.len()],
+            requests: Mutex::new(Vec::new()),
             rejected: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             durations: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
             duration_us: AtomicU64::new(0),
@@ -49,12 +49,20 @@ impl Metrics {
     /// One request, however it ended.
     pub(crate) fn observe(&self, method: &str, code: u16, took: Duration) {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        let code = CODES.iter().position(|known| *known == code).unwrap_or_else(|| place_of(500));
-        self.requests[code][method].fetch_add(1, Ordering::Relaxed);
+        let mut requests = self.requests();
+        match requests.iter_mut().find(|row| (row.0, row.1) == (code, method)) {
+            Some((.., count)) => *count += 1,
+            None => requests.push((code, method, 1)),
+        }
+        drop(requests);
         let bucket = BUCKETS.iter().position(|(ms, _)| took <= Duration::from_millis(*ms));
         self.durations[bucket.unwrap_or(BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.duration_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<(u16, usize, u64)>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One message that was refused.
@@ -76,14 +84,11 @@ impl Metrics {
 
     fn write_requests(&self, text: &mut String) {
         describe(text, "http_requests_total", "counter", "Requests for the function, by answer and method.");
-        for (code, methods) in CODES.iter().zip(&self.requests) {
-            for (method, count) in METHODS.iter().zip(methods) {
-                let count = count.load(Ordering::Relaxed);
-                if count > 0 {
-                    let _ =
-                        writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {count}");
-                }
-            }
+        let mut rows = self.requests().clone();
+        rows.sort_unstable();
+        for (code, method, count) in rows {
+            let method = METHODS[method];
+            let _ = writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {count}");
         }
     }
 
@@ -125,10 +130,6 @@ fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn place_of(code: u16) -> usize {
-    CODES.iter().position(|known| *known == code).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +147,7 @@ mod tests {
 # HELP http_requests_total Requests for the function, by answer and method.
 # TYPE http_requests_total counter
 http_requests_total{code=\"200\",method=\"GET\"} 2
-http_requests_total{code=\"500\",method=\"POST\"} 1
+http_requests_total{code=\"418\",method=\"POST\"} 1
 http_requests_total{code=\"504\",method=\"other\"} 1
 # HELP http_request_duration_seconds Time from a request's head to the end of its answer.
 # TYPE http_request_duration_seconds histogram

@@ -12,6 +12,7 @@ use kit::sys::child::{Child, End};
 use kit::sys::pipe::PipeEnd;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
+use crate::cgi_response::{Block, Found, Malformed};
 use crate::lines::Lines;
 
 /// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
@@ -41,6 +42,8 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// The client does not read its answer.
     Stalled,
+    /// The output does not begin as `cgi_response` asks for.
+    Malformed(Malformed),
     /// fwatchdog ends.
     Stopped,
     /// The system failed.
@@ -59,10 +62,22 @@ pub(crate) struct Pipes {
 pub(crate) struct Limits<'a> {
     /// When the process must have ended.
     pub(crate) deadline: Deadline,
-    /// Output up to this many bytes is kept until the process has ended.
+    /// Output up to this many bytes is kept until the process has ended; 0 keeps none.
     pub(crate) buffer_output: usize,
+    /// The answer's type, where the output must begin with a header block and names none there.
+    pub(crate) cgi_content_type: Option<&'a [u8]>,
     /// Readable once the call is to be given up.
     pub(crate) stop: &'a EventFd,
+}
+
+/// The answer of a process.
+pub(crate) struct Answer {
+    /// The head of a good one that was not begun yet, or why the output tells none.
+    pub(crate) head: Result<HeadWriter, Malformed>,
+    /// The status of one that was begun.
+    pub(crate) begun: Option<u16>,
+    /// What the process wrote to STDOUT behind its header block, as far as it was not sent yet.
+    pub(crate) output: Vec<u8>,
 }
 
 /// What the body waits for.
@@ -82,8 +97,12 @@ enum Feed {
 pub(crate) struct Relay<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
     limits: Limits<'a>,
-    /// The head with which an answer starts that is too large to be kept.
+    /// The head of the answer; with `cgi_response` once the output has told it.
     head: Option<HeadWriter>,
+    /// What the output begins with, while that is looked for.
+    block: Option<Block>,
+    /// The status of the answer, once it was begun.
+    begun: Option<u16>,
     id: &'a str,
     stdin: Option<PipeEnd>,
     stdout: Option<PipeEnd>,
@@ -110,10 +129,13 @@ impl<'a, 'e> Relay<'a, 'e> {
         id: &'a str,
     ) -> Relay<'a, 'e> {
         let now = Instant::now();
+        let block = limits.cgi_content_type.map(|_| Block::default());
         Relay {
             exchange,
             limits,
             head: None,
+            block,
+            begun: None,
             id,
             stdin: Some(pipes.stdin),
             stdout: Some(pipes.stdout),
@@ -130,7 +152,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Runs until the call is over. `head` is that of an answer that starts before the process has ended. After
+    /// Runs until the call is over. `head` is that of a good answer, unless the output tells another. After
     /// another outcome than its end the process may still run: it keeps its STDIN while `self` lives, since an end
     /// of file would tell it that the body was whole.
     pub(crate) fn run(&mut self, child: &mut Child, head: HeadWriter) -> Outcome {
@@ -144,12 +166,16 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// What the process wrote to STDOUT, as far as it was not sent yet.
-    pub(crate) fn into_output(mut self) -> Vec<u8> {
+    /// What there is to be answered once the process has ended.
+    pub(crate) fn into_answer(mut self) -> Answer {
         self.drain_stderr();
         let (lines, id) = (&mut self.lines, self.id);
         lines.take_rest(|line| log_line(id, line));
-        self.output
+        let head = match (self.block, self.head) {
+            (None, Some(head)) => Ok(head),
+            _ => Err(Malformed::Cut),
+        };
+        Answer { head, begun: self.begun, output: self.output }
     }
 
     /// Moves what can be moved, then waits for more.
@@ -237,7 +263,9 @@ impl<'a, 'e> Relay<'a, 'e> {
                 }
                 Ok(Some(_)) => self.quiet_since = Instant::now(),
             }
-            if self.output.len() > self.limits.buffer_output && !self.is_streaming() {
+            self.look_for_block()?;
+            let is_over = self.output.len() > self.limits.buffer_output;
+            if is_over && self.block.is_none() && !self.is_streaming() {
                 self.start();
             }
             if self.is_streaming() {
@@ -247,9 +275,26 @@ impl<'a, 'e> Relay<'a, 'e> {
         Ok(())
     }
 
+    /// Takes the header block off the output once it is there.
+    fn look_for_block(&mut self) -> Result<(), Outcome> {
+        let (Some(block), Some(content_type)) = (&mut self.block, self.limits.cgi_content_type) else {
+            return Ok(());
+        };
+        match block.find(&self.output, content_type).map_err(Outcome::Malformed)? {
+            Found::Part => {}
+            Found::Head(head, end) => {
+                self.head = Some(head);
+                self.block = None;
+                self.output.drain(..end);
+            }
+        }
+        Ok(())
+    }
+
     /// Begins the answer before its length is known.
     fn start(&mut self) {
         if let Some(head) = self.head.take() {
+            self.begun = Some(head.status());
             self.exchange.start(head, Length::Unknown);
             self.sent_at = Instant::now();
         }

@@ -7,6 +7,7 @@ mod kills;
 mod reaping;
 mod request;
 mod start;
+mod streaming;
 mod streams;
 
 use std::time::Duration;

@@ -37,12 +37,10 @@ fn values_that_cannot_be_read_end_the_start() {
 fn settings_of_later_releases_are_refused() {
     let later = "not available in this release";
     for (name, value) in [
-        ("mode", "streaming"),
         ("mode", "http"),
         ("prewarm", "1"),
         ("prewarm_max_age", "5m"),
         ("upstream_url", "http://127.0.0.1:1"),
-        ("cgi_response", "true"),
     ] {
         refused(&[(name, value)], &[name, value, later]);
     }

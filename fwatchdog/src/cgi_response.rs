@@ -1,0 +1,195 @@
+//! The header block at the start of a process's output: `Status`, `Content-Type` and other fields, then an empty
+//! line (RFC 3875 section 6). Bytes in, a head out; what is not a block is refused.
+
+use http1::head::{ResponseHead, Scan};
+use http1::writer::is_hop_by_hop;
+use http1::{HeadWriter, Refusal};
+
+/// The largest block, in bytes: as large as the head of a request may be.
+pub(crate) const MAX_BLOCK_BYTES: usize = 64 * 1024;
+
+/// The most fields, as in the head of a request.
+const MAX_FIELDS: usize = 128;
+
+/// What a block is made a head of, so that it is read as strictly as what comes from the network.
+const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
+/// The statuses that a final answer may have (RFC 9110 section 15).
+const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
+
+/// Looks for the block in output that grows.
+#[derive(Default)]
+pub(crate) struct Block {
+    scan: Scan,
+}
+
+/// What the output begins with.
+pub(crate) enum Found {
+    /// A part of a block.
+    Part,
+    /// A whole block: the answer's head, and where the body begins.
+    Head(HeadWriter, usize),
+}
+
+/// Why output does not begin with a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// It is not made of fields and an empty line.
+    Fields(Refusal),
+    /// `Status` is not a number from 200 to 599.
+    Status,
+    /// It is longer than [`MAX_BLOCK_BYTES`].
+    TooLong,
+    /// The output ended in the middle of it.
+    Cut,
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("expected a header block at the start of the output, see cgi_response: ")?;
+        match self {
+            Malformed::Fields(refusal) => refusal.fmt(f),
+            Malformed::Status => write!(f, "Status is not from {} to {}", STATUSES.start(), STATUSES.end()),
+            Malformed::TooLong => write!(f, "no empty line within {MAX_BLOCK_BYTES} bytes"),
+            Malformed::Cut => f.write_str("the output ended before its empty line"),
+        }
+    }
+}
+
+impl Block {
+    /// Looks again at the whole `output` so far. `content_type` is that of a block that names none.
+    pub(crate) fn find(&mut self, output: &[u8], content_type: &[u8]) -> Result<Found, Malformed> {
+        // An output without any field has no block, not an empty one.
+        let first = output.iter().find(|byte| **byte != b'\r');
+        if first == Some(&b'\n') {
+            return Err(Malformed::Fields(Refusal::HeaderName));
+        }
+        match self.scan.end(output) {
+            Some(end) if end <= MAX_BLOCK_BYTES => Ok(Found::Head(head(&output[..end], content_type)?, end)),
+            None if output.len() <= MAX_BLOCK_BYTES => Ok(Found::Part),
+            _ => Err(Malformed::TooLong),
+        }
+    }
+}
+
+fn head(block: &[u8], content_type: &[u8]) -> Result<HeadWriter, Malformed> {
+    let parsed = ResponseHead::parse([STATUS_LINE, block].concat(), MAX_FIELDS + 1, true);
+    let parsed = parsed.map_err(Malformed::Fields)?;
+    let headers = parsed.headers();
+    let status = match headers.get("Status") {
+        Some(value) => status(value).ok_or(Malformed::Status)?,
+        // A redirect needs no status (RFC 3875 section 6.2.3).
+        None if headers.get("Location").is_some() => 302,
+        None => 200,
+    };
+    let mut head = HeadWriter::response(status);
+    if headers.get("Content-Type").is_none() {
+        head.header("Content-Type", content_type);
+    }
+    for (name, value) in headers.iter() {
+        // The length is counted here: a wrong one must not reach the client.
+        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"status") {
+            head.field(name, value);
+        }
+    }
+    Ok(head)
+}
+
+/// `404 Not Found`: the number counts.
+fn status(value: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(value).ok()?;
+    let digits = text.split(' ').next().filter(|digits| digits.len() == 3)?;
+    digits.parse().ok().filter(|status| STATUSES.contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(output: &str) -> Result<Option<(u16, String, String)>, Malformed> {
+        match Block::default().find(output.as_bytes(), b"text/x")? {
+            Found::Part => Ok(None),
+            Found::Head(head, body) => {
+                let text = String::from_utf8_lossy(head.as_bytes()).into_owned();
+                let fields = text.split_once("\r\n").unwrap().1.to_owned();
+                Ok(Some((head.status(), fields, output[body..].to_owned())))
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_becomes_a_head() {
+        let cases = [
+            ("Status: 404 Not Found\n\nbody", 404, "Content-Type: text/x\r\n", "body"),
+            ("Status: 204\r\n\r\n", 204, "Content-Type: text/x\r\n", ""),
+            ("content-type: text/html\n\n<p>", 200, "content-type: text/html\r\n", "<p>"),
+            ("Location: /x\n\n", 302, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
+            ("Location: /x\nStatus: 201 Made\n\n", 201, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
+            ("X-A: 1\nX-A: 2\n\n\n\nb", 200, "Content-Type: text/x\r\nX-A: 1\r\nX-A: 2\r\n", "\n\nb"),
+            // What frames the message is not the process's to say.
+            (
+                "Content-Length: 5\nConnection: X\nX: y\n\nbody",
+                200,
+                "Content-Type: text/x\r\nX: y\r\n",
+                "body",
+            ),
+        ];
+        for (output, status, fields, body) in cases {
+            assert_eq!(find(output), Ok(Some((status, fields.to_owned(), body.to_owned()))), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_block_is_refused() {
+        let long = format!("X: {}\n\n", "y".repeat(MAX_BLOCK_BYTES));
+        let many = "X: y\n".repeat(MAX_FIELDS + 2) + "\n";
+        let cases = [
+            ("just text\n\n", Malformed::Fields(Refusal::HeaderName)),
+            ("\nbody", Malformed::Fields(Refusal::HeaderName)),
+            ("\r\nbody", Malformed::Fields(Refusal::HeaderName)),
+            ("Status: 100 Continue\n\n", Malformed::Status),
+            ("Status: 600\n\n", Malformed::Status),
+            ("Status: OK\n\n", Malformed::Status),
+            ("Status: 2000\n\n", Malformed::Status),
+            ("Status: +20\n\n", Malformed::Status),
+            ("Status:\n\n", Malformed::Status),
+            (
+                "Content-Length: 1\nTransfer-Encoding: chunked\n\nx",
+                Malformed::Fields(Refusal::LengthAndChunked),
+            ),
+            ("X : y\n\n", Malformed::Fields(Refusal::SpaceBeforeColon)),
+            ("X: y\n z\n\n", Malformed::Fields(Refusal::ObsFold)),
+            ("X: a\u{1}b\n\n", Malformed::Fields(Refusal::HeaderValue)),
+            (&long, Malformed::TooLong),
+            (&many, Malformed::Fields(Refusal::TooManyHeaders)),
+        ];
+        for (output, want) in cases {
+            assert_eq!(find(output), Err(want), "{:?}", &output[..output.len().min(60)]);
+        }
+    }
+
+    #[test]
+    fn a_block_may_come_in_any_pieces() {
+        let output = "Status: 201 Made\r\nX-A: b\n\nbody";
+        let end = output.len() - "body".len();
+        let mut block = Block::default();
+        for size in 0..end {
+            let part = block.find(&output.as_bytes()[..size], b"text/x");
+            assert!(matches!(part, Ok(Found::Part)), "{size}");
+        }
+        let whole = block.find(output.as_bytes(), b"text/x");
+        assert!(matches!(whole, Ok(Found::Head(head, at)) if head.status() == 201 && at == end));
+    }
+
+    #[test]
+    fn garbage_is_never_more_than_refused() {
+        let mut rng = testkit::rng::Rng::from_env();
+        for _ in 0..2000 {
+            let size = rng.below(40);
+            let output: Vec<u8> = (0..size).map(|_| b"\r\n: aSx1\0\x7f\xff"[rng.below(11)]).collect();
+            if let Ok(Found::Head(head, at)) = Block::default().find(&output, b"x/y") {
+                assert!(at <= output.len() && STATUSES.contains(&head.status()));
+            }
+        }
+    }
+}
