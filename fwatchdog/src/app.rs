@@ -3,19 +3,20 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http1::{Server, ServerConfig};
 use kit::Deadline;
 use kit::sys::child::{self, LISTENER_FD};
 use kit::sys::signal::{self, Signal, Signals};
-use kit::sys::{EventFd, Listener, limits};
+use kit::sys::{Listener, limits};
 use log::LevelFilter;
 
 use crate::config::{self, Config};
 use crate::function::Function;
 use crate::lock_file::LockFile;
-use crate::tree;
+use crate::{tree, warm};
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -29,6 +30,9 @@ const FILES_PER_CALL: u64 = 8;
 
 /// The same without the connection and what is shared out over calls that do not start at once.
 const FILES_BESIDE_CONNECTION: u64 = 6;
+
+/// Files of a process that waits for a request: its pipes and its descriptor.
+const FILES_PER_WAITING: u64 = 4;
 
 /// The most calls at a time; each has a thread and a process.
 const MAX_WORKERS: u64 = 512;
@@ -66,13 +70,14 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
-    let function = Arc::new(Function::new(config, config::base_environment(), EventFd::new()?));
+    let function = Arc::new(Function::new(config, config::base_environment())?);
+    let keeper = if function.config.prewarm > 0 { Some(warm::start(&function)?) } else { None };
     let server = Server::start(listener, server_config, Arc::clone(&function) as Arc<_>)?;
     let lock = lock_path.and_then(|path| LockFile::create(&path));
     log::log!(level, "listening on {}", server.address());
-    serve(&all, &ends);
+    serve(&function, &all, &ends);
     drop(lock);
-    Ok(drain(&function, server, &ends))
+    Ok(drain(&function, Parts { server, keeper }, &ends))
 }
 
 fn listener(config: &Config) -> io::Result<Listener> {
@@ -95,7 +100,7 @@ fn has_parent(config: &Config) -> io::Result<bool> {
 
 /// Bounds that keep to the limit of open files: nothing fails for want of one.
 fn server_config(config: &Config, files: u64) -> ServerConfig {
-    let free = files.saturating_sub(RESERVED_FILES);
+    let free = files.saturating_sub(RESERVED_FILES + config.prewarm as u64 * FILES_PER_WAITING);
     let workers = (free / FILES_PER_CALL).clamp(1, MAX_WORKERS);
     let connections = free.saturating_sub(workers * FILES_BESIDE_CONNECTION).clamp(1, MAX_CONNECTIONS);
     ServerConfig {
@@ -112,10 +117,13 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
 
 /// Until the first signal that ends it. Orphans are waited for here, in the main thread, see
 /// [`child::reap_orphans`].
-fn serve(all: &Signals, ends: &Signals) {
+fn serve(function: &Function, all: &Signals, ends: &Signals) {
     loop {
         match all.wait(None) {
             Some(Signal::CHLD) => {
+                if function.config.prewarm > 0 {
+                    function.warm.look();
+                }
                 let end = ends.wait(Some(REAP_PAUSE));
                 let _count = child::reap_orphans();
                 if end.is_some() {
@@ -128,22 +136,40 @@ fn serve(all: &Signals, ends: &Signals) {
     }
 }
 
+/// What runs beside the main thread.
+struct Parts {
+    server: Server,
+    /// Keeps processes waiting.
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Parts {
+    /// Joins the threads, once all is quiet.
+    fn stop(self) {
+        self.server.stop();
+        if let Some(keeper) = self.keeper {
+            let _ = keeper.join(); // its panic has ended the process
+        }
+    }
+}
+
 /// Lets running calls finish, then those that do not be ended.
-fn drain(function: &Function, server: Server, ends: &Signals) -> ExitCode {
+fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
     log::info!("draining, {} requests in flight", function.in_flight());
     function.begin_drain();
-    server.begin_drain();
+    parts.server.begin_drain();
+    function.warm.stop();
     let config = &function.config;
-    let mut is_quiet = wait_until_quiet(&server, ends, config.drain_timeout);
+    let mut is_quiet = wait_until_quiet(&parts, ends, config.drain_timeout);
     if is_quiet == Ok(false) {
         log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
         function.stop.notify();
         let limit = config.kill_grace.saturating_add(GIVE_UP_TIME);
-        is_quiet = wait_until_quiet(&server, ends, limit).map(|_| false);
+        is_quiet = wait_until_quiet(&parts, ends, limit).map(|_| false);
     }
     match is_quiet {
         Ok(true) => {
-            server.stop();
+            parts.stop();
             log::info!("done");
             return ExitCode::SUCCESS;
         }
@@ -160,11 +186,11 @@ fn drain(function: &Function, server: Server, ends: &Signals) -> ExitCode {
 #[derive(Debug, PartialEq, Eq)]
 struct Interrupted;
 
-fn wait_until_quiet(server: &Server, ends: &Signals, limit: Duration) -> Result<bool, Interrupted> {
+fn wait_until_quiet(parts: &Parts, ends: &Signals, limit: Duration) -> Result<bool, Interrupted> {
     let deadline = Deadline::after(limit);
     loop {
         let _count = child::reap_orphans();
-        if server.is_quiet() {
+        if parts.server.is_quiet() && parts.keeper.as_ref().is_none_or(JoinHandle::is_finished) {
             return Ok(true);
         }
         if deadline.has_passed() {

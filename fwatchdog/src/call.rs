@@ -1,19 +1,18 @@
 //! One call: a process is started, its bytes are relayed, and what became of it is the answer.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use http1::{Body, Exchange, HeadWriter, Headers, Refusal};
-use kit::sys::child::{Child, End, Spawn};
-use kit::sys::{Ready, limits, pipe};
+use kit::sys::Ready;
+use kit::sys::child::End;
 use kit::{Deadline, duration};
 
 use crate::cgi_env;
-use crate::config::{Config, ENV_MARK, Mode};
+use crate::config::{Config, Mode};
 use crate::function::Function;
-use crate::relay::{Answer, Limits, Outcome, Pipes, Relay};
-use crate::tree;
+use crate::relay::{Answer, Limits, Outcome, Relay};
+use crate::started::{self, Started};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -43,11 +42,10 @@ pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
     if call.deadline.has_passed() {
         return call.answer_timeout(exchange);
     }
-    let (child, pipes) = match call.start(exchange) {
-        Ok(started) => started,
-        Err(error) => return call.answer_not_started(exchange, &error),
-    };
-    call.run(exchange, child, pipes)
+    match function.warm.take(function).map_or_else(|| call.start(exchange), Ok) {
+        Ok(started) => call.run(exchange, started),
+        Err(error) => call.answer_not_started(exchange, &error),
+    }
 }
 
 /// What stays the same during a call.
@@ -65,7 +63,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
         let headers = exchange.request().headers();
-        let mark = format!("{:016x}", limits::random());
+        let mark = started::mark();
         let limit = time_limit(&function.config, headers);
         Call {
             function,
@@ -78,35 +76,16 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn start(&self, exchange: &Exchange<'_>) -> io::Result<(Child, Pipes)> {
-        let config = &self.function.config;
-        let mut environment = self.function.environment.clone();
-        environment.set(ENV_MARK.as_bytes(), &[self.mark.as_bytes()]);
-        if config.cgi_headers {
-            cgi_env::add(&mut environment, exchange.request(), exchange.body_length());
-        }
-        let (stdin, child_stdin) = pipe::to_child()?;
-        let (stdout, child_stdout) = pipe::from_child()?;
-        let (stderr, child_stderr): (_, Option<OwnedFd>) = if config.combine_output {
-            (None, None)
-        } else {
-            let (stderr, child_stderr) = pipe::from_child()?;
-            (Some(stderr), Some(child_stderr))
-        };
-        let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
-        let child = Spawn {
-            argv: &config.command,
-            environment: &environment,
-            stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
-            directory: None,
-            listener: None,
-        }
-        .start()?;
-        self.function.groups().push(child.pid());
-        Ok((child, Pipes { stdin, stdout, stderr }))
+    fn start(&self, exchange: &Exchange<'_>) -> io::Result<Started> {
+        Started::start(self.function, self.mark.clone(), |environment| {
+            if self.function.config.cgi_headers {
+                cgi_env::add(environment, exchange.request(), exchange.body_length());
+            }
+        })
     }
 
-    fn run(&self, exchange: &mut Exchange<'_>, mut child: Child, pipes: Pipes) -> u16 {
+    fn run(&self, exchange: &mut Exchange<'_>, started: Started) -> u16 {
+        let Started { mut child, pipes, mark } = started;
         let limits = Limits {
             deadline: self.deadline,
             buffer_output: match self.function.config.mode {
@@ -119,11 +98,10 @@ impl<'a> Call<'a> {
         let mut relay = Relay::new(exchange, pipes, limits, &self.id);
         let outcome = relay.run(&mut child, self.head(200));
         if !matches!(outcome, Outcome::Ended(_)) {
-            let mark = format!("{ENV_MARK}={}", self.mark);
-            tree::end(&mut child, mark.as_bytes(), self.function.config.kill_grace);
+            started::end(&mut child, &mark, self.function);
         }
         let answer = relay.into_answer();
-        self.reap(child);
+        started::reap(child, self.function);
         let code = match outcome {
             Outcome::Ended(end) => self.answer_end(exchange, end, answer),
             other => self.answer_failure(exchange, other),
@@ -131,15 +109,6 @@ impl<'a> Call<'a> {
         let took = duration::format(self.started.elapsed());
         log::debug!("call={} {} answered {code} after {took}", self.id, exchange.request().method());
         code
-    }
-
-    /// The id leaves the list before another process can get it.
-    fn reap(&self, child: Child) {
-        let pid = child.pid();
-        self.function.groups().retain(|group| *group != pid);
-        if let Err(error) = child.reap() {
-            log::error!("call={} its process was lost: {error}", self.id);
-        }
     }
 
     /// A head with the type of the function's output.

@@ -8,6 +8,7 @@ use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 use kit::sys::child::Environment;
 
+use crate::warm::MAX_WAITING;
 use crate::words;
 
 /// Every setting, in the order of `--help`.
@@ -19,8 +20,8 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("write_timeout", "30s", "how long a client may stop reading its answer; 0 is no limit"),
     setting("exec_timeout", "0", "how long the process may run; 0 is no limit"),
     setting("max_inflight", "0", "the most requests at a time, more are answered 429; 0 is no limit"),
-    setting("prewarm", "0", "processes started ahead (not available in this release)"),
-    setting("prewarm_max_age", "10m", "their longest wait (not available in this release)"),
+    setting("prewarm", "0", "processes started ahead, each for one request; needs cgi_headers=false"),
+    setting("prewarm_max_age", "10m", "how long one of them may wait before another takes its place"),
     setting("upstream_url", "", "where the process listens, mode http (not available in this release)"),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
@@ -84,6 +85,9 @@ pub(crate) struct Config {
     pub(crate) exec_timeout: Duration,
     /// Zero is no limit.
     pub(crate) max_inflight: usize,
+    /// Processes that wait for a request.
+    pub(crate) prewarm: usize,
+    pub(crate) prewarm_max_age: Duration,
     pub(crate) cgi_headers: bool,
     pub(crate) cgi_response: bool,
     pub(crate) combine_output: bool,
@@ -119,6 +123,8 @@ impl Config {
             write_timeout: or_off(reader.duration("write_timeout")?),
             exec_timeout: reader.duration("exec_timeout")?,
             max_inflight: reader.integer("max_inflight", 0, 1 << 20)? as usize,
+            prewarm: prewarm(&reader)?,
+            prewarm_max_age: or_off(reader.duration("prewarm_max_age")?),
             cgi_headers: reader.boolean("cgi_headers")?,
             cgi_response: reader.boolean("cgi_response")?,
             combine_output: reader.boolean("combine_output")?,
@@ -161,17 +167,19 @@ fn refuse_later_settings(reader: &Reader<'_>) -> Result<(), Refused> {
     if MODES[reader.choice("mode", &MODES)?] == "http" {
         return Err(refused("mode", "http".to_owned(), &format!("fork or streaming, {expected}")));
     }
-    reader.integer("prewarm", 0, u64::MAX)?;
-    reader.duration("prewarm_max_age")?;
-    for name in ["prewarm", "prewarm_max_age", "upstream_url"] {
-        let default = TABLE.iter().find(|row| row.name == name).map_or("", |row| row.default);
-        let value = reader.text(name).unwrap_or_default();
-        if value != default {
-            let only = if default.is_empty() { "nothing" } else { default };
-            return Err(refused(name, value, &format!("{only}, {expected}")));
-        }
+    match reader.text("upstream_url") {
+        Some(value) => Err(refused("upstream_url", value, &format!("nothing, {expected}"))),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Variables of a request cannot reach a process that runs already.
+fn prewarm(reader: &Reader<'_>) -> Result<usize, Refused> {
+    let count = reader.integer("prewarm", 0, MAX_WAITING)?;
+    if count > 0 && reader.boolean("cgi_headers")? {
+        return Err(refused("prewarm", count.to_string(), "0, or cgi_headers=false beside it"));
+    }
+    Ok(count as usize)
 }
 
 fn refused(name: &str, value: String, expected: &str) -> Refused {
@@ -267,12 +275,7 @@ mod tests {
 
     #[test]
     fn settings_of_later_releases_are_refused_unless_default() {
-        for pair in [
-            ("mode", "http"),
-            ("prewarm", "2"),
-            ("prewarm_max_age", "1m"),
-            ("upstream_url", "http://127.0.0.1:5000"),
-        ] {
+        for pair in [("mode", "http"), ("upstream_url", "http://127.0.0.1:5000")] {
             let error = read(&[pair]).unwrap_err();
             assert!(error.contains("not available in this release") && error.contains(pair.0), "{error}");
         }

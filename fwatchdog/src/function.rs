@@ -1,6 +1,7 @@
 //! The function as an HTTP service: its own routes under `/_/`, the limit of requests at a time, and one
 //! observation for each request.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use kit::sys::child::Environment;
 use crate::call;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::warm::Warm;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -24,6 +26,8 @@ pub(crate) struct Function {
     /// What every process gets, before a request adds to it.
     pub(crate) environment: Environment,
     pub(crate) metrics: Metrics,
+    /// Processes that wait for a request; none without `prewarm`.
+    pub(crate) warm: Warm,
     /// Readable once running calls are to be given up.
     pub(crate) stop: EventFd,
     in_flight: AtomicUsize,
@@ -34,16 +38,17 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    pub(crate) fn new(config: Config, environment: Environment, stop: EventFd) -> Function {
-        Function {
+    pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Function> {
+        Ok(Function {
             config,
             environment,
             metrics: Metrics::new(),
-            stop,
+            warm: Warm::new()?,
+            stop: EventFd::new()?,
             in_flight: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
             groups: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     /// From now on the function is not healthy.

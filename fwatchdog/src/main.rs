@@ -13,7 +13,9 @@ mod lock_file;
 mod metrics;
 mod processes;
 mod relay;
+mod started;
 mod tree;
+mod warm;
 mod words;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! Left out on purpose: HTTP, Docker, metrics. Nothing in here knows what the programs do.
 
 pub mod arguments;
+pub mod backoff;
 pub mod calendar;
 pub mod deadline;
 pub mod duration;
@@ -14,4 +15,5 @@ pub mod settings;
 pub mod sys;
 pub mod thread;
 
+pub use backoff::Backoff;
 pub use deadline::Deadline;

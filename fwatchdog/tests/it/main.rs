@@ -4,6 +4,7 @@ mod drain;
 mod ends;
 mod floods;
 mod kills;
+mod prewarm;
 mod reaping;
 mod request;
 mod start;

@@ -36,12 +36,7 @@ fn values_that_cannot_be_read_end_the_start() {
 #[test]
 fn settings_of_later_releases_are_refused() {
     let later = "not available in this release";
-    for (name, value) in [
-        ("mode", "http"),
-        ("prewarm", "1"),
-        ("prewarm_max_age", "5m"),
-        ("upstream_url", "http://127.0.0.1:1"),
-    ] {
+    for (name, value) in [("mode", "http"), ("upstream_url", "http://127.0.0.1:1")] {
         refused(&[(name, value)], &[name, value, later]);
     }
     let dog = dog("exits 0").env("mode", "fork").env("prewarm", "0").env("cgi_response", "false").start();

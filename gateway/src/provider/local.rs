@@ -1,7 +1,6 @@
 //! The local provider: functions from a file, each replica a child fwatchdog or an address of somebody
 //! else's. A laptop or a node without Docker serves the same URLs as a Swarm.
 
-mod backoff;
 mod file;
 mod launcher;
 mod replica;

@@ -9,12 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use kit::Deadline;
 use kit::sys::Listener;
 use kit::sys::child::{Child, End};
 use kit::sys::signal::Signal;
+use kit::{Backoff, Deadline};
 
-use super::backoff::Backoff;
 use super::launcher::Launcher;
 use crate::functions_file::Process;
 use crate::name::FunctionName;

@@ -13,13 +13,13 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// Counts the ends of one process that followed each other closely.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Notes that the process ended after it `ran` so long, and answers how long to wait.
-    pub(super) fn failed(&mut self, ran: Duration) -> Duration {
+    pub fn failed(&mut self, ran: Duration) -> Duration {
         if ran >= STABLE {
             self.failures = 0;
         }
@@ -29,7 +29,8 @@ impl Backoff {
     }
 
     /// Whether it failed more than once in a row, so that the next start is likely to fail too.
-    pub(super) fn is_failing(&self) -> bool {
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
         self.failures > 1
     }
 }
