@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+pub mod forward;
 pub mod head;
 pub mod refusal;
 pub mod server;

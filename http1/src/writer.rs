@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::body::Length;
+use crate::head::{Headers, list};
 
 /// Fields that belong to one connection, or that this crate writes itself (RFC 9110 section 7.6.1). They
 /// are not forwarded; neither are those that `Connection` names.
@@ -100,6 +101,25 @@ impl HeadWriter {
             self.bytes.extend_from_slice(value);
         }
         self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Copies the fields of another head that are for more than one hop (RFC 9110 section 7.6.1), but for those of
+    /// `own`, which the caller writes itself.
+    pub fn forward(&mut self, headers: Headers<'_>, own: &[&str]) -> &mut HeadWriter {
+        let is_own = |name: &[u8]| own.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+        // Host is for every hop, whatever a caller says: without it 1.1 is not valid.
+        let is_named = |name: &[u8]| {
+            !name.eq_ignore_ascii_case(b"host")
+                && headers
+                    .get_all("connection")
+                    .any(|value| list(value).any(|item| item.eq_ignore_ascii_case(name)))
+        };
+        for (name, value) in headers.iter() {
+            if !is_hop_by_hop(name) && !is_own(name) && !is_named(name) {
+                self.field(name, value);
+            }
+        }
         self
     }
 

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http1::head::list;
-use http1::writer::is_hop_by_hop;
-use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
+use http1::{HeadWriter, RequestHead, ResponseHead};
 use kit::duration;
 
 use super::failure::X_GATEWAY_ERROR;
@@ -59,7 +57,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
         head.text("Host", &call.address.to_string());
     }
     let own = [X_CALL_ID, X_FORWARDED_FOR, X_TIMEOUT, "Expect"];
-    forward(headers, &own, &mut head);
+    head.forward(headers, &own);
     head.text(X_CALL_ID, call.id);
     let mut forwarded_for = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
@@ -88,7 +86,7 @@ pub(crate) fn to_client(
 ) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
     let ours = [X_CALL_ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
-    forward(response.headers(), &ours, &mut head);
+    head.forward(response.headers(), &ours);
     own(&mut head, id, took);
     if let Some(waited) = cold_start {
         head.text(X_COLD_START_MS, &waited.as_millis().to_string());
@@ -100,23 +98,6 @@ pub(crate) fn to_client(
 pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
     head.text(X_CALL_ID, id);
     head.text(X_DURATION_SECONDS, &format!("{:.6}", took.as_secs_f64()));
-}
-
-/// Copies the end-to-end fields but for those of `own`, which the gateway writes itself.
-fn forward(headers: Headers<'_>, own: &[&str], head: &mut HeadWriter) {
-    let is_own = |name: &[u8]| own.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
-    // Host is for every hop, whatever a caller says (RFC 9110 section 7.6.1): without it 1.1 is not valid.
-    let is_named = |name: &[u8]| {
-        !name.eq_ignore_ascii_case(b"host")
-            && headers
-                .get_all("connection")
-                .any(|value| list(value).any(|item| item.eq_ignore_ascii_case(name)))
-    };
-    for (name, value) in headers.iter() {
-        if !is_hop_by_hop(name) && !is_own(name) && !is_named(name) {
-            head.field(name, value);
-        }
-    }
 }
 
 #[cfg(test)]

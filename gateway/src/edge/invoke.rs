@@ -1,15 +1,16 @@
 //! The life of one invocation: a replica is chosen, or waited for; the call is relayed, if need be to
 //! another; one answer goes out and one observation is made.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::{Connection, Error, Exchange, Length};
+use http1::forward::{Cause, End, Forward, Limits, Upload};
+use http1::{Connection, Error, Exchange, Length, ResponseHead};
 use kit::Deadline;
 
-use super::failure::{Failure, Phase};
-use super::relay::{Context, End, Limits, Relay, Upload, connect_error};
+use super::failure::{CLIENT_GONE, Failure, Phase};
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Replica, Use};
@@ -44,10 +45,11 @@ pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, mut invocation: I
     let total = edge.limits.upstream_timeout;
     let total = headers::timeout(exchange.request()).map_or(total, |theirs| theirs.min(total));
     let deadline = Deadline::at(started + total);
-    let limits = Limits { started, deadline, total, stall: edge.limits.body_stall_timeout };
     let mut call = Call {
         edge,
-        limits: &limits,
+        started,
+        total,
+        limits: Limits { deadline, stall: edge.limits.body_stall_timeout },
         id: &id,
         tried: Vec::new(),
         tries: 0,
@@ -57,8 +59,8 @@ pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, mut invocation: I
         has_made_room: false,
     };
     let code = match call.run(exchange, &mut invocation) {
-        End::Done(status) | End::Broken(status) => status,
-        End::Failed(failure) | End::Again(failure) => {
+        Ok(status) => status,
+        Err(failure) => {
             log::debug!("call {id}: {}", failure.line(Some(invocation.function.name.as_str())).trim_end());
             answer(exchange, &failure, &invocation.function, (&id, started.elapsed()));
             edge.count(&failure);
@@ -81,7 +83,10 @@ fn answer(exchange: &mut Exchange<'_>, failure: &Failure, function: &Function, o
 
 struct Call<'a> {
     edge: &'a Edge,
-    limits: &'a Limits,
+    started: Instant,
+    /// The span of the deadline, for messages.
+    total: Duration,
+    limits: Limits,
     id: &'a str,
     /// Replicas that could not be connected to in this round.
     tried: Vec<SocketAddr>,
@@ -96,25 +101,42 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run(&mut self, exchange: &mut Exchange<'_>, invocation: &mut Invocation) -> End {
+    /// The status under which it counts: of an answer that went out, or was broken off.
+    fn run(&mut self, exchange: &mut Exchange<'_>, invocation: &mut Invocation) -> Result<u16, Failure> {
         loop {
-            let (in_use, connection) = match self.connect(exchange, invocation) {
-                Ok(connected) => connected,
-                Err(failure) => return End::Failed(failure),
-            };
+            let (in_use, connection) = self.connect(exchange, invocation)?;
+            let address = in_use.replica().address();
             let function = Arc::clone(&invocation.function);
             if let Some(since) = self.waits_since.take() {
                 self.cold_start = Some(since.elapsed());
                 function.series.observe_cold_start(since.elapsed());
             }
             match self.relay(exchange, invocation, (&in_use, connection)) {
-                End::Again(failure) if self.tries < MAX_TRIES => {
-                    log::debug!("call {}: {failure}; sending it once more", self.id);
-                    function.series.count_retry(Retry::Stale);
-                    self.broke_with = Some(in_use.replica().address());
+                End::Done(status) => return Ok(status),
+                End::Broken(Cause::ClientGone) => return Ok(CLIENT_GONE),
+                End::Broken(cause) => {
+                    let failure = self.failure(cause, address);
+                    log::debug!("call {}: {failure}", self.id);
+                    return Ok(failure.status());
                 }
-                other => return other,
+                End::Again(cause) if self.tries < MAX_TRIES => {
+                    log::debug!("call {}: {}; sending it once more", self.id, self.failure(cause, address));
+                    function.series.count_retry(Retry::Stale);
+                    self.broke_with = Some(address);
+                }
+                End::Again(cause) | End::Failed(cause) => return Err(self.failure(cause, address)),
             }
+        }
+    }
+
+    fn failure(&self, cause: Cause, address: SocketAddr) -> Failure {
+        match cause {
+            Cause::Refused(refusal) => Failure::Refused(refusal),
+            Cause::ClientGone => Failure::ClientGone,
+            Cause::Closed => Failure::Closed(address),
+            Cause::Invalid(refusal) => Failure::Invalid(refusal),
+            Cause::Timeout(http1::Phase::Body) => Failure::Timeout(Phase::Body, self.total),
+            Cause::Timeout(_) => Failure::Timeout(Phase::FirstByte, self.total),
         }
     }
 
@@ -131,11 +153,13 @@ impl Call<'_> {
             target: &invocation.target,
             peer: exchange.peer(),
             address,
-            left: self.limits.deadline.remaining().unwrap_or(self.limits.total),
+            left: self.limits.deadline.remaining().unwrap_or(self.total),
         };
         connection.start(headers::to_function(exchange.request(), &call), invocation.length);
-        let context = Context { call_id: self.id, address, cold_start: self.cold_start };
-        let end = Relay::new(exchange, &mut connection, &mut invocation.upload, (self.limits, context)).run();
+        let (id, started, cold_start) = (self.id, self.started, self.cold_start);
+        let mut head = |head: &ResponseHead| headers::to_client(head, id, started.elapsed(), cold_start);
+        let upload = &mut invocation.upload;
+        let end = Forward::new(exchange, &mut connection, upload, (self.limits, &mut head)).run();
         in_use.replica().pool().put(connection); // which closes it unless all of it went well
         end
     }
@@ -185,7 +209,7 @@ impl Call<'_> {
                 }
             }
             if self.limits.deadline.has_passed() {
-                return Err(Failure::Timeout(Phase::Connect, self.limits.total));
+                return Err(Failure::Timeout(Phase::Connect, self.total));
             }
         }
     }
@@ -215,7 +239,7 @@ impl Call<'_> {
             }
         }
         if self.limits.deadline.has_passed() {
-            return Err(Failure::Timeout(Phase::Connect, self.limits.total));
+            return Err(Failure::Timeout(Phase::Connect, self.total));
         }
         self.tried.clear();
         self.edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
@@ -244,7 +268,7 @@ impl Call<'_> {
         let changed = self.edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
         drop(waiting);
         if !changed && self.limits.deadline.has_passed() {
-            return Err(Failure::Timeout(Phase::Replica, self.limits.total));
+            return Err(Failure::Timeout(Phase::Replica, self.total));
         }
         if exchange.is_client_gone() {
             return Err(Failure::ClientGone);
@@ -265,5 +289,14 @@ fn reason(replica: &Replica, error: &Error) -> String {
     match error {
         Error::Connect { source, .. } => connect_error(&address, source),
         other => format!("{address}: {other}"),
+    }
+}
+
+/// An error of connecting, in a few words.
+fn connect_error(address: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!("{address} does not answer"),
+        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
+        _ => format!("{address}: {error}"),
     }
 }

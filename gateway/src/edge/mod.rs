@@ -4,7 +4,6 @@
 mod failure;
 mod headers;
 mod invoke;
-mod relay;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +18,8 @@ use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
 use crate::route::Route;
 use failure::{Failure, X_GATEWAY_ERROR};
+use http1::forward::Upload;
 use invoke::Invocation;
-use relay::Upload;
 
 /// Unknown names make the provider look again at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,18 +1,15 @@
-//! Moves one call through: the request's body to the replica and its answer to the client, both at the
-//! same time, in one loop over two sockets that never block.
+//! Moves one call through: the request's body to an upstream and its answer to the client, both at the same
+//! time, in one loop over two sockets that never block. Whom to call, and what the heads say, is the caller's
+//! matter.
 
-use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use http1::head::is_idempotent;
-use http1::{Body, BodyError, Connection, Error, Exchange, Length, Refusal};
 use kit::Deadline;
 use kit::sys::{PollFd, Ready, poll};
 
-use super::failure::{CLIENT_GONE, Failure, Phase};
-use super::headers;
+use crate::head::is_idempotent;
+use crate::{Body, BodyError, Connection, Error, Exchange, HeadWriter, Length, Phase, Refusal, ResponseHead};
 
 /// What is kept of a request's body so that it can be sent a second time.
 const MAX_KEPT_BYTES: usize = 16 * 1024;
@@ -23,7 +20,7 @@ const ROUNDS: usize = 16;
 /// The body of a request: what was read of it before or is kept for a second try, then what the client
 /// still sends.
 #[derive(Default)]
-pub(crate) struct Upload {
+pub struct Upload {
     kept: Vec<u8>,
     /// How far the kept bytes were sent in this try.
     at: usize,
@@ -33,12 +30,13 @@ pub(crate) struct Upload {
 
 impl Upload {
     /// A body that was read whole already.
-    pub(crate) fn of(whole: Vec<u8>) -> Upload {
+    #[must_use]
+    pub fn of(whole: Vec<u8>) -> Upload {
         Upload { kept: whole, at: 0, is_incomplete: false }
     }
 
     /// Goes back to the start; false when that is not possible any more.
-    pub(crate) fn rewind(&mut self) -> bool {
+    fn rewind(&mut self) -> bool {
         self.at = 0;
         !self.is_incomplete
     }
@@ -55,50 +53,58 @@ impl Upload {
     }
 }
 
+/// Why a try ended without a whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The rest of the request cannot be taken.
+    Refused(Refusal),
+    /// The client went away, or stopped reading.
+    ClientGone,
+    /// The upstream went away with the call in hand.
+    Closed,
+    /// The upstream's answer breaks the rules of HTTP.
+    Invalid(Refusal),
+    /// The deadline passed: in [`Phase::FirstByte`] or [`Phase::Body`].
+    Timeout(Phase),
+}
+
 /// How a try ended.
-pub(crate) enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
     /// The answer went out whole; its status.
     Done(u16),
     /// Nothing of an answer went out.
-    Failed(Failure),
-    /// The replica cannot have executed it, and the body is still in hand: it may be sent elsewhere.
-    Again(Failure),
-    /// The answer was broken off; the status to count.
-    Broken(u16),
+    Failed(Cause),
+    /// The upstream cannot have executed it, or may do so twice, and the body is still in hand: it may be sent
+    /// once more.
+    Again(Cause),
+    /// The answer was broken off.
+    Broken(Cause),
 }
 
 /// The bounds of one call.
-pub(crate) struct Limits {
-    pub(crate) started: Instant,
-    pub(crate) deadline: Deadline,
-    /// The span of the deadline, for the message.
-    pub(crate) total: Duration,
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// When it must be over.
+    pub deadline: Deadline,
     /// How long the client may neither send nor read.
-    pub(crate) stall: Duration,
+    pub stall: Duration,
 }
 
 /// One try of a call on one connection, whose request was begun.
-pub(crate) struct Relay<'a, 'e> {
-    pub(crate) exchange: &'a mut Exchange<'e>,
-    pub(crate) connection: &'a mut Connection,
-    pub(crate) upload: &'a mut Upload,
-    pub(crate) limits: &'a Limits,
-    pub(crate) context: Context<'a>,
+pub struct Forward<'a, 'e> {
+    exchange: &'a mut Exchange<'e>,
+    connection: &'a mut Connection,
+    upload: &'a mut Upload,
+    limits: Limits,
+    /// Makes the client's head of the upstream's.
+    head: &'a mut dyn FnMut(&ResponseHead) -> HeadWriter,
     state: State,
-}
-
-/// What a try is known by.
-pub(crate) struct Context<'a> {
-    pub(crate) call_id: &'a str,
-    /// The replica.
-    pub(crate) address: SocketAddr,
-    /// How long the call waited for a first replica, if it did.
-    pub(crate) cold_start: Option<Duration>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The request went out whole, or the replica does not take more of it.
+    /// The request went out whole, or the upstream does not take more of it.
     is_sent: bool,
     /// The answer's head came and was passed on.
     is_answering: bool,
@@ -114,7 +120,7 @@ struct State {
 struct Wants {
     client_read: bool,
     client_write: bool,
-    replica_write: bool,
+    upstream_write: bool,
     /// Nothing: there is more to move at once, and only the other direction was to have its turn.
     has_more: bool,
 }
@@ -122,19 +128,21 @@ struct Wants {
 /// Ends a try from inside its steps.
 type Stop = End;
 
-impl<'a, 'e> Relay<'a, 'e> {
-    pub(crate) fn new(
+impl<'a, 'e> Forward<'a, 'e> {
+    /// A try that has not begun to move anything.
+    pub fn new(
         exchange: &'a mut Exchange<'e>,
         connection: &'a mut Connection,
         upload: &'a mut Upload,
-        (limits, context): (&'a Limits, Context<'a>),
-    ) -> Relay<'a, 'e> {
+        (limits, head): (Limits, &'a mut dyn FnMut(&ResponseHead) -> HeadWriter),
+    ) -> Forward<'a, 'e> {
         let state = State { last_move: Some(Instant::now()), ..State::default() };
-        Relay { exchange, connection, upload, limits, context, state }
+        Forward { exchange, connection, upload, limits, head, state }
     }
 
     /// Runs the try to its end.
-    pub(crate) fn run(mut self) -> End {
+    #[must_use]
+    pub fn run(mut self) -> End {
         match self.steps() {
             Ok(status) => End::Done(status),
             Err(stop) => stop,
@@ -142,42 +150,42 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     fn steps(&mut self) -> Result<u16, Stop> {
-        let mut replica_ready = false;
+        let mut upstream_ready = false;
         loop {
             self.state.wants = Wants::default();
             if !self.state.is_sent {
                 self.send_some()?;
             }
-            if replica_ready || self.state.is_answering {
+            if upstream_ready || self.state.is_answering {
                 self.answer_some()?;
                 if self.state.is_answered && self.finish()? {
                     return Ok(self.state.status);
                 }
             }
-            replica_ready = self.wait()?;
+            upstream_ready = self.wait()?;
         }
     }
 
-    /// Moves some of the request's body to the replica.
+    /// Moves some of the request's body to the upstream.
     fn send_some(&mut self) -> Result<(), Stop> {
         for _ in 0..ROUNDS {
             if self.upload.at < self.upload.kept.len() {
                 match self.connection.write(&self.upload.kept[self.upload.at..]) {
-                    Ok(0) => return self.replica_is_full(),
+                    Ok(0) => return self.upstream_is_full(),
                     Ok(count) => self.upload.at += count,
-                    Err(_) => return self.replica_stopped_reading(),
+                    Err(_) => return self.upstream_stopped_reading(),
                 }
                 continue;
             }
             match self.exchange.body() {
                 Ok(Body::Data(data)) => match self.connection.write(data) {
-                    Ok(0) => return self.replica_is_full(),
+                    Ok(0) => return self.upstream_is_full(),
                     Ok(count) => {
                         self.upload.keep(&data[..count]);
                         self.exchange.consume(count);
                         self.state.last_move = Some(Instant::now());
                     }
-                    Err(_) => return self.replica_stopped_reading(),
+                    Err(_) => return self.upstream_stopped_reading(),
                 },
                 Ok(Body::Wait) => {
                     self.state.wants.client_read = true;
@@ -195,8 +203,8 @@ impl<'a, 'e> Relay<'a, 'e> {
     fn send_head(&mut self) -> Result<(), Stop> {
         match self.connection.flush() {
             Ok(true) => Ok(()),
-            Ok(false) => self.replica_is_full(),
-            Err(_) => self.replica_stopped_reading(),
+            Ok(false) => self.upstream_is_full(),
+            Err(_) => self.upstream_stopped_reading(),
         }
     }
 
@@ -206,23 +214,23 @@ impl<'a, 'e> Relay<'a, 'e> {
                 self.state.is_sent = true;
                 Ok(())
             }
-            Ok(false) => self.replica_is_full(),
-            Err(_) => self.replica_stopped_reading(),
+            Ok(false) => self.upstream_is_full(),
+            Err(_) => self.upstream_stopped_reading(),
         }
     }
 
-    fn replica_is_full(&mut self) -> Result<(), Stop> {
-        self.state.wants.replica_write = true;
+    fn upstream_is_full(&mut self) -> Result<(), Stop> {
+        self.state.wants.upstream_write = true;
         Ok(())
     }
 
     /// It may have answered before it stopped; its answer counts then.
-    fn replica_stopped_reading(&mut self) -> Result<(), Stop> {
+    fn upstream_stopped_reading(&mut self) -> Result<(), Stop> {
         self.state.is_sent = true;
         match self.connection.response() {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.replica_failed(Error::Closed(http1::Phase::Request))),
-            Err(error) => Err(self.replica_failed(error)),
+            Ok(None) => Err(self.upstream_failed(Error::Closed(Phase::Request))),
+            Err(error) => Err(self.upstream_failed(error)),
         }
     }
 
@@ -232,12 +240,12 @@ impl<'a, 'e> Relay<'a, 'e> {
             match self.connection.response() {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.replica_failed(error)),
+                Err(error) => return Err(self.upstream_failed(error)),
             }
             // What is wrong with the body from its start on can still be told.
             let is_waiting = match self.connection.body() {
                 Ok(body) => body == Body::Wait,
-                Err(error) => return Err(self.replica_failed(Error::of_body(error))),
+                Err(error) => return Err(self.upstream_failed(Error::of_body(error))),
             };
             self.begin_answer();
             if is_waiting {
@@ -262,7 +270,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                     self.state.is_answered = true;
                     return Ok(());
                 }
-                Err(error) => return Err(self.replica_failed(Error::of_body(error))),
+                Err(error) => return Err(self.upstream_failed(Error::of_body(error))),
             }
         }
         self.state.wants.has_more = true;
@@ -271,7 +279,6 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     fn begin_answer(&mut self) {
         let Some(head) = self.connection.head() else { return };
-        let took = self.limits.started.elapsed();
         let declared = head.headers().get("content-length").and_then(|value| std::str::from_utf8(value).ok());
         // The answer to HEAD tells a length of a body that is not sent; a 204 must not (RFC 9110 section 8.6).
         let length = match self.connection.body_length() {
@@ -284,7 +291,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             other => other,
         };
         self.state.status = head.status();
-        let head = headers::to_client(head, self.context.call_id, took, self.context.cold_start);
+        let head = (self.head)(head);
         if !self.exchange.has_read_body() {
             // What is left of the body may never be read, and cannot be told from a request then.
             self.exchange.close_after();
@@ -315,10 +322,10 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Waits until something can move; whether the replica has something to say.
+    /// Waits until something can move; whether the upstream has something to say.
     fn wait(&mut self) -> Result<bool, Stop> {
         let wants = self.state.wants;
-        let is_clients_turn = wants.client_read && !wants.replica_write || wants.client_write;
+        let is_clients_turn = wants.client_read && !wants.upstream_write || wants.client_write;
         let stall =
             self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + self.limits.stall));
         let until = match wants.has_more {
@@ -329,22 +336,24 @@ impl<'a, 'e> Relay<'a, 'e> {
         let from_client = Ready::HANG_UP
             .and(Ready::READ.when(wants.client_read))
             .and(Ready::WRITE.when(wants.client_write));
-        let reads_replica = !wants.client_write && !self.state.is_answered;
-        let from_replica = Ready::READ.when(reads_replica).and(Ready::WRITE.when(wants.replica_write));
-        // A replica that is not waited for stays out: poll would report its end over and over.
-        let replica = from_replica.is_any().then(|| self.connection.socket().as_fd());
-        let mut fds =
-            [PollFd::new(self.exchange.socket().as_fd(), from_client), PollFd::maybe(replica, from_replica)];
+        let reads_upstream = !wants.client_write && !self.state.is_answered;
+        let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
+        // An upstream that is not waited for stays out: poll would report its end over and over.
+        let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
+        let mut fds = [
+            PollFd::new(self.exchange.socket().as_fd(), from_client),
+            PollFd::maybe(upstream, from_upstream),
+        ];
         let result = poll(&mut fds, until);
-        let (client, replica) = (fds[0].ready(), fds[1].ready());
+        let (client, upstream) = (fds[0].ready(), fds[1].ready());
         match result {
             Ok(_) if client.is_hung_up() => Err(self.client_is_gone()),
             // Also where there is always something to move.
             Ok(_) if self.limits.deadline.has_passed() => Err(self.time_is_up(is_clients_turn)),
             Ok(0) if wants.has_more => Ok(false),
             Ok(0) => Err(self.time_is_up(is_clients_turn)),
-            Ok(_) => Ok(replica.is_readable()),
-            Err(error) => Err(self.replica_failed(Error::Io(http1::Phase::Body, error))),
+            Ok(_) => Ok(upstream.is_readable()),
+            Err(error) => Err(self.upstream_failed(Error::Io(Phase::Body, error))),
         }
     }
 
@@ -352,60 +361,50 @@ impl<'a, 'e> Relay<'a, 'e> {
         if is_clients_turn && !self.limits.deadline.has_passed() {
             return match self.state.is_answering {
                 true => self.client_is_gone(),
-                false => End::Failed(Failure::Refused(Refusal::BodyStall)),
+                false => End::Failed(Cause::Refused(Refusal::BodyStall)),
             };
         }
         let phase = if self.state.is_answering { Phase::Body } else { Phase::FirstByte };
-        self.failed(Failure::Timeout(phase, self.limits.total))
+        self.failed(Cause::Timeout(phase))
     }
 
     fn client_failed(&mut self, error: BodyError) -> Stop {
         match error {
-            BodyError::Refused(refusal) => self.failed(Failure::Refused(refusal)),
+            BodyError::Refused(refusal) => self.failed(Cause::Refused(refusal)),
             _ => self.client_is_gone(),
         }
     }
 
     fn client_is_gone(&mut self) -> Stop {
         self.exchange.abort();
-        End::Broken(CLIENT_GONE)
+        End::Broken(Cause::ClientGone)
     }
 
-    fn replica_failed(&mut self, error: Error) -> Stop {
-        let failure = match error {
-            Error::Refused(refusal) => Failure::Invalid(refusal),
-            _ => Failure::Closed(self.context.address),
+    fn upstream_failed(&mut self, error: Error) -> Stop {
+        let cause = match error {
+            Error::Refused(refusal) => Cause::Invalid(refusal),
+            _ => Cause::Closed,
         };
-        if !self.state.is_answering && self.may_repeat(&failure) && self.upload.rewind() {
-            return End::Again(failure);
+        if !self.state.is_answering && self.may_repeat(cause) && self.upload.rewind() {
+            return End::Again(cause);
         }
-        self.failed(failure)
+        self.failed(cause)
     }
 
-    /// Whether sending it once more cannot execute it twice, or may: the replica cannot have seen it, or
+    /// Whether sending it once more cannot execute it twice, or may: the upstream cannot have seen it, or
     /// closed a kept connection before any answer and the method is idempotent (RFC 9110 section 9.2.2).
-    fn may_repeat(&self, failure: &Failure) -> bool {
+    fn may_repeat(&self, cause: Cause) -> bool {
         let is_stale = self.connection.is_reused()
             && !self.connection.has_received()
             && is_idempotent(self.exchange.request().method());
-        matches!(failure, Failure::Closed(_)) && (is_stale || self.connection.is_untouched())
+        cause == Cause::Closed && (is_stale || self.connection.is_untouched())
     }
 
-    fn failed(&mut self, failure: Failure) -> Stop {
+    fn failed(&mut self, cause: Cause) -> Stop {
         if !self.state.is_answering {
-            return End::Failed(failure);
+            return End::Failed(cause);
         }
-        log::debug!("call {}: {failure}", self.context.call_id);
         self.exchange.abort();
-        End::Broken(failure.status())
-    }
-}
-
-/// An error of connecting, in a few words.
-pub(crate) fn connect_error(address: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => format!("{address} does not answer"),
-        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
-        _ => format!("{address}: {error}"),
+        End::Broken(cause)
     }
 }
