@@ -16,7 +16,7 @@ use log::LevelFilter;
 use crate::config::{self, Config};
 use crate::function::Function;
 use crate::lock_file::LockFile;
-use crate::{tree, warm};
+use crate::{resident, tree, warm};
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -72,12 +72,13 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
     let function = Arc::new(Function::new(config, config::base_environment())?);
     let keeper = if function.config.prewarm > 0 { Some(warm::start(&function)?) } else { None };
+    let resident = if function.resident.is_some() { Some(resident::start(&function)?) } else { None };
     let server = Server::start(listener, server_config, Arc::clone(&function) as Arc<_>)?;
     let lock = lock_path.and_then(|path| LockFile::create(&path));
     log::log!(level, "listening on {}", server.address());
     serve(&function, &all, &ends);
     drop(lock);
-    Ok(drain(&function, Parts { server, keeper }, &ends))
+    Ok(drain(&function, Parts { server, keeper, resident }, &ends))
 }
 
 fn listener(config: &Config) -> io::Result<Listener> {
@@ -141,15 +142,26 @@ struct Parts {
     server: Server,
     /// Keeps processes waiting.
     keeper: Option<JoinHandle<()>>,
+    /// Keeps the process of `mode=http` running, and has its exit code.
+    resident: Option<JoinHandle<ExitCode>>,
 }
 
 impl Parts {
-    /// Joins the threads, once all is quiet.
-    fn stop(self) {
+    fn is_quiet(&self) -> bool {
+        self.server.is_quiet() && self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn has_process(&self) -> bool {
+        self.resident.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Joins the threads, once all is quiet; the exit code is that of the process that stayed.
+    fn stop(self) -> ExitCode {
         self.server.stop();
         if let Some(keeper) = self.keeper {
             let _ = keeper.join(); // its panic has ended the process
         }
+        self.resident.map_or(ExitCode::SUCCESS, |thread| thread.join().unwrap_or(ExitCode::FAILURE))
     }
 }
 
@@ -160,18 +172,22 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
     parts.server.begin_drain();
     function.warm.stop();
     let config = &function.config;
-    let mut is_quiet = wait_until_quiet(&parts, ends, config.drain_timeout);
+    let end_time = config.kill_grace.saturating_add(GIVE_UP_TIME);
+    let mut is_quiet = wait_until(|| parts.is_quiet(), ends, config.drain_timeout);
     if is_quiet == Ok(false) {
         log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
         function.stop.notify();
-        let limit = config.kill_grace.saturating_add(GIVE_UP_TIME);
-        is_quiet = wait_until_quiet(&parts, ends, limit).map(|_| false);
+        is_quiet = wait_until(|| parts.is_quiet(), ends, end_time).map(|_| false);
+    }
+    if let (Ok(true), Some(resident)) = (is_quiet, &function.resident) {
+        resident.stop(); // nobody needs it any more
+        is_quiet = wait_until(|| !parts.has_process(), ends, end_time);
     }
     match is_quiet {
         Ok(true) => {
-            parts.stop();
+            let code = parts.stop();
             log::info!("done");
-            return ExitCode::SUCCESS;
+            return code;
         }
         Ok(false) => {}
         Err(Interrupted) => log::warn!("a second signal, {} requests are given up", function.in_flight()),
@@ -183,14 +199,14 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
 }
 
 /// A second signal came.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Interrupted;
 
-fn wait_until_quiet(parts: &Parts, ends: &Signals, limit: Duration) -> Result<bool, Interrupted> {
+fn wait_until(holds: impl Fn() -> bool, ends: &Signals, limit: Duration) -> Result<bool, Interrupted> {
     let deadline = Deadline::after(limit);
     loop {
         let _count = child::reap_orphans();
-        if parts.server.is_quiet() && parts.keeper.as_ref().is_none_or(JoinHandle::is_finished) {
+        if holds() {
             return Ok(true);
         }
         if deadline.has_passed() {

@@ -20,7 +20,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const BINARY: &str = "application/octet-stream";
 
 /// The header that names a call, in the caller's log and in ours.
-const CALL_ID: &str = "X-Call-Id";
+pub(crate) const CALL_ID: &str = "X-Call-Id";
 
 /// The caller's own deadline: what is left of it.
 const TIMEOUT: &str = "X-Timeout";
@@ -29,7 +29,7 @@ const TIMEOUT: &str = "X-Timeout";
 const MAX_ID_BYTES: usize = 80;
 
 /// The status under which a call is counted whose client left; none is sent.
-const CLIENT_CLOSED: u16 = 499;
+pub(crate) const CLIENT_CLOSED: u16 = 499;
 
 /// How long the rest of a body that the process did not want is read, so that a client which sends before it
 /// reads sees the answer: in all, and without a byte.
@@ -42,6 +42,9 @@ pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
     if call.deadline.has_passed() {
         return call.answer_timeout(exchange);
     }
+    if let Some(resident) = &function.resident {
+        return call.forward(exchange, resident);
+    }
     match function.warm.take(function).map_or_else(|| call.start(exchange), Ok) {
         Ok(started) => call.run(exchange, started),
         Err(error) => call.answer_not_started(exchange, &error),
@@ -49,11 +52,10 @@ pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
 }
 
 /// What stays the same during a call.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     function: &'a Function,
-    id: String,
-    mark: String,
-    deadline: Deadline,
+    pub(crate) id: String,
+    pub(crate) deadline: Deadline,
     /// Whose time limit `deadline` is, and how long it was.
     limit: (&'static str, Duration),
     started: Instant,
@@ -63,12 +65,10 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
         let headers = exchange.request().headers();
-        let mark = started::mark();
         let limit = time_limit(&function.config, headers);
         Call {
             function,
-            id: call_id(headers).unwrap_or_else(|| mark.clone()),
-            mark,
+            id: call_id(headers).unwrap_or_else(started::mark),
             deadline: limit.map_or(Deadline::NEVER, |(_, span)| Deadline::after(span)),
             limit: limit.unwrap_or_default(),
             started: Instant::now(),
@@ -77,7 +77,7 @@ impl<'a> Call<'a> {
     }
 
     fn start(&self, exchange: &Exchange<'_>) -> io::Result<Started> {
-        Started::start(self.function, self.mark.clone(), |environment| {
+        Started::start(self.function, started::mark(), |environment| {
             if self.function.config.cgi_headers {
                 cgi_env::add(environment, exchange.request(), exchange.body_length());
             }
@@ -90,7 +90,7 @@ impl<'a> Call<'a> {
             deadline: self.deadline,
             buffer_output: match self.function.config.mode {
                 Mode::Fork => self.function.config.buffer_output,
-                Mode::Streaming => 0,
+                Mode::Streaming | Mode::Http(_) => 0,
             },
             cgi_content_type: self.function.config.cgi_response.then_some(&self.content_type),
             stop: &self.function.stop,
@@ -202,18 +202,18 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn answer_refusal(&self, exchange: &mut Exchange<'_>, refusal: Refusal) -> u16 {
+    pub(crate) fn answer_refusal(&self, exchange: &mut Exchange<'_>, refusal: Refusal) -> u16 {
         self.function.metrics.reject(refusal);
         log::debug!("call={} was ended: {refusal}", self.id);
         exchange.close_after();
         self.answer_text(exchange, refusal.status(), &refusal.to_string())
     }
 
-    fn answer_timeout(&self, exchange: &mut Exchange<'_>) -> u16 {
+    pub(crate) fn answer_timeout(&self, exchange: &mut Exchange<'_>) -> u16 {
         self.answer_text(exchange, 504, &self.timeout_text())
     }
 
-    fn timeout_text(&self) -> String {
+    pub(crate) fn timeout_text(&self) -> String {
         let (name, span) = self.limit;
         format!("the function did not answer in time, {name} is {}", duration::format(span))
     }
@@ -225,7 +225,7 @@ impl<'a> Call<'a> {
     }
 
     /// An answer of fwatchdog's own: one line. An answer that was begun is broken off instead.
-    fn answer_text(&self, exchange: &mut Exchange<'_>, status: u16, text: &str) -> u16 {
+    pub(crate) fn answer_text(&self, exchange: &mut Exchange<'_>, status: u16, text: &str) -> u16 {
         if exchange.is_started() {
             exchange.abort();
             return status;

@@ -1,6 +1,7 @@
 //! The settings of fwatchdog: the table of them, and their values. The environment is read here, once.
 
 use std::ffi::CString;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,14 +16,18 @@ use crate::words;
 pub(crate) const TABLE: &[Setting] = &[
     setting("fprocess", "", "the command to run for each request, required"),
     setting("port", "8080", "the TCP port to listen on; 0 takes a free one"),
-    setting("mode", "fork", "how output becomes the answer: fork (once the process has ended) or streaming"),
+    setting(
+        "mode",
+        "fork",
+        "fork: output is the answer once the process has ended; streaming: as it comes; http: one process stays",
+    ),
     setting("read_timeout", "30s", "how long a request's body may stop arriving; 0 is no limit"),
     setting("write_timeout", "30s", "how long a client may stop reading its answer; 0 is no limit"),
     setting("exec_timeout", "0", "how long the process may run; 0 is no limit"),
     setting("max_inflight", "0", "the most requests at a time, more are answered 429; 0 is no limit"),
     setting("prewarm", "0", "processes started ahead, each for one request; needs cgi_headers=false"),
     setting("prewarm_max_age", "10m", "how long one of them may wait before another takes its place"),
-    setting("upstream_url", "", "where the process listens, mode http (not available in this release)"),
+    setting("upstream_url", "", "where the process listens with mode=http: http://127.0.0.1:3000"),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
@@ -71,6 +76,8 @@ pub(crate) enum Mode {
     Fork,
     /// It is sent as it comes.
     Streaming,
+    /// Neither: one process stays and answers by itself, over HTTP at this address.
+    Http(SocketAddr),
 }
 
 /// The values.
@@ -110,15 +117,11 @@ impl Config {
     /// Reads the settings. `pid` is this process's id.
     pub(crate) fn read(source: &dyn Source, pid: u32) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
-        refuse_later_settings(&reader)?;
         let words = reader.parsed("fprocess", words::EXPECTED, words::split)?;
         Ok(Config {
             command: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(), // none has a NUL
             port: port(source)?,
-            mode: match reader.choice("mode", &MODES)? {
-                1 => Mode::Streaming,
-                _ => Mode::Fork, // the last was refused above
-            },
+            mode: mode(&reader)?,
             read_timeout: or_off(reader.duration("read_timeout")?),
             write_timeout: or_off(reader.duration("write_timeout")?),
             exec_timeout: reader.duration("exec_timeout")?,
@@ -161,21 +164,53 @@ pub(crate) fn base_environment() -> Environment {
     environment
 }
 
-/// Settings whose parts are not built yet must not be taken and then do nothing.
-fn refuse_later_settings(reader: &Reader<'_>) -> Result<(), Refused> {
-    let expected = "since others are not available in this release";
-    if MODES[reader.choice("mode", &MODES)?] == "http" {
-        return Err(refused("mode", "http".to_owned(), &format!("fork or streaming, {expected}")));
+fn is_http(reader: &Reader<'_>) -> Result<bool, Refused> {
+    Ok(MODES[reader.choice("mode", &MODES)?] == "http")
+}
+
+fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
+    let choice = MODES[reader.choice("mode", &MODES)?];
+    let url = reader.text("upstream_url");
+    if choice != "http" {
+        return match url {
+            Some(value) => Err(refused("upstream_url", value, "nothing without mode=http")),
+            None if choice == "streaming" => Ok(Mode::Streaming),
+            None => Ok(Mode::Fork),
+        };
     }
-    match reader.text("upstream_url") {
-        Some(value) => Err(refused("upstream_url", value, &format!("nothing, {expected}"))),
-        None => Ok(()),
+    // The process says everything of its answers itself.
+    if reader.boolean("cgi_response")? {
+        return Err(refused("cgi_response", "true".to_owned(), "false with mode=http"));
     }
+    let value = url.unwrap_or_default();
+    upstream(&value).map(Mode::Http).ok_or_else(|| {
+        refused(
+            "upstream_url",
+            value,
+            "where the process of mode=http listens, such as http://127.0.0.1:3000",
+        )
+    })
+}
+
+/// `http://HOST:PORT`, with a slash or without; a name is looked up once.
+fn upstream(url: &str) -> Option<SocketAddr> {
+    let rest = url.strip_prefix("http://")?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = authority.rsplit_once(':')?;
+    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    // The process listens on this machine, and most listen with IPv4 alone.
+    let mut found: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied()
 }
 
 /// Variables of a request cannot reach a process that runs already.
 fn prewarm(reader: &Reader<'_>) -> Result<usize, Refused> {
     let count = reader.integer("prewarm", 0, MAX_WAITING)?;
+    if count > 0 && is_http(reader)? {
+        return Err(refused("prewarm", count.to_string(), "0 with mode=http, whose process stays"));
+    }
     if count > 0 && reader.boolean("cgi_headers")? {
         return Err(refused("prewarm", count.to_string(), "0, or cgi_headers=false beside it"));
     }
@@ -274,14 +309,38 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_later_releases_are_refused_unless_default() {
-        for pair in [("mode", "http"), ("upstream_url", "http://127.0.0.1:5000")] {
-            let error = read(&[pair]).unwrap_err();
-            assert!(error.contains("not available in this release") && error.contains(pair.0), "{error}");
+    fn a_process_that_stays_has_an_address_and_nothing_that_is_not_for_it() {
+        let http = |pairs: &[(&str, &str)]| {
+            let url = ("upstream_url", "http://127.0.0.1:3000");
+            read(&[&[("mode", "http"), url], pairs].concat()).map(|config| config.mode)
+        };
+        assert_eq!(http(&[]), Ok(Mode::Http("127.0.0.1:3000".parse().unwrap())));
+        for (url, want) in [
+            ("http://127.0.0.1:80/", Some("127.0.0.1:80")),
+            ("http://[::1]:80", Some("[::1]:80")),
+            ("http://localhost:80", Some("127.0.0.1:80")),
+            ("", None),
+            ("127.0.0.1:80", None),
+            ("https://127.0.0.1:80", None),
+            ("http://127.0.0.1", None),
+            ("http://127.0.0.1:0", None),
+            ("http://127.0.0.1:99999", None),
+            ("http://127.0.0.1:80/path", None),
+            ("http://no such host:80", None),
+        ] {
+            let got = http(&[("upstream_url", url)]);
+            assert_eq!(
+                got.clone().ok(),
+                want.map(|want| Mode::Http(want.parse().unwrap())),
+                "{url}: {got:?}"
+            );
         }
-        let defaults =
-            [("mode", "fork"), ("prewarm", "0"), ("prewarm_max_age", "10m"), ("cgi_response", "0")];
-        assert!(read(&defaults).is_ok());
+        for pair in [("prewarm", "1"), ("cgi_response", "true")] {
+            let error = http(&[pair, ("cgi_headers", "false")]).unwrap_err();
+            assert!(error.contains(pair.0) && error.contains("mode=http"), "{error}");
+        }
+        let error = read(&[("upstream_url", "http://127.0.0.1:80")]).unwrap_err();
+        assert!(error.contains("mode=http"), "{error}");
     }
 
     #[test]

@@ -11,14 +11,18 @@ use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
 use crate::call;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::metrics::Metrics;
+use crate::resident::Resident;
 use crate::warm::Warm;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The media type of the Prometheus text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Unused connections to the process of `mode=http` that are kept.
+const MAX_IDLE: usize = 256;
 
 /// What all calls share.
 pub(crate) struct Function {
@@ -28,6 +32,8 @@ pub(crate) struct Function {
     pub(crate) metrics: Metrics,
     /// Processes that wait for a request; none without `prewarm`.
     pub(crate) warm: Warm,
+    /// The process that stays, with `mode=http`.
+    pub(crate) resident: Option<Resident>,
     /// Readable once running calls are to be given up.
     pub(crate) stop: EventFd,
     in_flight: AtomicUsize,
@@ -39,7 +45,12 @@ pub(crate) struct Function {
 
 impl Function {
     pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Function> {
+        let resident = match config.mode {
+            Mode::Http(address) => Some(Resident::new(address, MAX_IDLE)?),
+            Mode::Fork | Mode::Streaming => None,
+        };
         Ok(Function {
+            resident,
             config,
             environment,
             metrics: Metrics::new(),
@@ -83,6 +94,9 @@ impl Function {
         }
         let (status, kind, text) = match exchange.request().path() {
             b"/_/health" if self.is_draining.load(Ordering::Acquire) => (503, TEXT, "draining\n".to_owned()),
+            b"/_/health" if self.resident.as_ref().is_some_and(|resident| !resident.listens()) => {
+                (503, TEXT, "the process does not listen yet, see upstream_url\n".to_owned())
+            }
             b"/_/health" => (200, TEXT, "OK".to_owned()),
             b"/_/ready" if self.is_full() => (429, TEXT, "max_inflight is reached\n".to_owned()),
             b"/_/ready" => (200, TEXT, "OK".to_owned()),

@@ -4,7 +4,7 @@
 use crate::locate;
 
 /// The modes of `testkit-program`.
-const MODES: [&str; 13] = [
+const MODES: [&str; 14] = [
     "arguments",
     "closes_stdin",
     "dies_by_signal",
@@ -14,6 +14,7 @@ const MODES: [&str; 13] = [
     "floods_stderr",
     "holds_stdout",
     "ignores_stdin",
+    "serves",
     "sleeps",
     "spawns_grandchild",
     "writes",

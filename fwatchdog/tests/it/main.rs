@@ -3,6 +3,7 @@
 mod drain;
 mod ends;
 mod floods;
+mod http_mode;
 mod kills;
 mod prewarm;
 mod reaping;
@@ -36,4 +37,15 @@ fn counts(dog: &Running, code: &str, want: f64) {
         let got = dog.metrics("/_/metrics").sum("http_requests_total", &[("code", code)]);
         if got == want { Ok(()) } else { Err(format!("{got} answers with {code} are counted, not {want}")) }
     });
+}
+
+/// Runs with `pairs` and expects exit code 2 and one line with each of `parts`.
+#[track_caller]
+fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
+    let bin =
+        pairs.iter().fold(Bin::fwatchdog().env("fprocess", "cat"), |bin, (name, value)| bin.env(name, value));
+    let output = bin.run();
+    assert_eq!(output.code(), 2, "{output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    assert!(parts.iter().all(|part| output.stderr.contains(part)), "{parts:?} in {output:?}");
 }

@@ -5,21 +5,10 @@ use std::time::Duration;
 
 use testkit::{Bin, eventually, proc};
 
-use crate::{SOON, dog};
+use crate::{SOON, dog, refused};
 
 /// For tests that start it in ways of their own.
 const DOG: &str = env!("CARGO_BIN_EXE_fwatchdog");
-
-/// Runs with `pairs` and expects exit code 2 and one line with each of `parts`.
-#[track_caller]
-fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
-    let bin =
-        pairs.iter().fold(Bin::fwatchdog().env("fprocess", "cat"), |bin, (name, value)| bin.env(name, value));
-    let output = bin.run();
-    assert_eq!(output.code(), 2, "{output:?}");
-    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
-    assert!(parts.iter().all(|part| output.stderr.contains(part)), "{parts:?} in {output:?}");
-}
 
 #[test]
 fn values_that_cannot_be_read_end_the_start() {
@@ -31,16 +20,6 @@ fn values_that_cannot_be_read_end_the_start() {
     refused(&[("buffer_output", "2GiB")], &["buffer_output", "2GiB"]);
     refused(&[("combine_output", "maybe")], &["combine_output", "maybe"]);
     refused(&[("LISTEN_FDS", "2")], &["LISTEN_FDS", "2"]);
-}
-
-#[test]
-fn settings_of_later_releases_are_refused() {
-    let later = "not available in this release";
-    for (name, value) in [("mode", "http"), ("upstream_url", "http://127.0.0.1:1")] {
-        refused(&[(name, value)], &[name, value, later]);
-    }
-    let dog = dog("exits 0").env("mode", "fork").env("prewarm", "0").env("cgi_response", "false").start();
-    assert_eq!(dog.get("/").status, 200);
 }
 
 #[test]

@@ -23,6 +23,8 @@ const USAGE: &str = "usage: testkit-program MODE [ARGUMENT…]
   floods_stderr [BYTES]  writes BYTES [1048576] in lines to STDERR, then prints `done`
   holds_stdout           leaves a child behind that keeps STDOUT open, prints `done` and exits
   ignores_stdin          prints `ignored` without reading STDIN, which stays open until the end
+  serves PORT [MS] [CODE] listens on PORT after MS [0] and answers over HTTP with its process id, method, target and
+                         body; exits with CODE [7] when asked for /exit, and with 0 at SIGTERM
   sleeps                 ignores SIGTERM and sleeps
   spawns_grandchild      starts two sleepers, one of them an orphan in a session of its own; all ignore
                          SIGTERM; says `ready` on STDERR and sleeps
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         "floods_stderr" => floods_stderr(number(0, MIB)),
         "holds_stdout" => start("sleeps", Stdio::inherit()).map(drop).and_then(|()| say("done")),
         "ignores_stdin" => say("ignored"),
+        "serves" => serves(number(0, 0), Duration::from_millis(number(1, 0) as u64), number(2, 7)),
         "sleeps" => sleeps(),
         "spawns_grandchild" => spawns_grandchild(),
         // Not for tests: the go-between that makes an orphan.
@@ -148,6 +151,38 @@ fn reads() -> io::Result<()> {
             size => total += size,
         }
     }
+}
+
+fn serves(port: usize, wait: Duration, code: usize) -> io::Result<()> {
+    let ends = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(15, Arc::clone(&ends))?;
+    eprintln!("starting");
+    thread::sleep(wait);
+    let port = u16::try_from(port).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let pid = std::process::id();
+    let answer = move |request: &testkit::script::Request| {
+        match &*request.target {
+            "/exit" => std::process::exit(code as i32),
+            "/sleep" => thread::sleep(LIFE),
+            _ => {}
+        }
+        let id = request.header("x-call-id").unwrap_or("-");
+        let mut body = format!("{pid} {} {} {id}\n", request.method, request.target).into_bytes();
+        body.extend_from_slice(&request.body);
+        let head = format!("HTTP/1.1 200 OK\r\nX-Served: yes\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.into_bytes(), if request.method == "HEAD" { vec![] } else { body }].concat()
+    };
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
+    let _peer = testkit::Peer::on(listener, vec![testkit::Script::new().request().answer(answer).repeat()]);
+    say("listening")?;
+    for _ in 0..LIFE.as_millis() / 5 {
+        if ends.load(std::sync::atomic::Ordering::Relaxed) {
+            say("ending")?;
+            std::process::exit(0) // without waiting for connections that are kept
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 fn sleeps() -> io::Result<()> {

@@ -1,0 +1,128 @@
+//! One call of `mode=http`: it waits until the process listens, and is forwarded to it.
+
+use std::time::{Duration, Instant};
+
+use http1::forward::{Cause, End, Forward, Limits, Upload};
+use http1::{Connection, Exchange, HeadWriter, ResponseHead};
+use kit::Deadline;
+use kit::sys::Ready;
+
+use crate::call::{CALL_ID, CLIENT_CLOSED, Call};
+use crate::resident::Resident;
+
+/// Between two tries to connect while the process starts.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a call without a time limit waits for the process to listen.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Tries of one call on connections that broke.
+const MAX_TRIES: usize = 3;
+
+impl Call<'_> {
+    /// Forwards the call; answers the status under which it counts.
+    pub(crate) fn forward(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> u16 {
+        let mut upload = Upload::default();
+        let limits = Limits { deadline: self.deadline, stall: exchange.config().body_stall_timeout };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut connection = match self.connect(exchange, resident) {
+                Ok(connection) => connection,
+                Err(code) => return code,
+            };
+            connection.start(self.request_head(exchange, resident), exchange.body_length());
+            let mut head = answer_head;
+            let end = Forward::new(exchange, &mut connection, &mut upload, (limits, &mut head)).run();
+            resident.pool.put(connection); // which closes it unless all went well
+            match end {
+                End::Done(status) => return status,
+                End::Broken(cause) => return code(cause),
+                End::Again(_) if tries < MAX_TRIES => {}
+                End::Again(cause) | End::Failed(cause) => return self.answer_cause(exchange, cause),
+            }
+        }
+    }
+
+    /// A kept connection or a new one, tried for while the process starts.
+    fn connect(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> Result<Connection, u16> {
+        if let Some(connection) = resident.pool.take() {
+            return Ok(connection);
+        }
+        let until = self.deadline.within(MAX_WAIT);
+        loop {
+            let tried_at = Instant::now();
+            let error = match resident.pool.connect(until) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            if self.deadline.has_passed() {
+                return Err(self.answer_timeout(exchange));
+            }
+            if until.has_passed() {
+                let text = format!("the process does not listen on {}, see upstream_url", resident.address);
+                log::warn!("call={} {text}: {error}", self.id);
+                return Err(self.answer_text(exchange, 503, &text));
+            }
+            // The client is looked at between two tries.
+            let pause = until.min(Deadline::at(tried_at + CONNECT_PAUSE));
+            if exchange.socket().wait(Ready::HANG_UP, pause).is_ok_and(Ready::is_hung_up) {
+                exchange.abort();
+                return Err(CLIENT_CLOSED);
+            }
+        }
+    }
+
+    fn request_head(&self, exchange: &Exchange<'_>, resident: &Resident) -> HeadWriter {
+        let request = exchange.request();
+        let mut head = HeadWriter::request(request.method(), request.target());
+        if request.headers().get("host").is_none() {
+            head.text("Host", &resident.address.to_string());
+        }
+        head.forward(request.headers(), &[CALL_ID, "Expect"]);
+        head.text(CALL_ID, &self.id);
+        head
+    }
+
+    fn answer_cause(&self, exchange: &mut Exchange<'_>, cause: Cause) -> u16 {
+        match cause {
+            Cause::Refused(refusal) => self.answer_refusal(exchange, refusal),
+            Cause::ClientGone => {
+                exchange.abort();
+                CLIENT_CLOSED
+            }
+            Cause::Closed => {
+                log::warn!("call={} the process closed the connection", self.id);
+                self.answer_text(
+                    exchange,
+                    502,
+                    "the process closed the connection before its answer was whole",
+                )
+            }
+            Cause::Invalid(refusal) => {
+                log::warn!("call={} the process's answer is not valid HTTP: {refusal}", self.id);
+                self.answer_text(exchange, 502, &format!("the process's answer is not valid HTTP: {refusal}"))
+            }
+            Cause::Timeout(_) => {
+                log::warn!("call={} was given up: {}", self.id, self.timeout_text());
+                self.answer_timeout(exchange)
+            }
+        }
+    }
+}
+
+fn answer_head(head: &ResponseHead) -> HeadWriter {
+    let mut ours = HeadWriter::response(head.status());
+    ours.forward(head.headers(), &[]);
+    ours
+}
+
+/// The status under which an answer counts that was broken off.
+fn code(cause: Cause) -> u16 {
+    match cause {
+        Cause::Refused(refusal) => refusal.status(),
+        Cause::ClientGone => CLIENT_CLOSED,
+        Cause::Closed | Cause::Invalid(_) => 502,
+        Cause::Timeout(_) => 504,
+    }
+}

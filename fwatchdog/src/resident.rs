@@ -1,0 +1,232 @@
+//! `mode=http`: the process that is started once, stays, and speaks HTTP itself. A thread keeps it running, logs
+//! what it writes, and ends it in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use http1::{ClientConfig, Endpoint, Pool};
+use kit::sys::child::{Child, End};
+use kit::sys::pipe::PipeEnd;
+use kit::sys::signal::Signal;
+use kit::sys::{EventFd, PollFd, Ready, poll};
+use kit::{Backoff, Deadline, duration};
+
+use crate::function::Function;
+use crate::lines::Lines;
+use crate::relay::Pipes;
+use crate::started::{self, Started};
+use crate::tree;
+
+/// How long a connect may take: the process is on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an unused connection to the process is kept: shorter than servers do by default (Node.js: 5 s).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Between two looks at a process that has no descriptor to be polled, on old kernels.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a health check waits for the process to take a connection.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reads of one stream in a row before the others get a turn.
+const BURST: usize = 16;
+
+/// The process, as requests see it.
+pub(crate) struct Resident {
+    pub(crate) pool: Pool,
+    pub(crate) address: SocketAddr,
+    wake: EventFd,
+    is_stopping: AtomicBool,
+}
+
+impl Resident {
+    /// One that is not started yet and will listen on `address`; `max_idle` connections to it are kept.
+    pub(crate) fn new(address: SocketAddr, max_idle: usize) -> io::Result<Resident> {
+        let config = ClientConfig {
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            max_idle,
+            ..ClientConfig::default()
+        };
+        let pool = Pool::new(Endpoint::Tcp(address), config);
+        Ok(Resident { pool, address, wake: EventFd::new()?, is_stopping: AtomicBool::new(false) })
+    }
+
+    /// Whether it takes connections.
+    pub(crate) fn listens(&self) -> bool {
+        self.pool.connect(Deadline::after(HEALTH_TIMEOUT)).is_ok()
+    }
+
+    /// Ends the process, as far as it does not end by itself; the thread is to be joined.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.wake.notify();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Starts the thread that keeps the process running. After [`Resident::stop`] it ends with the process's exit code.
+///
+/// # Errors
+/// When the system has no room for a thread.
+pub(crate) fn start(function: &Arc<Function>) -> io::Result<JoinHandle<ExitCode>> {
+    let function = Arc::clone(function);
+    kit::thread::spawn_vital("fwatchdog-http", move || match &function.resident {
+        Some(resident) => Keeper { function: &function, resident, backoff: Backoff::default() }.run(),
+        None => ExitCode::SUCCESS,
+    })
+}
+
+struct Keeper<'a> {
+    function: &'a Function,
+    resident: &'a Resident,
+    backoff: Backoff,
+}
+
+impl Keeper<'_> {
+    fn run(mut self) -> ExitCode {
+        let program = self.function.config.program();
+        loop {
+            let started_at = Instant::now();
+            let how = match Started::start(self.function, started::mark(), |_| {}) {
+                Ok(process) => {
+                    log::info!("started `{program}`, process {}", process.child.pid());
+                    let end = self.watch(process);
+                    if self.resident.is_stopping() {
+                        return exit_code(end);
+                    }
+                    format!("`{program}` has ended by itself with {}", described(end))
+                }
+                Err(error) => format!("cannot start `{program}`: {error}"),
+            };
+            let pause = self.backoff.failed(started_at.elapsed());
+            log::error!("{how}, see fprocess; it is started again in {}", duration::format(pause));
+            self.rest(pause);
+            if self.resident.is_stopping() {
+                return ExitCode::SUCCESS;
+            }
+        }
+    }
+
+    fn rest(&self, pause: Duration) {
+        let deadline = Deadline::after(pause);
+        while !self.resident.is_stopping() && !deadline.has_passed() {
+            self.resident.wake.clear();
+            let mut wake = [PollFd::new(self.resident.wake.as_fd(), Ready::READ)];
+            let _ = poll(&mut wake, deadline); // fails for want of memory only; looking again does no harm
+        }
+    }
+
+    /// Logs what it writes until it has ended, by itself or since it was told to.
+    fn watch(&self, process: Started) -> Option<End> {
+        let Started { mut child, pipes, mark } = process;
+        let Pipes { stdin, stdout, stderr } = pipes;
+        drop(stdin);
+        let mut streams = [Stream::new(Some(stdout)), Stream::new(stderr)];
+        let mut told: Option<Deadline> = None;
+        while !matches!(child.ended(), Ok(Some(_)) | Err(_)) && !told.is_some_and(Deadline::has_passed) {
+            if told.is_none() && self.resident.is_stopping() {
+                child.signal_group(Signal::TERM);
+                told = Some(Deadline::after(self.function.config.kill_grace));
+            }
+            self.wait(&child, &mut streams, told.unwrap_or(Deadline::NEVER));
+        }
+        // What it has started may hold the port, and would be there beside its successor.
+        let mark = format!("{}={mark}", crate::config::ENV_MARK);
+        let grace = if told.is_some() { Duration::ZERO } else { self.function.config.kill_grace };
+        tree::end(&mut child, mark.as_bytes(), grace);
+        streams.iter_mut().for_each(Stream::close);
+        let end = child.ended().ok().flatten();
+        started::reap(child, self.function);
+        end
+    }
+
+    fn wait(&self, child: &Child, streams: &mut [Stream; 2], deadline: Deadline) {
+        let end = child.end_fd();
+        let deadline = if end.is_none() { deadline.within(LOOK_PAUSE) } else { deadline };
+        let [out, err] = &*streams;
+        let mut fds = [
+            PollFd::new(self.resident.wake.as_fd(), Ready::READ),
+            PollFd::maybe(end, Ready::READ),
+            PollFd::maybe(out.fd(), Ready::READ),
+            PollFd::maybe(err.fd(), Ready::READ),
+        ];
+        let _ = poll(&mut fds, deadline); // as above
+        let [wake, _, out, err] = fds.map(|fd| fd.ready());
+        if wake.is_any() {
+            self.resident.wake.clear();
+        }
+        for (stream, ready) in streams.iter_mut().zip([out, err]) {
+            if ready.is_any() {
+                stream.read();
+            }
+        }
+    }
+}
+
+/// One of the process's streams, which goes to the log line by line.
+struct Stream {
+    pipe: Option<PipeEnd>,
+    lines: Lines,
+}
+
+impl Stream {
+    fn new(pipe: Option<PipeEnd>) -> Stream {
+        Stream { pipe, lines: Lines::default() }
+    }
+
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    fn read(&mut self) {
+        for _ in 0..BURST {
+            let Some(pipe) = &self.pipe else { return };
+            match pipe.read(self.lines.room()) {
+                Ok(None) => return,
+                Ok(Some(0)) | Err(_) => self.pipe = None,
+                Ok(Some(_)) => self.lines.take_whole(log_line),
+            }
+        }
+    }
+
+    /// Logs what is left.
+    fn close(&mut self) {
+        self.read();
+        self.lines.take_rest(log_line);
+    }
+}
+
+fn log_line(line: &str) {
+    log::info!("{line}");
+}
+
+fn described(end: Option<End>) -> String {
+    match end {
+        Some(End::Exited(code)) => format!("exit code {code}"),
+        Some(End::Killed(signal)) => format!("signal {signal}"),
+        None => "an end that nobody saw".to_owned(),
+    }
+}
+
+/// The process's own, after it was told to end. To be ended by the signal that told it is no failure.
+fn exit_code(end: Option<End>) -> ExitCode {
+    match end {
+        Some(End::Exited(code)) => ExitCode::from(code as u8), // the kernel keeps eight bits
+        Some(End::Killed(signal)) if signal == Signal::TERM.number() => ExitCode::SUCCESS,
+        other => {
+            log::warn!("the process ended with {}, see kill_grace", described(other));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `mode=http`: one process that stays and speaks HTTP itself.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::engine::free_port;
+use testkit::{Bin, Peer, Running, Script, eventually, proc, program};
+
+use crate::{SOON, counts, refused};
+
+/// fwatchdog around a process that listens on a free port; `arguments` follow the port.
+fn http(arguments: &str) -> Bin {
+    let port = free_port();
+    around(&program(&format!("serves {port} {arguments}")), port)
+}
+
+fn around(command: &str, port: u16) -> Bin {
+    let url = format!("http://127.0.0.1:{port}");
+    Bin::fwatchdog().env("fprocess", command).env("mode", "http").env("upstream_url", url)
+}
+
+/// What the process says of itself and of the request.
+fn words(text: &str) -> (u32, String) {
+    let (pid, rest) = text.lines().next().unwrap_or_default().split_once(' ').expect("a process id and more");
+    (pid.parse().expect("a number"), rest.to_owned())
+}
+
+/// The process, once there is exactly one.
+#[track_caller]
+fn process(dog: &Running) -> u32 {
+    eventually(SOON, || match dog.descendants()[..] {
+        [pid] => Ok(pid),
+        ref other => Err(format!("{other:?}")),
+    })
+}
+
+#[test]
+fn one_process_serves_all_requests_as_they_are() {
+    let dog = http("").start();
+    let pid = process(&dog);
+    let mut client = dog.client();
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+        let request = client.request().method(method).path("/a/b?c=d").header("X-Call-Id", "call-1");
+        let reply = if method == "GET" { request } else { request.body("body") }.send().unwrap();
+        assert_eq!((reply.status, reply.header("x-served")), (200, Some("yes")));
+        let text = reply.text();
+        assert_eq!(words(&text), (pid, format!("{method} /a/b?c=d call-1")));
+        assert_eq!(text.ends_with("\nbody"), method != "GET", "{text}");
+    }
+    assert_eq!(client.opened(), 1, "the client's connection is kept");
+    let head = client.request().method("HEAD").path("/").send().unwrap();
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    counts(&dog, "200", 6.0);
+    assert_eq!(process(&dog), pid);
+}
+
+#[test]
+fn bodies_of_any_size_go_both_ways_in_constant_memory() {
+    let dog = http("").start();
+    let body = vec![b'x'; 8 << 20];
+    let chunks: Vec<Vec<u8>> = body.chunks(100_000).map(<[u8]>::to_vec).collect();
+    for request in [
+        dog.request().method("POST").path("/").body(body.clone()),
+        dog.request().method("POST").path("/").chunks(chunks),
+    ] {
+        let reply = request.send().unwrap();
+        assert_eq!((reply.status, reply.body.len() > body.len()), (200, true));
+    }
+    assert!(dog.peak_rss_bytes() < 4 << 20, "{}", dog.peak_rss_bytes());
+}
+
+#[test]
+fn requests_wait_until_it_listens() {
+    let dog = http("700").start();
+    assert_eq!(dog.get("/_/health").status, 503);
+    assert!(dog.get("/_/health").text().contains("upstream_url"));
+    let started = Instant::now();
+    let pids: BTreeSet<u32> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..20).map(|_| scope.spawn(|| words(&dog.post("/", "x").text()).0)).collect();
+        clients.into_iter().map(|client| client.join().expect("an answer")).collect()
+    });
+    assert_eq!(pids.len(), 1);
+    println!("answered after {:?}", started.elapsed());
+    assert_eq!(dog.get("/_/health").status, 200);
+    dog.wait_log("listening", SOON);
+}
+
+#[test]
+fn one_that_dies_is_started_again_and_requests_wait_for_it() {
+    let dog = http("").start();
+    let first = process(&dog);
+    assert_eq!(dog.get("/").status, 200);
+    assert_eq!(dog.get("/exit").status, 502);
+    dog.wait_log("has ended by itself with exit code 7", SOON);
+    let (second, _) = words(&dog.post("/", "x").text());
+    assert_ne!(first, second);
+    proc::signal(second, proc::SIGKILL);
+    dog.wait_log("signal 9", SOON); // who had it in hand before that would be told 502
+    let (third, _) = words(&dog.post("/", "x").text());
+    assert_ne!(second, third);
+    assert_eq!(dog.zombies(), [0; 0]);
+}
+
+#[test]
+fn one_that_always_dies_is_started_with_growing_pauses() {
+    let port = free_port();
+    let dog = around(&program("exits 3 going"), port).start();
+    eventually(SOON, || match dog.log().matches("started `").count() {
+        count if count >= 4 => Ok(()),
+        count => Err(format!("{count} starts")),
+    });
+    let log = dog.log();
+    for pause in ["in 100ms", "in 200ms", "in 400ms"] {
+        assert!(log.contains(pause), "{pause} in {log}");
+    }
+    assert!(log.contains("exit code 3") && log.contains("see fprocess") && log.contains("going"), "{log}");
+    let reply = dog.request().path("/").header("X-Timeout", "200ms").send().unwrap();
+    assert_eq!(reply.status, 504, "{}", reply.text());
+}
+
+#[test]
+fn one_that_cannot_be_started_is_told() {
+    let dog = around("/no/such/program", free_port()).start();
+    dog.wait_log("cannot start `/no/such/program`", SOON);
+    let reply = dog.request().path("/").header("X-Timeout", "200ms").send().unwrap();
+    assert!(reply.status == 504 && reply.text().contains("X-Timeout"), "{}", reply.text());
+}
+
+#[test]
+fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
+    let port = free_port();
+    let serves = program(&format!("serves {port}"));
+    // The shell dies; what serves the port is its child, in a session of its own.
+    let dog = around(&format!("sh -c 'setsid {serves} & read -r x </dev/zero'"), port)
+        .env("kill_grace", "100ms")
+        .start();
+    let (first, _) = words(&dog.post("/", "x").text());
+    let shell = proc::stat(first).expect("it runs").parent;
+    proc::signal(shell, proc::SIGKILL);
+    let second = eventually(SOON, || match words(&dog.post("/", "x").text()) {
+        (pid, _) if pid != first => Ok(pid),
+        _ => Err("the old one still serves".to_owned()),
+    });
+    assert!(proc::stat(first).is_none(), "{first} is there beside {second}");
+}
+
+#[test]
+fn a_time_limit_is_504_and_spares_the_process() {
+    let dog = http("").env("exec_timeout", "300ms").start();
+    let pid = process(&dog);
+    let reply = dog.get("/sleep");
+    assert!(reply.status == 504 && reply.text().contains("exec_timeout is 300ms"), "{}", reply.text());
+    assert_eq!(words(&dog.post("/", "x").text()).0, pid);
+    counts(&dog, "504", 1.0);
+}
+
+#[test]
+fn an_answer_that_is_cut_is_never_taken_for_whole() {
+    let cut = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
+    for (answer, status) in
+        [(cut, None), ("HTTP/1.1 200 OK\r\nContent-Le", Some(502)), ("not http\r\n\r\n", Some(502))]
+    {
+        let peer = Peer::tcp(Script::new().request().send(answer).close());
+        // A process that does nothing: somebody else listens there.
+        let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "0").start();
+        match status {
+            Some(status) => assert_eq!(dog.get("/").status, status, "{answer:?}"),
+            None => assert!(dog.request().path("/").send().is_err(), "{answer:?}"),
+        }
+    }
+}
+
+#[test]
+fn it_is_told_to_end_once_no_request_is_left_and_its_exit_code_is_kept() {
+    let dog = http("").start();
+    assert_eq!(dog.get("/").status, 200);
+    dog.signal(proc::SIGTERM);
+    assert_eq!(dog.wait(SOON).code(), Some(0));
+    let log = dog.log();
+    assert!(log.contains("ending") && log.contains("done"), "{log}");
+    assert_eq!(dog.descendants(), [0; 0]);
+
+    for (script, want) in [
+        ("trap \"exit 5\" TERM; echo ready; while :; do sleep 0.01; done", 5),
+        ("echo ready; exec sleep 600", 0), // ended by the signal that it was told by
+        ("trap \"\" TERM; echo ready; while :; do sleep 0.01; done", 1), // killed
+    ] {
+        let dog = around(&format!("sh -c '{script}'"), free_port()).env("kill_grace", "200ms").start();
+        dog.wait_log("ready", SOON);
+        dog.signal(proc::SIGTERM);
+        assert_eq!(dog.wait(SOON).code(), Some(want), "{script}: {}", dog.log());
+        assert_eq!(dog.descendants(), [0; 0], "{script}");
+    }
+}
+
+#[test]
+fn a_running_request_is_finished_first() {
+    let peer = Peer::tcp(
+        Script::new()
+            .request()
+            .pause(Duration::from_millis(500))
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+            .close(),
+    );
+    let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "100ms").start();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| dog.get("/"));
+        peer.wait_requests(1, SOON);
+        dog.signal(proc::SIGTERM);
+        assert_eq!(call.join().expect("the call").text(), "late");
+    });
+    dog.wait(SOON);
+}
+
+#[test]
+fn a_client_that_leaves_costs_no_worker_and_no_file() {
+    let dog = http("").start();
+    assert_eq!(dog.get("/").status, 200);
+    let fds = dog.fds();
+    for _ in 0..20 {
+        let mut connection = dog.connect();
+        connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
+        drop(connection);
+    }
+    counts(&dog, "499", 20.0);
+    eventually(SOON, || {
+        if dog.fds() <= fds + 1 { Ok(()) } else { Err(format!("{} files, {fds} before", dog.fds())) }
+    });
+    assert_eq!(dog.get("/").status, 200);
+}
+
+#[test]
+fn it_needs_an_address() {
+    refused(&[("mode", "http")], &["upstream_url", "http://127.0.0.1:3000"]);
+    refused(&[("mode", "http"), ("upstream_url", "127.0.0.1:1")], &["upstream_url", "127.0.0.1:1"]);
+    refused(&[("upstream_url", "http://127.0.0.1:1")], &["upstream_url", "mode=http"]);
+}
