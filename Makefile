@@ -69,6 +69,11 @@ test-documents:
 	tools/stand-ins.sh
 	cargo test --offline --package testkit --test documents -- --ignored --nocapture
 
+.PHONY: soak
+soak: ## what the tests do some times, as often as a release must survive it: some minutes
+	@tools/static.sh gateway fwatchdog catservice
+	FAAS_SOAK=1 FAAS_BIN_DIR=dist cargo test --package fwatchdog --test it leftovers -- --nocapture --test-threads=1
+
 .PHONY: lint
 lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error
 	cargo fmt --check

@@ -5,6 +5,7 @@ mod ends;
 mod floods;
 mod http_mode;
 mod kills;
+mod leftovers;
 mod prewarm;
 mod reaping;
 mod request;
