@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http1::{Exchange, HeadWriter, Refusal, Service};
+use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, Service};
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
@@ -131,8 +131,14 @@ impl Service for Function {
     }
 
     /// A function that is busy is not a sick one, and must not be replaced for it.
-    fn is_urgent(&self, head: &[u8]) -> bool {
-        [&b"GET /_/health "[..], b"GET /_/ready ", b"GET /_/metrics "].iter().any(|own| head.starts_with(own))
+    fn urgent_threads(&self, head: &[u8]) -> usize {
+        match head {
+            _ if [&b"GET /_/health "[..], b"GET /_/ready "].iter().any(|own| head.starts_with(own)) => {
+                MAX_URGENT
+            }
+            _ if head.starts_with(b"GET /_/metrics ") => MAX_URGENT - 1,
+            _ => 0,
+        }
     }
 
     fn refused(&self, refusal: Refusal, _: &mut HeadWriter) {

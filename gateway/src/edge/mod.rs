@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http1::{BodyError, Exchange, HeadWriter, Length, Refusal, Service};
+use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, Service};
 use kit::Deadline;
 
 use crate::alexa;
@@ -223,8 +223,13 @@ impl Service for Edge {
     }
 
     /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.
-    fn is_urgent(&self, head: &[u8]) -> bool {
-        head.starts_with(b"GET /healthz ") || head.starts_with(b"GET /metrics ")
+    fn urgent_threads(&self, head: &[u8]) -> usize {
+        match head {
+            _ if head.starts_with(b"GET /healthz ") => MAX_URGENT,
+            // A long page to a client that does not read holds its thread: one is left for health checks.
+            _ if head.starts_with(b"GET /metrics ") => MAX_URGENT - 1,
+            _ => 0,
+        }
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {

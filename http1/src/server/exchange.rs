@@ -9,6 +9,7 @@ use kit::sys::{Ready, Socket};
 
 use super::Shared;
 use super::table::{Phase, Token, Waiting};
+use super::worker::MAX_URGENT;
 use crate::body::Length;
 use crate::head::{RequestHead, Scan, Version};
 use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
@@ -83,9 +84,9 @@ impl Conn {
         self.scan.end(self.incoming.pending())
     }
 
-    /// Whether the service would not have the next request wait.
-    pub(super) fn is_urgent(&self, shared: &Shared) -> bool {
-        shared.service.is_urgent(self.incoming.pending())
+    /// How many threads the service has for the next request, and ones like it, beyond the workers.
+    pub(super) fn urgent_threads(&self, shared: &Shared) -> usize {
+        shared.service.urgent_threads(self.incoming.pending()).min(MAX_URGENT)
     }
 
     pub(super) fn fill(&mut self, room: usize) -> io::Result<Option<usize>> {

@@ -22,6 +22,7 @@ pub use exchange::Exchange;
 
 use crate::{HeadWriter, Refusal};
 use table::Table;
+pub use worker::MAX_URGENT;
 use worker::Workers;
 
 /// The bounds of a server.
@@ -84,11 +85,13 @@ pub trait Service: Send + Sync + 'static {
     /// and did not finish it has its connection broken off; a panic is the same.
     fn call(&self, exchange: &mut Exchange<'_>);
 
-    /// Whether a request must be answered though all workers are busy, judged by the first bytes of its head
-    /// alone: a health check, say. It must be one whose answer is small and never waits for anybody.
-    fn is_urgent(&self, head: &[u8]) -> bool {
+    /// How many threads beyond the workers may serve requests like this one while all workers are busy, at most
+    /// [`MAX_URGENT`]: none unless it is urgent, as a health check is. It is judged by the first bytes of its head
+    /// alone. Only a request whose answer always fits into a socket's buffer, and waits for nobody, may be given the
+    /// last of them: a client that does not read would keep it.
+    fn urgent_threads(&self, head: &[u8]) -> usize {
         let _ = head;
-        false
+        0
     }
 
     /// Sees a refusal before its answer goes out: to count it, and to add fields.

@@ -23,9 +23,9 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Threads beyond the bound that serve what [`Service::is_urgent`](super::Service::is_urgent) names, one
+/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names, one
 /// request each, while all workers are busy. Such requests are rare and quick; more of them wait in line.
-const MAX_URGENT: usize = 2;
+pub const MAX_URGENT: usize = 2;
 
 /// A request whose head is complete, with its connection.
 pub(super) struct Job {
@@ -75,7 +75,7 @@ impl Workers {
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) -> Result<(), Box<Job>> {
         let mut state = self.lock();
         let is_full = state.jobs.len() >= state.idle && state.alive >= shared.config.max_workers;
-        if is_full && state.urgent < MAX_URGENT && !state.is_stopping && job.conn.is_urgent(shared) {
+        if is_full && !state.is_stopping && state.urgent < job.conn.urgent_threads(shared) {
             return self.submit_urgent(shared, state, job);
         }
         // Requests that a worker is about to take do not wait, also while its thread is just starting.

@@ -158,6 +158,23 @@ fn urgent_requests_are_bounded() {
     }
 }
 
+/// Those that may take longer, such as a long page to a client that does not read, leave a thread to the others.
+#[test]
+fn less_urgent_requests_leave_a_thread_to_the_most_urgent() {
+    let fixture = Fixture::start(ServerConfig { max_workers: 1, ..ServerConfig::default() });
+    let mut held = fixture.send(get("/hold"));
+    fixture.wait("held", |stats| stats.workers_busy == 1);
+    let mut less: Vec<_> = (0..4).map(|_| fixture.send(get("/hold/less"))).collect();
+    fixture.wait("one of four is held", |stats| stats.waiting == 3);
+    for _ in 0..20 {
+        assert_eq!(fixture.request().path("/urgent").send().unwrap().status, 200);
+    }
+    fixture.probe.release();
+    for connection in less.iter_mut().chain([&mut held]) {
+        assert_eq!(connection.reply("GET").unwrap().body, b"held");
+    }
+}
+
 /// A keep-alive client's next request, and those behind it, wait like all others for a worker.
 #[test]
 fn a_kept_connection_waits_for_its_turn() {

@@ -197,8 +197,9 @@ impl Service for Probe {
         };
     }
 
-    fn is_urgent(&self, head: &[u8]) -> bool {
-        [&b"GET /urgent "[..], b"GET /hold/urgent "].iter().any(|urgent| head.starts_with(urgent))
+    fn urgent_threads(&self, head: &[u8]) -> usize {
+        let row = [(&b"GET /urgent "[..], 2), (b"GET /hold/urgent ", 2), (b"GET /hold/less ", 1)];
+        row.iter().find(|(start, _)| head.starts_with(start)).map_or(0, |(_, count)| *count)
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
