@@ -45,6 +45,16 @@ impl Access {
             _ => Access::Owner,
         }
     }
+
+    /// Whether those who may ask can reach what is in a directory (path_resolution(7)).
+    fn may_search(self, mode: u32, group: u32) -> bool {
+        match self {
+            _ if mode & 0o001 != 0 => true,
+            Access::Group(own) => own == group && mode & 0o010 != 0,
+            Access::Everybody => false,
+            Access::Owner => true,
+        }
+    }
 }
 
 impl fmt::Display for Access {
@@ -64,7 +74,18 @@ impl Host {
     /// When there is no such socket now.
     pub fn access(&self) -> io::Result<Access> {
         match self {
-            Host::Unix(path) => fs::metadata(path).map(|socket| Access::of(socket.mode(), socket.gid())),
+            Host::Unix(path) => {
+                let path = fs::canonicalize(path)?;
+                let socket = fs::metadata(&path)?;
+                let mut access = Access::of(socket.mode(), socket.gid());
+                for directory in path.ancestors().skip(1) {
+                    let directory = fs::metadata(directory)?;
+                    if !access.may_search(directory.mode(), directory.gid()) {
+                        access = Access::Owner;
+                    }
+                }
+                Ok(access)
+            }
             Host::Tcp(..) => Ok(Access::Everybody),
         }
     }
@@ -141,6 +162,25 @@ mod tests {
         for (mode, want) in cases {
             assert_eq!(Access::of(mode, 7), want, "{mode:o}");
         }
+        for (access, mode, want) in [
+            (Access::Everybody, 0o755, true),
+            (Access::Everybody, 0o750, false),
+            (Access::Group(7), 0o750, true),
+            (Access::Group(8), 0o750, false),
+            (Access::Group(7), 0o700, false),
+            (Access::Owner, 0o700, true),
+        ] {
+            assert_eq!(access.may_search(mode, 7), want, "{access:?} {mode:o}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(dir.path(), only_owner).unwrap();
+        let path = dir.path().join("docker.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        fs::set_permissions(&path, mode).unwrap();
+        let host = Host::parse(&format!("unix://{}", path.display())).unwrap();
+        assert_eq!(host.access().unwrap(), Access::Owner, "nobody else can reach it");
         assert_eq!(Host::parse("tcp://proxy").unwrap().access().unwrap(), Access::Everybody);
         assert!(Host::parse("unix:///no/such.sock").unwrap().access().is_err());
     }

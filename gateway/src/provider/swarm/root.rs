@@ -5,7 +5,11 @@ use kit::sys::user;
 
 use super::Settings;
 
-/// Turns root into nobody with the group of the engine's socket. To be called before threads are started; where it
+/// The user and group that root becomes. A number that nobody else is likely to use: who runs as the same user on the
+/// same host could look into the gateway.
+const USER: u32 = 60_808;
+
+/// Turns root into a user of no rights with the group of the engine's socket. To be called before threads are started; where it
 /// cannot be done the log says why, and the gateway goes on as root.
 pub(crate) fn leave_root(settings: &Settings) {
     if !user::is_root() {
@@ -17,14 +21,14 @@ pub(crate) fn leave_root(settings: &Settings) {
         Err(_) => return, // said when it is connected to
     };
     let left = match access {
-        Access::Everybody => user::become_nobody(None),
-        Access::Group(group) => user::become_nobody(Some(group)),
+        Access::Everybody => user::leave_root(USER, None),
+        Access::Group(group) => user::leave_root(USER, Some(group)),
         Access::Owner => {
-            return log::warn!("runs as root: the engine's socket, see DOCKER_HOST, is for its owner alone");
+            return log::warn!("runs as root: the engine's socket, see DOCKER_HOST, is for root alone");
         }
     };
     match left {
-        Ok(()) => log::info!("runs as nobody from here, {access}"),
-        Err(error) => log::warn!("runs as root: failed to become nobody: {error}"),
+        Ok(()) => log::info!("runs as user {USER} from here, {access}"),
+        Err(error) => log::warn!("runs as root: failed to leave it: {error}"),
     }
 }
