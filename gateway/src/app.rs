@@ -45,7 +45,9 @@ impl fmt::Display for Error {
         match self {
             Error::Configuration(text) => f.write_str(text),
             Error::System(action, source) => write!(f, "failed to {action}: {source}"),
-            Error::Listen(port, source) => write!(f, "failed to listen on port {port}, see port: {source}"),
+            Error::Listen(port, source) => {
+                write!(f, "failed to listen on port {port} (setting port): {source}")
+            }
         }
     }
 }

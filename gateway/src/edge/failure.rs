@@ -22,6 +22,14 @@ pub(crate) enum Phase {
     Body,
 }
 
+/// How long a call may take, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeLimit {
+    pub(crate) span: Duration,
+    /// The setting, or the caller's header.
+    pub(crate) name: &'static str,
+}
+
 /// Why a call was not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -49,7 +57,7 @@ pub(crate) enum Failure {
     /// The replica's answer is not HTTP as it must be.
     Invalid(Refusal),
     /// The deadline passed.
-    Timeout(Phase, Duration),
+    Timeout(Phase, TimeLimit),
     /// The part of the gateway that serves the path is not there.
     NotAvailable(&'static str),
 }
@@ -162,7 +170,7 @@ impl fmt::Display for Failure {
                     Phase::FirstByte => "waiting for the first byte",
                     Phase::Body => "in the middle of the body",
                 };
-                write!(f, "deadline of {} passed {phase}, see upstream_timeout", duration::format(*limit))
+                write!(f, "deadline of {} passed {phase}, see {}", duration::format(limit.span), limit.name)
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
         }
@@ -175,7 +183,8 @@ mod tests {
 
     #[test]
     fn every_line_names_the_function_and_the_setting() {
-        let failure = Failure::Timeout(Phase::FirstByte, Duration::from_secs(60));
+        let limit = TimeLimit { span: Duration::from_secs(60), name: "upstream_timeout" };
+        let failure = Failure::Timeout(Phase::FirstByte, limit);
         let want =
             "function `echo`: deadline of 1m passed waiting for the first byte, see upstream_timeout\n";
         assert_eq!(failure.line(Some("echo")), want);
@@ -207,7 +216,9 @@ mod tests {
             Failure::Invalid(Refusal::Version),
             Failure::NotAvailable("it"),
         ];
-        failures.extend(phases.map(|phase| Failure::Timeout(phase, Duration::from_secs(1))));
+        failures.extend(
+            phases.map(|phase| Failure::Timeout(phase, TimeLimit { span: Duration::ZERO, name: "it" })),
+        );
         let told = include_str!("../../../docs/errors.md");
         for failure in failures {
             assert!(told.contains(&format!("`{}`", failure.kind())), "{} in docs/errors.md", failure.kind());

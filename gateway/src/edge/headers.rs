@@ -12,7 +12,7 @@ pub(crate) const X_CALL_ID: &str = "X-Call-Id";
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
-const X_TIMEOUT: &str = "X-Timeout";
+pub(crate) const X_TIMEOUT: &str = "X-Timeout";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
 const X_COLD_START_MS: &str = "X-Cold-Start-Ms";
 

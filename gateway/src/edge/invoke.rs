@@ -10,7 +10,7 @@ use http1::forward::{Cause, End, Forward, Limits, Upload};
 use http1::{Connection, Error, Exchange, Length, ResponseHead};
 use kit::Deadline;
 
-use super::failure::{CLIENT_GONE, Failure, Phase};
+use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Replica, Use};
@@ -42,9 +42,11 @@ pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, mut invocation: I
     let series = Arc::clone(&invocation.function.series);
     let in_flight = series.inflight.hold();
     let id = headers::call_id(exchange.request());
-    let total = edge.limits.upstream_timeout;
-    let total = headers::timeout(exchange.request()).map_or(total, |theirs| theirs.min(total));
-    let deadline = Deadline::at(started + total);
+    let mut total = TimeLimit { span: edge.limits.upstream_timeout, name: "upstream_timeout" };
+    if let Some(span) = headers::timeout(exchange.request()).filter(|theirs| *theirs < total.span) {
+        total = TimeLimit { span, name: headers::X_TIMEOUT };
+    }
+    let deadline = Deadline::at(started + total.span);
     let mut call = Call {
         edge,
         started,
@@ -84,8 +86,8 @@ fn answer(exchange: &mut Exchange<'_>, failure: &Failure, function: &Function, o
 struct Call<'a> {
     edge: &'a Edge,
     started: Instant,
-    /// The span of the deadline, for messages.
-    total: Duration,
+    /// What the deadline was made of, for messages.
+    total: TimeLimit,
     limits: Limits,
     id: &'a str,
     /// Replicas that could not be connected to in this round.
@@ -153,7 +155,7 @@ impl Call<'_> {
             target: &invocation.target,
             peer: exchange.peer(),
             address,
-            left: self.limits.deadline.remaining().unwrap_or(self.total),
+            left: self.limits.deadline.remaining().unwrap_or(self.total.span),
         };
         connection.start(headers::to_function(exchange.request(), &call), invocation.length);
         let (id, started, cold_start) = (self.id, self.started, self.cold_start);

@@ -176,7 +176,15 @@ fn a_service_that_cannot_run_is_told_in_the_engines_words() {
         reply => Err(format!("{} {}", reply.status, reply.text())),
     });
     assert_eq!(reply.header("X-Gateway-Error"), Some("scaled_to_zero"));
-    remove(&[&nowhere, &none, &gateway.service]);
+    let quote = cat(&engine, "e2e-quote").env("fprocess", "sh -c 'no end").create();
+    let reply = eventually(PATIENCE, || match gateway.call("e2e-quote", "") {
+        reply if reply.status == 503 => Ok(reply),
+        reply => Err(format!("{} {}", reply.status, reply.text())),
+    });
+    println!("{}", reply.text().trim());
+    assert_eq!(reply.header("X-Gateway-Error"), Some("cannot_start"));
+    assert!(reply.text().contains("non-zero exit (2)"), "{}", reply.text());
+    remove(&[&nowhere, &none, &quote, &gateway.service]);
 }
 
 /// An overlay network that the gateway is not on; removed when dropped.

@@ -235,7 +235,7 @@ fn an_answer_that_does_not_begin_is_504() {
     // A caller may want it sooner.
     let gateway = before(&peer).start();
     let reply = gateway.request().path(path("")).header("X-Timeout", "100ms").send().unwrap();
-    is_own(&reply, (504, "timeout_first_byte"), &["100ms"]);
+    is_own(&reply, (504, "timeout_first_byte"), &["100ms", "see X-Timeout"]);
 }
 
 #[test]

@@ -87,8 +87,14 @@ fn address(task: &Task, labels: &Labels, own: &Own) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.ip, labels.port))
 }
 
+/// What the engine says of a task that ended with the exit code of a configuration that cannot be used.
+const BAD_CONFIGURATION: &str = "non-zero exit (2)";
+
+/// So many of them are no accident.
+const MANY: usize = 2;
+
 /// Why a service's tasks do not start, by all that the engine remembers of them: what it says of one that it
-/// refused, unless one is further than that.
+/// refused, or of some that refused their settings, unless one is further than that.
 pub(super) fn refusal(tasks: &[Task]) -> Option<String> {
     let is_starting =
         |task: &&Task| matches!(task.state.as_str(), "preparing" | "starting" | "running" | "complete");
@@ -96,7 +102,13 @@ pub(super) fn refusal(tasks: &[Task]) -> Option<String> {
         return None;
     }
     let refused = tasks.iter().filter(|task| task.state == "rejected" && !task.error.is_empty());
-    refused.map(|task| task.error.clone()).next()
+    if let Some(task) = refused.clone().next() {
+        return Some(task.error.clone());
+    }
+    let is_misconfigured = |task: &&Task| task.state == "failed" && task.error.contains(BAD_CONFIGURATION);
+    let mut misconfigured = tasks.iter().filter(is_misconfigured);
+    let task = misconfigured.nth(MANY - 1)?;
+    Some(format!("{}: a setting was refused, see docker service logs", task.error))
 }
 
 #[cfg(test)]
@@ -211,6 +223,23 @@ mod tests {
         assert_eq!(with(&["failed", "ready"]), None, "it is started again");
         assert_eq!(with(&["starting", "rejected"]), None);
         assert_eq!(with(&[]), None);
+    }
+
+    #[test]
+    fn settings_that_were_refused_again_and_again_are_a_reason() {
+        let with = |rows: &[(&str, &str)]| {
+            let tasks: Vec<_> = rows
+                .iter()
+                .map(|(state, error)| Task { error: (*error).to_owned(), ..task("echo", state, &[]) })
+                .collect();
+            refusal(&tasks)
+        };
+        let (two, other) = (("failed", "task: non-zero exit (2)"), ("failed", "task: non-zero exit (137)"));
+        let told = with(&[("ready", ""), two, two]).expect("a reason");
+        assert!(told.starts_with("task: non-zero exit (2): "), "{told}");
+        assert_eq!(with(&[("ready", ""), two]), None, "once is an accident");
+        assert_eq!(with(&[("ready", ""), other, other, other]), None);
+        assert_eq!(with(&[("starting", ""), two, two]), None);
     }
 
     #[test]
