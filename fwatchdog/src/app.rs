@@ -86,7 +86,7 @@ fn listener(config: &Config) -> io::Result<Listener> {
         let listener = Listener::inherit(LISTENER_FD);
         return listener.map_err(|error| context("cannot use descriptor 3 to listen", &error));
     }
-    let text = format!("cannot listen on port {}", config.port);
+    let text = format!("failed to listen on port {} (setting port)", config.port);
     Listener::bind_any(config.port).map_err(|error| context(&text, &error))
 }
 

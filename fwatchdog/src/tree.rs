@@ -1,9 +1,10 @@
 //! Ends everything that one call started: SIGTERM, a grace, SIGKILL, and no return before nothing is left.
 //!
 //! The group is signalled as one, which no fork can outrun. What left the group is found through `/proc`,
-//! see [`Family`], again and again until a look finds nobody.
+//! see [`Family`], again and again until a look finds nobody; what is faster than that, among the orphans.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use kit::Deadline;
 use kit::sys::child::{Child, Handle};
@@ -27,6 +28,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Looks for descendants before an end that nothing may hold up: what was killed needs a moment to be gone.
 const LAST_LOOKS: usize = 50;
 
+/// Looks at the orphans in a row that must find nobody new: a list that changes while it is read may miss one.
+const CLEAN_LOOKS: usize = 10;
+
+/// How long it goes on while orphans of other calls come and go, since the last of this call's.
+const HUNT_TIME: Duration = Duration::from_millis(100);
+
+/// How long an orphan may show no environment: it is in the middle of an execve(2), or is not ours to read.
+const SHY_TIME: Duration = Duration::from_millis(50);
+
 /// The looks of all calls that are being ended.
 static LOOKS: Looks = Looks::new();
 
@@ -34,6 +44,7 @@ static LOOKS: Looks = Looks::new();
 pub(crate) fn end(child: &mut Child, mark: &[u8], grace: Duration) {
     let mut family = Family::new(child.pid());
     end_family(child, &mut family, mark, grace);
+    hunt(mark);
     // What was killed is gone altogether when the answer goes out, and not a zombie for a moment more.
     for orphan in family.orphans(this()) {
         if let Some(handle) = hold(orphan) {
@@ -58,6 +69,45 @@ fn end_family(child: &mut Child, family: &mut Family, mark: &[u8], grace: Durati
         if !wait(child, limit, &mut look, kill_again) {
             let left: Vec<String> = look().iter().map(|process| process.pid.to_string()).collect();
             log::error!("processes that cannot be killed: {}", left.join(", "));
+        }
+    }
+}
+
+/// Kills what no look has seen: processes each of which starts the next and ends, faster than all of `/proc` is
+/// read. The one that lives is among the orphans of this process, or the child of one: whoever is gone before it could
+/// be asked may have left a successor.
+fn hunt(mark: &[u8]) {
+    let limit = Deadline::after(KILL_LIMIT);
+    let mut until = Deadline::after(HUNT_TIME);
+    // Until when each may go without an answer; `None` for those that gave one.
+    let mut asked: BTreeMap<(i32, u64), Option<Instant>> = BTreeMap::new();
+    let mut clean_looks = 0;
+    while clean_looks < CLEAN_LOOKS && !until.has_passed() && !limit.has_passed() {
+        clean_looks += 1;
+        for pid in processes::children(this()) {
+            let Some(orphan) = Process::read(pid) else {
+                clean_looks = 0;
+                continue;
+            };
+            let now = Instant::now();
+            let answer_by = asked.entry((orphan.pid, orphan.started)).or_insert(Some(now + SHY_TIME));
+            if answer_by.is_none_or(|answer_by| now >= answer_by) {
+                continue;
+            }
+            clean_looks = 0;
+            match processes::has_variable(orphan.pid, mark) {
+                // Whose ever it was: it is this process's to wait for.
+                _ if !orphan.is_alive => {
+                    *answer_by = None;
+                    hold(&orphan).into_iter().for_each(|handle| handle.reap());
+                }
+                Some(true) => {
+                    until = Deadline::after(HUNT_TIME);
+                    drop(hold(&orphan).map(|handle| handle.signal(Signal::KILL)));
+                }
+                Some(false) => *answer_by = None,
+                None => {}
+            }
         }
     }
 }
@@ -142,7 +192,6 @@ mod tests {
     use std::ffi::CString;
     use std::fs::File;
     use std::os::fd::AsFd;
-    use std::time::Instant;
 
     const SOON: Duration = Duration::from_secs(10);
 

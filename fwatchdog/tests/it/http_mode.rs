@@ -138,8 +138,9 @@ fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
     let (first, _) = words(&dog.post("/", "x").text());
     let shell = proc::stat(first).expect("it runs").parent;
     proc::signal(shell, proc::SIGKILL);
-    let second = eventually(SOON, || match words(&dog.post("/", "x").text()) {
-        (pid, _) if pid != first => Ok(pid),
+    let second = eventually(SOON, || match dog.post("/", "x") {
+        reply if reply.status != 200 => Err(reply.text()), // it was ended with the call in hand
+        reply if words(&reply.text()).0 != first => Ok(words(&reply.text()).0),
         _ => Err("the old one still serves".to_owned()),
     });
     assert!(proc::stat(first).is_none(), "{first} is there beside {second}");

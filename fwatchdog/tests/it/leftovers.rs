@@ -98,10 +98,10 @@ fn of_clients_that_hang_up_nothing_survives() {
             .within(SOON)
             .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
             .unwrap();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             assert_eq!(connection.head().unwrap().status, 200, "in the middle of the answer");
         }
-        if number % 3 == 0 { connection.reset() } else { drop(connection) }
+        if number.is_multiple_of(3) { connection.reset() } else { drop(connection) }
     };
     hang_up(0);
     counts(&dog, "499", 1.0);
