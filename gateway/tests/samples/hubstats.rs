@@ -39,5 +39,5 @@ fn it_says_what_is_wrong_with_the_hub() {
     gone.stop_listening();
     let gateway = serve(&rust("hubstats", json!({ "hub_url": format!("http://{}", gone.addr()) })));
     let reply = gateway.post("/function/hubstats", "library");
-    is_text(&reply, 500, &format!("{prefix} cannot be reached\n"));
+    is_text(&reply, 500, &format!("{prefix} cannot be reached, see hub_url\n"));
 }

@@ -48,3 +48,14 @@ fn what_is_no_picture_is_refused() {
     let want = "expected `width` from 1 to 2048, got `0`\n";
     is_text(&gateway.post("/function/resize?width=0", picture(2, 2)), 500, want);
 }
+
+#[test]
+fn a_shape_that_costs_too_much_is_refused_at_once() {
+    let gateway = serve(&rust("resize", json!({ "content_type": "image/png" })));
+    let mut picture = Vec::new();
+    drop(Encoder::new(&mut picture, 1, 16 << 20).write_header().unwrap());
+    // The function does not wait for the rest, and whoever sends it gets the answer all the same.
+    picture.resize(8 << 20, 0);
+    let want = "expected at most 16384 pixels on each side, got 1 x 16777216\n";
+    is_text(&gateway.post("/function/resize", picture), 500, want);
+}

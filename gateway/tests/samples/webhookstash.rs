@@ -76,29 +76,49 @@ fn a_stash_that_cannot_be_written_is_said() {
     gateway.wait_log("webhookstash: failed to create `/proc/nowhere/.", SOON);
 }
 
+/// How many stashes have a file in `directory` open.
+fn writing(gateway: &Running, directory: &Path) -> usize {
+    let directory = directory.canonicalize().unwrap();
+    let is_in = |path: &Path| path.starts_with(&directory) && path != directory;
+    let writes = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).any(|path| is_in(&path))
+    };
+    gateway.descendants().iter().filter(|pid| writes(pid)).count()
+}
+
+fn running(gateway: &Running) -> usize {
+    let is_stash = |pid: &u32| proc::command_line(*pid).ends_with(NAME);
+    gateway.descendants().into_iter().filter(is_stash).count()
+}
+
+fn expect(want: usize, count: impl Fn() -> usize) {
+    eventually(SOON, || match count() {
+        got if got == want => Ok(()),
+        got => Err(format!("{got} processes, not {want}")),
+    });
+}
+
 #[test]
-fn a_webhook_that_breaks_off_is_not_stashed() {
+fn a_webhook_that_breaks_off_leaves_nothing() {
+    const CLIENTS: usize = 20;
     let stash = tempfile::tempdir().unwrap();
     let gateway = serve(&function(stash.path()));
-    let running = |gateway: &Running| {
-        let is_stash = |pid: &u32| proc::command_line(*pid).ends_with(NAME);
-        gateway.descendants().into_iter().filter(is_stash).count()
-    };
-    let expect = |want: usize| {
-        eventually(SOON, || match running(&gateway) {
-            got if got == want => Ok(()),
-            got => Err(format!("{got} processes, not {want}")),
-        });
-    };
-    let mut client = gateway.connect();
-    client
-        .send("POST /function/webhookstash HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\nhalf")
-        .unwrap();
-    expect(1);
-    drop(client);
-    expect(0);
-    // A process that is ended in the middle may leave its hidden file, but never one with a webhook's name.
-    let whole: Vec<String> = names(stash.path()).into_iter().filter(|name| !name.starts_with('.')).collect();
-    assert_eq!(whole, [""; 0]);
+    let head = "POST /function/webhookstash HTTP/1.1\r\nHost: t\r\n";
+    let bodies = ["Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "Content-Length: 100\r\n\r\nhalf"];
+    for body in bodies {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.connect()).collect();
+        for client in &mut clients {
+            client.send(format!("{head}{body}")).unwrap();
+        }
+        // Each in the middle of its file.
+        expect(CLIENTS, || writing(&gateway, stash.path()));
+        for (number, client) in clients.into_iter().enumerate() {
+            if number % 2 == 0 { client.reset() } else { drop(client) }
+        }
+        expect(0, || running(&gateway));
+        assert_eq!(names(stash.path()), [""; 0], "{body}");
+    }
     post(&gateway, "the next one is");
+    assert_eq!(names(stash.path()).len(), 1);
 }

@@ -72,7 +72,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unreachable(_) => f.write_str("the Docker hub cannot be reached"),
+            Error::Unreachable(_) => f.write_str("the Docker hub cannot be reached, see hub_url"),
             Error::Timeout(span) => write!(f, "the Docker hub did not answer within {span:?}"),
             Error::Untrusted(_) => f.write_str("no trusted connection to the Docker hub can be made"),
             Error::RateLimited => f.write_str("the Docker hub limits the rate of requests, try again later"),

@@ -1,22 +1,47 @@
-//! Images in memory, and as PNG; the only place that knows the library.
+//! Images row by row, from a PNG and to one; the only place that knows the library.
 
-use std::io::Cursor;
+use std::fmt::Display;
+use std::io::{self, Write};
 
-use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Limits, Reader, Transformations};
 
-/// 16 megapixels: 64 MiB of memory with four channels.
+use crate::input::Input;
+
+/// For each side. A row has its price however short it is, as the compressor clears a buffer of 32 KiB for each:
+/// sixteen million rows of one pixel would cost a hundred times what a square of as many pixels does.
+const MAX_SIDE: u32 = 16 * 1024;
+
+/// 16 megapixels: what is decoded in a fraction of a second.
 const MAX_PIXELS: u64 = 16 * 1024 * 1024;
 
-/// What the library may take besides the pixels.
-const MAX_DECODER_BYTES: usize = 16 * 1024 * 1024;
+/// An interlaced image has no row before its last pass, and is held as a whole: 16 MiB with four channels.
+const MAX_INTERLACED_PIXELS: u64 = 4 * 1024 * 1024;
 
-/// Rows of pixels, each pixel one byte for each channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Image {
+/// What the library may take for chunks that describe the image. It keeps one of them twice.
+const MAX_DECODER_BYTES: usize = 4 * 1024 * 1024;
+
+/// As much as may be asked for. The new image is held until it is complete.
+const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// What is compressed until it goes into a chunk of its own.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// By how much the room for the new image grows; twice as much each time would be up to twice the limit.
+const GROWTH_BYTES: usize = 1024 * 1024;
+
+/// What an image is apart from its pixels, each of which is one byte for each channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) channels: Channels,
-    pub(crate) pixels: Vec<u8>,
+}
+
+impl Shape {
+    /// Bytes of a row.
+    pub(crate) fn row(self) -> usize {
+        self.width as usize * self.channels.count()
+    }
 }
 
 /// What the bytes of a pixel are.
@@ -45,113 +70,248 @@ impl Channels {
     }
 }
 
-impl Image {
-    /// Reads a PNG: palettes become colours, 16 bits become 8, of an animation the first picture is taken.
+/// The rows of a PNG: palettes become colours, 16 bits become 8, of an animation the first picture is taken.
+pub(crate) struct Source<'a> {
+    reader: Reader<&'a mut Input>,
+    shape: Shape,
+    /// Of an interlaced image, all of it, and where its next row starts.
+    whole: Option<(Vec<u8>, usize)>,
+}
+
+impl<'a> Source<'a> {
+    /// Reads what comes before the pixels, and of an interlaced image also these.
     ///
     /// # Errors
     /// When it is no PNG, is broken, or is too large.
-    pub(crate) fn decode(png: &[u8]) -> Result<Image, String> {
-        let broken = |error: png::DecodingError| format!("expected a PNG: {error}");
-        let mut decoder = Decoder::new_with_limits(Cursor::new(png), Limits { bytes: MAX_DECODER_BYTES });
+    pub(crate) fn open(input: &'a mut Input) -> Result<Source<'a>, String> {
+        let mut decoder = Decoder::new_with_limits(input, Limits { bytes: MAX_DECODER_BYTES });
         decoder.set_transformations(Transformations::normalize_to_color8());
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         let info = decoder.read_header_info().map_err(broken)?;
-        let (width, height) = (info.width, info.height);
-        if u64::from(width) * u64::from(height) > MAX_PIXELS {
-            return Err(format!("expected at most {MAX_PIXELS} pixels, got {width} x {height}"));
-        }
+        // The library holds the first picture of an animation to be as large as this.
+        let (width, height, is_interlaced) = (info.width, info.height, info.interlaced);
+        hold(width, height, is_interlaced)?;
         let mut reader = decoder.read_info().map_err(broken)?;
-        // It can be computed: the number of pixels was held above.
-        let size = reader.output_buffer_size().ok_or("expected a PNG that fits into memory")?;
-        let mut pixels = vec![0; size];
-        let frame = reader.next_frame(&mut pixels).map_err(broken)?;
-        let channels = match frame.color_type {
+        let channels = match reader.output_color_type().0 {
             ColorType::Grayscale => Channels::Gray,
             ColorType::GrayscaleAlpha => Channels::GrayAlpha,
             ColorType::Rgb => Channels::Rgb,
             ColorType::Rgba => Channels::Rgba,
             ColorType::Indexed => return Err("expected colours, got a palette".to_owned()),
         };
-        // The first picture of an animation may be a part of the canvas.
-        pixels.truncate(frame.buffer_size());
-        Ok(Image { width: frame.width, height: frame.height, channels, pixels })
+        let mut whole = None;
+        if is_interlaced {
+            // It can be computed: the number of pixels was held above.
+            let size = reader.output_buffer_size().ok_or("expected a PNG that fits into memory")?;
+            let mut pixels = vec![0; size];
+            reader.next_frame(&mut pixels).map_err(broken)?;
+            whole = Some((pixels, 0));
+        }
+        Ok(Source { reader, shape: Shape { width, height, channels }, whole })
     }
 
-    /// Writes a PNG.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The next row, or nothing after the last one.
     ///
     /// # Errors
-    /// When the library refuses, which it has no reason to.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, String> {
-        let mut png = Vec::new();
-        let mut encoder = Encoder::new(&mut png, self.width, self.height);
-        encoder.set_depth(BitDepth::Eight);
-        encoder.set_color(match self.channels {
-            Channels::Gray => ColorType::Grayscale,
-            Channels::GrayAlpha => ColorType::GrayscaleAlpha,
-            Channels::Rgb => ColorType::Rgb,
-            Channels::Rgba => ColorType::Rgba,
-        });
-        let written = encoder.write_header().and_then(|mut writer| {
-            writer.write_image_data(&self.pixels)?;
-            writer.finish()
-        });
-        written.map(|()| png).map_err(|error| format!("failed to write a PNG: {error}"))
+    /// When the image is broken.
+    pub(crate) fn next_row(&mut self) -> Result<Option<&[u8]>, String> {
+        match &mut self.whole {
+            Some((pixels, place)) => {
+                let row = pixels.get(*place..*place + self.shape.row());
+                *place += self.shape.row();
+                Ok(row)
+            }
+            None => self.reader.next_interlaced_row().map_err(broken).map(|row| row.map(|row| row.data())),
+        }
+    }
+}
+
+/// # Errors
+/// When an image has more pixels than may be.
+fn hold(width: u32, height: u32, is_interlaced: bool) -> Result<(), String> {
+    let pixels = u64::from(width) * u64::from(height);
+    let want = if width.max(height) > MAX_SIDE {
+        format!("at most {MAX_SIDE} pixels on each side")
+    } else if pixels > MAX_PIXELS {
+        format!("at most {MAX_PIXELS} pixels")
+    } else if is_interlaced && pixels > MAX_INTERLACED_PIXELS {
+        format!("at most {MAX_INTERLACED_PIXELS} pixels in an interlaced image")
+    } else {
+        return Ok(());
+    };
+    Err(format!("expected {want}, got {width} x {height}"))
+}
+
+fn broken(error: DecodingError) -> String {
+    match error {
+        // The input's own, which says all of it.
+        DecodingError::IoError(error) if error.get_ref().is_some() => error.to_string(),
+        DecodingError::LimitsExceeded => {
+            format!("expected at most {MAX_DECODER_BYTES} bytes besides the pixels, got more")
+        }
+        error => format!("expected a PNG: {error}"),
+    }
+}
+
+/// Makes a PNG of the rows that `fill` writes, each by its own call of [`put`].
+///
+/// # Errors
+/// When `fill` fails, or the PNG is too large.
+pub(crate) fn encode(
+    shape: Shape,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), String>,
+) -> Result<Vec<u8>, String> {
+    let mut png = Bounded(Vec::new());
+    let mut encoder = Encoder::new(&mut png, shape.width, shape.height);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_color(match shape.channels {
+        Channels::Gray => ColorType::Grayscale,
+        Channels::GrayAlpha => ColorType::GrayscaleAlpha,
+        Channels::Rgb => ColorType::Rgb,
+        Channels::Rgba => ColorType::Rgba,
+    });
+    let mut writer = encoder.write_header().map_err(unwritten)?;
+    let mut rows = writer.stream_writer_with_size(CHUNK_BYTES).map_err(unwritten)?;
+    fill(&mut rows)?;
+    rows.finish().map_err(unwritten)?;
+    writer.finish().map_err(unwritten)?;
+    Ok(png.0)
+}
+
+/// Writes a row.
+///
+/// # Errors
+/// When the PNG gets too large.
+pub(crate) fn put(rows: &mut dyn Write, row: &[u8]) -> Result<(), String> {
+    rows.write_all(row).map_err(unwritten)
+}
+
+fn unwritten(error: impl Display) -> String {
+    format!("failed to write a PNG: {error}")
+}
+
+/// Bytes up to a limit.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_OUTPUT_BYTES - self.0.len() {
+            let text =
+                format!("expected at most {MAX_OUTPUT_BYTES} bytes, got more: ask for a smaller `width`");
+            return Err(io::Error::other(text));
+        }
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            self.0.reserve_exact(bytes.len().max(GROWTH_BYTES));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
+    type Image = (Shape, Vec<u8>);
+
     fn image(channels: Channels) -> Image {
-        let (width, height) = (7, 5);
-        let size = width as usize * height as usize * channels.count();
-        Image { width, height, channels, pixels: (0..size).map(|index| (index * 7 % 251) as u8).collect() }
+        let shape = Shape { width: 7, height: 5, channels };
+        (shape, (0..shape.row() * 5).map(|index| (index * 7 % 251) as u8).collect())
+    }
+
+    fn write((shape, pixels): &Image) -> Vec<u8> {
+        let png = encode(*shape, |rows| pixels.chunks(shape.row()).try_for_each(|row| put(rows, row)));
+        png.expect("it can be written")
+    }
+
+    fn read(png: &[u8]) -> Result<Image, String> {
+        let mut input = Input::new(Box::new(Cursor::new(png.to_vec())));
+        let mut source = Source::open(&mut input)?;
+        let shape = source.shape();
+        let mut pixels = Vec::new();
+        while let Some(row) = source.next_row()? {
+            assert_eq!(row.len(), shape.row());
+            pixels.extend_from_slice(row);
+        }
+        Ok((shape, pixels))
     }
 
     #[test]
     fn what_is_written_can_be_read() {
         for channels in [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba] {
             let image = image(channels);
-            let png = image.encode().expect("it can be written");
-            assert_eq!(Image::decode(&png), Ok(image));
+            assert_eq!(read(&write(&image)), Ok(image));
         }
     }
 
     #[test]
     fn every_prefix_is_refused() {
-        let png = image(Channels::Rgb).encode().expect("it can be written");
+        let png = write(&image(Channels::Rgb));
         // The last chunk, twelve bytes, says only that it is the last.
         for size in 0..png.len() - 12 {
-            let error = Image::decode(&png[..size]).expect_err("it is cut");
+            let error = read(&png[..size]).expect_err("it is cut");
             assert!(error.starts_with("expected a PNG: "), "{size}: {error}");
         }
     }
 
     #[test]
     fn changed_bytes_are_refused_or_read() {
-        let png = image(Channels::Rgba).encode().expect("it can be written");
+        let png = write(&image(Channels::Rgba));
         for place in 0..png.len() {
             for flip in [0x01, 0x80, 0xff] {
                 let mut changed = png.clone();
                 changed[place] ^= flip;
                 // Either is right; it must not panic, nor take what it is told for its size.
-                let _ = Image::decode(&changed);
+                let _ = read(&changed);
             }
         }
     }
 
     #[test]
-    fn pixels_have_a_largest_number() {
-        // 4096 x 4096 is the limit; one row more is over it. Neither has a pixel in it.
-        let head = |height: u32| {
-            let mut png = Vec::new();
-            drop(Encoder::new(&mut png, 4096, height).write_header().expect("it can be written"));
-            Image::decode(&png).expect_err("there are no pixels")
-        };
-        assert!(head(4096).starts_with("expected a PNG: "), "{}", head(4096));
-        assert_eq!(head(4097), "expected at most 16777216 pixels, got 4096 x 4097");
+    fn images_have_a_largest_size() {
+        let cases = [
+            (4096, 4096, false, ""),
+            (4096, 4097, false, "expected at most 16777216 pixels, got 4096 x 4097"),
+            (16384, 1024, false, ""),
+            (1, 16384, false, ""),
+            (1, 16385, false, "expected at most 16384 pixels on each side, got 1 x 16385"),
+            (16385, 1, true, "expected at most 16384 pixels on each side, got 16385 x 1"),
+            (
+                u32::MAX,
+                u32::MAX,
+                false,
+                "expected at most 16384 pixels on each side, got 4294967295 x 4294967295",
+            ),
+            (2048, 2048, true, ""),
+            (2048, 2049, true, "expected at most 4194304 pixels in an interlaced image, got 2048 x 2049"),
+        ];
+        for (width, height, is_interlaced, want) in cases {
+            assert_eq!(hold(width, height, is_interlaced).err().unwrap_or_default(), want);
+        }
+        // It is looked at before anything is made of it: there is not one pixel.
+        let mut png = Vec::new();
+        drop(Encoder::new(&mut png, 1, 16385).write_header().expect("it can be written"));
+        assert_eq!(read(&png), Err("expected at most 16384 pixels on each side, got 1 x 16385".to_owned()));
+    }
+
+    #[test]
+    fn what_is_written_has_a_largest_size() {
+        let mut png = Bounded(Vec::new());
+        png.write_all(&vec![0; MAX_OUTPUT_BYTES - 1]).expect("there is room");
+        png.write_all(&[0]).expect("there is room");
+        let error = png.write_all(&[0]).expect_err("it is full").to_string();
+        assert_eq!(error, "expected at most 16777216 bytes, got more: ask for a smaller `width`");
     }
 
     #[test]
@@ -165,8 +325,8 @@ mod tests {
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&[0b0100_0000]))
             .expect("written");
-        let image = Image::decode(&png).expect("it is a PNG");
-        assert_eq!((image.channels, &*image.pixels), (Channels::Rgb, &[1, 2, 3, 4, 5, 6][..]));
+        let (shape, pixels) = read(&png).expect("it is a PNG");
+        assert_eq!((shape.channels, &*pixels), (Channels::Rgb, &[1, 2, 3, 4, 5, 6][..]));
 
         let mut png = Vec::new();
         let mut encoder = Encoder::new(&mut png, 1, 1);
@@ -176,7 +336,7 @@ mod tests {
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&[1, 9, 2, 9]))
             .expect("written");
-        let image = Image::decode(&png).expect("it is a PNG");
-        assert_eq!((image.channels, &*image.pixels), (Channels::GrayAlpha, &[1, 2][..]));
+        let (shape, pixels) = read(&png).expect("it is a PNG");
+        assert_eq!((shape.channels, &*pixels), (Channels::GrayAlpha, &[1, 2][..]));
     }
 }

@@ -1,23 +1,24 @@
 //! Makes a PNG narrower: the image on STDIN, the query's `width` at most, the smaller image on STDOUT.
 //!
-//! Nothing is written before the new image is complete; where there is none, one line on STDOUT and STDERR says
-//! why, and the exit code is 1.
+//! Rows go through one by one, so that memory does not grow with the image, unless it is interlaced. Nothing is
+//! written before the new image is complete; where there is none, one line on STDOUT and STDERR says why, and
+//! the exit code is 1.
 #![forbid(unsafe_code)]
 
 mod image;
+mod input;
 mod scale;
 mod width;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use image::Image;
+use image::Source;
+use input::Input;
+use scale::Scaler;
 
 /// The query of the request; fwatchdog sets it.
 const ENV_QUERY: &str = "Http_Query";
-
-/// Room for any PNG that may be decoded, unless its compression is of no use.
-const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let (answer, code) = match resize() {
@@ -39,14 +40,19 @@ fn main() -> ExitCode {
 
 fn resize() -> Result<Vec<u8>, String> {
     let width = width::from_query(&query())?;
-    let mut png = Vec::new();
-    let read = io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut png);
-    read.map_err(|error| format!("failed to read STDIN: {error}"))?;
-    if png.len() as u64 > MAX_INPUT_BYTES {
-        return Err(format!("expected a PNG of at most {MAX_INPUT_BYTES} bytes, got more"));
-    }
-    let image = Image::decode(&png)?;
-    scale::to_width(image, width).encode()
+    let mut input = Input::new(Box::new(io::stdin().lock()));
+    let mut source = Source::open(&mut input)?;
+    let mut scaler = Scaler::new(source.shape(), width);
+    let png = image::encode(scaler.shape(), |rows| {
+        while let Some(old) = source.next_row()? {
+            if let Some(new) = scaler.push(old) {
+                image::put(rows, new)?;
+            }
+        }
+        Ok(())
+    })?;
+    input.drain()?;
+    Ok(png)
 }
 
 #[allow(clippy::disallowed_methods)] // this is the one place

@@ -1,95 +1,153 @@
 //! Makes an image narrower by averages over areas: each new pixel is the mean of what it covers, and a pixel on
 //! an edge counts for the part of it that is inside. First along the rows, then along the columns.
+//!
+//! Rows go in and come out one by one; no more than two of them are held.
 
-use crate::image::{Channels, Image};
+use crate::image::{Channels, Shape};
 
-/// Makes `image` at most `width` pixels wide, with the height that fits. It is never enlarged.
-pub(crate) fn to_width(image: Image, width: u32) -> Image {
-    if image.width <= width {
-        return image;
+/// On the way from old rows to new ones.
+pub(crate) struct Scaler {
+    old: Shape,
+    new: Shape,
+    columns: Vec<Span>,
+    /// The old row, as wide as the new ones.
+    line: Vec<Sum<u32>>,
+    /// The new row so far.
+    sums: Vec<Sum<u64>>,
+    /// What it still lacks, in units of which an old row has `new.height` and a new one has `old.height`.
+    missing: u32,
+    /// The new row.
+    row: Vec<u8>,
+}
+
+impl Scaler {
+    /// Makes an image of shape `old` at most `width` pixels wide, with the height that fits. It is never
+    /// enlarged.
+    pub(crate) fn new(old: Shape, width: u32) -> Scaler {
+        let new = narrower(old, width);
+        let columns = spans(old.width, new.width);
+        let (line, sums) = (vec![Sum::default(); columns.len()], vec![Sum::default(); columns.len()]);
+        Scaler { old, new, columns, line, sums, missing: old.height, row: Vec::with_capacity(new.row()) }
     }
-    let exact = u64::from(image.height) * u64::from(width);
-    let height = (exact + u64::from(image.width) / 2) / u64::from(image.width);
-    // Not over the old height, as the new width is below the old one.
-    let height = u32::try_from(height).unwrap_or(image.height).max(1);
-    let channels = image.channels;
-    let columns = spans(image.width, width);
-    let rows = spans(image.height, height);
-    let line = image.width as usize * channels.count();
-    let mut pixels = Vec::with_capacity(width as usize * height as usize * channels.count());
-    let mut sums = vec![Sum::default(); width as usize];
-    for row in &rows {
-        sums.fill(Sum::default());
-        for (y, part) in row.parts() {
-            let source = &image.pixels[y * line..][..line];
-            for (sum, column) in sums.iter_mut().zip(&columns) {
-                for (x, share) in column.parts() {
-                    sum.add(&source[x * channels.count()..][..channels.count()], channels, part * share);
-                }
+
+    /// The shape of the new image.
+    pub(crate) fn shape(&self) -> Shape {
+        self.new
+    }
+
+    /// Takes the next old row. It completes no more than one new row, as there are no more of these.
+    pub(crate) fn push<'a>(&'a mut self, row: &'a [u8]) -> Option<&'a [u8]> {
+        if self.new == self.old {
+            return Some(row);
+        }
+        for (sum, column) in self.line.iter_mut().zip(&self.columns) {
+            *sum = column.sum(row, self.old.channels);
+        }
+        let part = self.new.height.min(self.missing);
+        self.add(part);
+        self.missing -= part;
+        if self.missing > 0 {
+            return None;
+        }
+        self.complete();
+        self.missing = self.old.height;
+        let rest = self.new.height - part;
+        self.add(rest);
+        self.missing -= rest;
+        Some(&self.row)
+    }
+
+    fn add(&mut self, part: u32) {
+        for (sum, line) in self.sums.iter_mut().zip(&self.line) {
+            sum.opacity += u64::from(part) * u64::from(line.opacity);
+            for (sum, line) in sum.colours.iter_mut().zip(line.colours) {
+                *sum += u64::from(part) * u64::from(line);
             }
         }
-        sums.iter().for_each(|sum| sum.put(channels, &mut pixels));
     }
-    Image { width, height, channels, pixels }
+
+    /// Makes the new row of the sums, and starts new ones.
+    fn complete(&mut self) {
+        let weight = u64::from(self.old.width) * u64::from(self.old.height);
+        self.row.clear();
+        for sum in &mut self.sums {
+            sum.put(weight, self.new.channels, &mut self.row);
+            *sum = Sum::default();
+        }
+    }
 }
 
-/// What one new pixel covers of a row or column of old ones, in units of which an old pixel has `new` and a new
-/// one has `old`: all of it whole numbers.
+fn narrower(old: Shape, width: u32) -> Shape {
+    if old.width <= width {
+        return old;
+    }
+    let exact = u64::from(old.height) * u64::from(width);
+    let height = (exact + u64::from(old.width) / 2) / u64::from(old.width);
+    // Not over the old height, as the new width is below the old one.
+    let height = u32::try_from(height).unwrap_or(old.height).max(1);
+    Shape { width, height, ..old }
+}
+
+/// What one new pixel covers of a row of old ones, in units of which an old pixel has `unit`, the number of new
+/// ones, and a new one has as many as there are old ones: all of it whole numbers.
 struct Span {
-    start: u64,
-    end: u64,
-    unit: u64,
+    start: u32,
+    end: u32,
+    unit: u32,
 }
 
+/// The units of a row are at most 2^14 x 2^11.
 fn spans(old: u32, new: u32) -> Vec<Span> {
-    let (old, new) = (u64::from(old), u64::from(new));
     (0..new).map(|place| Span { start: place * old, end: (place + 1) * old, unit: new }).collect()
 }
 
 impl Span {
-    /// The old pixels under it, each with how much of it is covered.
-    fn parts(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+    fn sum(&self, row: &[u8], channels: Channels) -> Sum<u32> {
+        let mut sum = Sum::default();
         let (first, last) = (self.start / self.unit, (self.end - 1) / self.unit);
-        (first..=last).map(|place| {
+        let count = channels.count();
+        let pixels = row[first as usize * count..(last as usize + 1) * count].chunks_exact(count);
+        for (place, pixel) in (first..=last).zip(pixels) {
             let (start, end) = (place * self.unit, (place + 1) * self.unit);
-            (place as usize, end.min(self.end) - start.max(self.start))
-        })
+            sum.add(pixel, channels, end.min(self.end) - start.max(self.start));
+        }
+        sum
     }
 }
 
 /// A weighted sum of pixels. Colours weigh by how opaque they are: what cannot be seen has no colour.
 ///
-/// It cannot overflow: the weights add up to the number of pixels of the old image, at most 2^24, and a value
-/// and an opacity are below 2^8.
-#[derive(Clone, Default)]
-struct Sum {
-    weight: u64,
+/// It cannot overflow: the weights add up to the number of pixels, in a row at most 2^14 and in an image at most
+/// 2^24, and a value and an opacity are below 2^8.
+#[derive(Clone, Copy, Default)]
+struct Sum<T> {
     /// Of the alpha channel, where there is one.
-    opacity: u64,
-    colours: [u64; 3],
+    opacity: T,
+    colours: [T; 3],
 }
 
-impl Sum {
-    fn add(&mut self, pixel: &[u8], channels: Channels, weight: u64) {
-        self.weight += weight;
+impl Sum<u32> {
+    fn add(&mut self, pixel: &[u8], channels: Channels, weight: u32) {
         let (colours, weight) = match pixel.split_last() {
             Some((alpha, colours)) if channels.has_alpha() => {
-                self.opacity += weight * u64::from(*alpha);
-                (colours, weight * u64::from(*alpha))
+                self.opacity += weight * u32::from(*alpha);
+                (colours, weight * u32::from(*alpha))
             }
             _ => (pixel, weight),
         };
         for (sum, value) in self.colours.iter_mut().zip(colours) {
-            *sum += weight * u64::from(*value);
+            *sum += weight * u32::from(*value);
         }
     }
+}
 
-    fn put(&self, channels: Channels, pixels: &mut Vec<u8>) {
-        let whole = if channels.has_alpha() { self.opacity } else { self.weight };
+impl Sum<u64> {
+    fn put(&self, weight: u64, channels: Channels, row: &mut Vec<u8>) {
+        let whole = if channels.has_alpha() { self.opacity } else { weight };
         let colours = channels.count() - usize::from(channels.has_alpha());
-        pixels.extend(self.colours[..colours].iter().map(|sum| mean(*sum, whole)));
+        row.extend(self.colours[..colours].iter().map(|sum| mean(*sum, whole)));
         if channels.has_alpha() {
-            pixels.push(mean(self.opacity, self.weight));
+            row.push(mean(self.opacity, weight));
         }
     }
 }
@@ -107,9 +165,20 @@ fn mean(sum: u64, weight: u64) -> u8 {
 mod tests {
     use super::*;
 
+    type Image = (Shape, Vec<u8>);
+
     fn gray(width: u32, pixels: &[u8]) -> Image {
         let height = u32::try_from(pixels.len()).expect("it is small") / width;
-        Image { width, height, channels: Channels::Gray, pixels: pixels.to_vec() }
+        (Shape { width, height, channels: Channels::Gray }, pixels.to_vec())
+    }
+
+    fn to_width((shape, pixels): &Image, width: u32) -> Image {
+        let mut scaler = Scaler::new(*shape, width);
+        let mut scaled = Vec::new();
+        for row in pixels.chunks(shape.row()) {
+            scaled.extend_from_slice(scaler.push(row).unwrap_or_default());
+        }
+        (scaler.shape(), scaled)
     }
 
     #[test]
@@ -124,7 +193,7 @@ mod tests {
             (gray(2, &[0, 1]), 1, gray(1, &[1])),
         ];
         for (image, width, want) in cases {
-            assert_eq!(to_width(image.clone(), width), want, "{image:?} to {width}");
+            assert_eq!(to_width(&image, width), want, "{image:?} to {width}");
         }
     }
 
@@ -140,20 +209,18 @@ mod tests {
         ];
         for ((width, height), to, want) in cases {
             let image = gray(width, &vec![77; (width * height) as usize]);
-            let scaled = to_width(image, to);
-            assert_eq!((scaled.width, scaled.height), want);
-            assert!(scaled.pixels.iter().all(|pixel| *pixel == 77), "what is even stays even");
-            assert_eq!(scaled.pixels.len(), (want.0 * want.1) as usize);
+            let (shape, pixels) = to_width(&image, to);
+            assert_eq!((shape.width, shape.height), want);
+            assert!(pixels.iter().all(|pixel| *pixel == 77), "what is even stays even");
+            assert_eq!(pixels.len(), (want.0 * want.1) as usize);
         }
     }
 
     #[test]
     fn what_cannot_be_seen_has_no_colour() {
-        let rgba = |pixels: &[u8]| Image {
-            width: u32::try_from(pixels.len()).expect("it is small") / 4,
-            height: 1,
-            channels: Channels::Rgba,
-            pixels: pixels.to_vec(),
+        let rgba = |pixels: &[u8]| {
+            let width = u32::try_from(pixels.len()).expect("it is small") / 4;
+            (Shape { width, height: 1, channels: Channels::Rgba }, pixels.to_vec())
         };
         let cases = [
             ([200, 100, 50, 255, 0, 0, 0, 0], [200, 100, 50, 128]),
@@ -161,7 +228,25 @@ mod tests {
             ([10, 20, 30, 255, 30, 40, 50, 255], [20, 30, 40, 255]),
         ];
         for (pixels, want) in cases {
-            assert_eq!(to_width(rgba(&pixels), 1), rgba(&want));
+            assert_eq!(to_width(&rgba(&pixels), 1), rgba(&want));
+        }
+    }
+
+    #[test]
+    fn the_longest_rows_and_columns_do_not_overflow() {
+        for (width, height, to) in [(16384, 8, 2048), (16384, 4, 1), (2049, 16, 2048), (2, 16384, 1)] {
+            let old = Shape { width, height, channels: Channels::Rgba };
+            let mut scaler = Scaler::new(old, to);
+            let row = vec![255; old.row()];
+            let new = (0..height).filter(|_| match scaler.push(&row) {
+                Some(row) => {
+                    assert!(row.iter().all(|byte| *byte == 255), "what is even stays even");
+                    true
+                }
+                None => false,
+            });
+            let count = new.count();
+            assert_eq!(count, scaler.shape().height as usize, "{width} x {height} to {to}");
         }
     }
 }

@@ -1,15 +1,20 @@
 //! A body on its way into its file.
 //!
-//! A file has its final name only once the whole body is on the disk: until then it is a hidden `.part` file,
-//! which a failure removes. No file is ever replaced: of two bodies that arrive in the same nanosecond one
-//! gets the next name that is free. Memory stays at one buffer.
+//! A file has a name only once the whole body is on the disk. Until then the kernel knows it by its descriptor
+//! alone and frees it when the process ends, however it ends: of a client that hangs up fwatchdog ends the
+//! program by a signal, and nothing here runs any more. No file is ever replaced: of two bodies that arrive in
+//! the same nanosecond one gets the next name that is free. Memory stays at one buffer.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The capacity of a Linux pipe: a larger buffer would never be filled by one read.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -60,30 +65,70 @@ impl Body<'_> {
         // A clock before 1970 is wrong anyway, and the names are unique all the same.
         let nanoseconds = self.arrived.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut part = Part::create(directory, nanoseconds)?;
+        // Opened now: what cannot be synced later is refused before the body is taken.
+        let stash = File::open(directory).map_err(|error| Error::at("open", directory, error))?;
         let length = part.fill(self.input)?;
-        // fwatchdog closes STDIN also when the client breaks off in the middle.
+        // Not every caller ends the program, as fwatchdog does, when its own client breaks off in the middle:
+        // another may just close STDIN.
         if self.length.is_some_and(|want| want != length) {
             let want = self.length.unwrap_or_default();
             let source = io::Error::new(ErrorKind::UnexpectedEof, format!("got {length} of {want} bytes"));
             return Err(Error::new("read", "STDIN", source));
         }
-        part.publish(directory, nanoseconds)
+        let path = part.publish(directory, nanoseconds)?;
+        // A name is the directory's content: without this a power cut could take it back.
+        if let Err(error) = stash.sync_all().or_else(only_refused) {
+            let _ = fs::remove_file(&path); // the disk has failed, and that is said below
+            return Err(Error::at("sync", directory, error));
+        }
+        Ok(path)
     }
 }
 
-/// A file without its final name. Dropped, the name that it has is removed.
+/// Passes over the error of a file system that cannot sync a directory, see fsync(2): more is not to be had.
+fn only_refused(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
+}
+
+/// A file without its final name.
 struct Part {
-    path: PathBuf,
     file: File,
+    /// What it is called so far.
+    path: PathBuf,
+    /// Whether `path` is in the stash; dropped, it is removed.
+    is_named: bool,
 }
 
 impl Part {
     fn create(directory: &Path, nanoseconds: u128) -> Result<Part, Error> {
+        match Part::unnamed(directory) {
+            Ok(Some(part)) => Ok(part),
+            Ok(None) => Part::named(directory, nanoseconds),
+            Err(error) => Err(Error::at("create a file in", directory, error)),
+        }
+    }
+
+    /// A file that vanishes with the process; nothing where it could not be had, or not be given a name later.
+    fn unnamed(directory: &Path) -> io::Result<Option<Part>> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)) {
+            Ok(descriptor) => File::from(descriptor),
+            Err(error) if is_unsupported(error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // The one way for it to get a name that asks for no capability, see open(2).
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let has_proc = fs::symlink_metadata(&path).is_ok();
+        Ok(has_proc.then_some(Part { file, path, is_named: false }))
+    }
+
+    /// A hidden file, which stays when the process is ended by a signal.
+    fn named(directory: &Path, nanoseconds: u128) -> Result<Part, Error> {
         // Process ids repeat: one container may have been started anew on the same volume.
         let named = |name: u128| directory.join(format!(".{name}-{}.part", process::id()));
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (path, file) = first_free(nanoseconds, named, create)?;
-        Ok(Part { path, file })
+        Ok(Part { file, path, is_named: true })
     }
 
     fn fill(&mut self, input: &mut dyn Read) -> Result<u64, Error> {
@@ -96,26 +141,44 @@ impl Part {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Error::new("read", "STDIN", error)),
             };
-            let written = self.file.write_all(&buffer[..size]);
-            written.map_err(|error| Error::at("write", &self.path, error))?;
+            self.file.write_all(&buffer[..size]).map_err(|error| self.failed("write", error))?;
             length += size as u64;
         }
         // Without this a power cut could leave the name and not the content.
-        self.file.sync_all().map_err(|error| Error::at("write", &self.path, error))?;
+        self.file.sync_all().map_err(|error| self.failed("sync", error))?;
         Ok(length)
+    }
+
+    fn failed(&self, action: &'static str, error: io::Error) -> Error {
+        if self.is_named {
+            Error::at(action, &self.path, error)
+        } else {
+            Error::new(action, "a file that has no name yet", error)
+        }
     }
 
     /// Gives it its name. A link, as a rename would replace a file of that name.
     fn publish(self, directory: &Path, nanoseconds: u128) -> Result<PathBuf, Error> {
         let named = |name: u128| directory.join(name.to_string());
-        first_free(nanoseconds, named, |path| fs::hard_link(&self.path, path)).map(|(path, ())| path)
+        // The link of an open file in /proc stands for the file itself.
+        let flags = if self.is_named { AtFlags::empty() } else { AtFlags::SYMLINK_FOLLOW };
+        let link = |path: &Path| Ok(rustix::fs::linkat(CWD, &self.path, CWD, path, flags)?);
+        first_free(nanoseconds, named, link).map(|(path, ())| path)
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // the disk has failed, and that was said already
+        if self.is_named {
+            let _ = fs::remove_file(&self.path); // the disk has failed, and that was said already
+        }
     }
+}
+
+/// Whether the kernel or the file system knows no files without names. A kernel that does not takes the flag
+/// for the wish to write to a directory; whether that is there, creating a file in it says better.
+fn is_unsupported(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT)
 }
 
 /// Makes the first file that is not there yet, by names that count up from `first`.
@@ -170,6 +233,44 @@ mod tests {
         for place in 0..3_u8 {
             let path = dir.path().join((ARRIVED + u128::from(place)).to_string());
             assert_eq!(fs::read(path).expect("it is there"), [place]);
+        }
+    }
+
+    #[test]
+    fn where_all_files_have_names_they_are_hidden_at_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(ARRIVED.to_string()), "earlier").expect("it is ours");
+        let hidden = |place: u128| format!(".{}-{}.part", ARRIVED + place, process::id());
+        let part = || Part::named(dir.path(), ARRIVED).expect("it is created");
+        let (mut first, second) = (part(), part());
+        assert_eq!(names(dir.path()), [hidden(0), hidden(1), ARRIVED.to_string()]);
+        assert_eq!(first.fill(&mut &b"body"[..]).expect("it is written"), 4);
+        let path = first.publish(dir.path(), ARRIVED).expect("there is a name");
+        assert_eq!(path, dir.path().join((ARRIVED + 1).to_string()));
+        assert_eq!(fs::read(path).expect("it is there"), b"body");
+        drop(second);
+        assert_eq!(names(dir.path()), [0, 1].map(|place| (ARRIVED + place).to_string()));
+        assert_eq!(fs::read(dir.path().join(ARRIVED.to_string())).expect("it is there"), b"earlier");
+    }
+
+    #[test]
+    fn files_without_names_are_not_asked_of_everyone() {
+        for error in [Errno::OPNOTSUPP, Errno::ISDIR, Errno::NOENT] {
+            assert!(is_unsupported(error), "{error}");
+        }
+        for error in [Errno::ACCESS, Errno::NOSPC, Errno::ROFS, Errno::NOTDIR, Errno::MFILE] {
+            assert!(!is_unsupported(error), "{error}");
+        }
+        // No file can be made there, with a name or without; what is said is the second.
+        assert!(Part::unnamed(Path::new("/proc")).expect("it is passed over").is_none());
+        assert!(Part::unnamed(Path::new("/missing")).expect("it is passed over").is_none());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_synced_is_passed_over() {
+        assert!(only_refused(Errno::INVAL.into()).is_ok());
+        for error in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
+            assert!(only_refused(error.into()).is_err(), "{error}");
         }
     }
 

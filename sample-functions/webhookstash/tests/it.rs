@@ -134,7 +134,7 @@ fn a_directory_that_may_not_be_written_is_a_failure() {
     // Root may write everywhere but there.
     let read_only =
         if File::create(dir.path().join("probe")).is_ok() { Path::new("/proc") } else { dir.path() };
-    is_failure(&run(webhookstash(read_only), b"x"), FAILURE, "webhookstash: failed to create `./.");
+    is_failure(&run(webhookstash(read_only), b"x"), FAILURE, "webhookstash: failed to create ");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_full_disk_is_a_failure_and_leaves_nothing() {
     command.current_dir(dir.path()).args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\""]);
     command.arg(env!("CARGO_BIN_EXE_webhookstash"));
     let output = run(command, &vec![b'x'; 1 << 20]);
-    is_failure(&output, FAILURE, "webhookstash: failed to write `./.");
+    is_failure(&output, FAILURE, "webhookstash: failed to write a file that has no name yet: ");
     assert_eq!(files(dir.path()), []);
 }
 
@@ -166,6 +166,60 @@ fn an_input_that_cannot_be_read_leaves_nothing() {
     let output = command.stdin(File::open(dir.path()).expect("it can be opened")).output();
     is_failure(&output.expect("webhookstash starts"), FAILURE, "webhookstash: failed to read STDIN: ");
     assert_eq!(files(dir.path()), []);
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_nothing() {
+    for signal in ["KILL", "TERM"] {
+        let dir = directory();
+        let mut command = webhookstash(dir.path());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        // More than a pipe holds: when all of it was taken some is in the file. STDIN stays open.
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        stdin.write_all(&vec![b'x'; 1 << 20]).expect("it is read");
+        assert!(holds_a_file_in(child.id(), dir.path()), "nothing was written so far");
+        let kill = Command::new("sh").args(["-c", "kill -s $0 $1", signal, &child.id().to_string()]).status();
+        assert!(kill.expect("there is a shell").success());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!((output.status.code(), &*output.stdout), (None, &b""[..]), "{signal}");
+        assert_eq!(files(dir.path()), [], "{signal}");
+    }
+}
+
+/// Whether a process has a file of this directory open.
+fn holds_a_file_in(pid: u32, directory: &Path) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let directory = directory.canonicalize().expect("it is there");
+    let is_in = |path: &Path| path.starts_with(&directory) && path != directory;
+    descriptors.flatten().any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|path| is_in(&path)))
+}
+
+#[test]
+fn the_name_is_on_the_disk_before_the_answer() {
+    let dir = directory();
+    let trace = dir.path().join("trace");
+    let strace = |program: &str| {
+        let mut command = Command::new("strace");
+        command.args(["-y", "-e", "trace=linkat,fsync,write", "-o"]).arg(&trace).arg(program);
+        command
+    };
+    // It may be missing, and in a container it may be forbidden.
+    if !strace("true").output().is_ok_and(|output| output.status.success()) {
+        println!("not traced: strace does not run here");
+        return;
+    }
+    let stash = dir.path().join("stash");
+    fs::create_dir(&stash).expect("it is ours");
+    let mut command = strace(env!("CARGO_BIN_EXE_webhookstash"));
+    command.env("stash_dir", &stash);
+    assert_eq!(run(command, b"body").stdout, ANSWER);
+    let text = fs::read_to_string(&trace).expect("strace wrote it");
+    let stash = stash.canonicalize().expect("it is there").display().to_string();
+    let steps = ["\"body\", 4", &format!("<{stash}/"), "linkat(", &format!("<{stash}>) "), "Webhook stashed"];
+    let mut lines = text.lines();
+    for step in steps {
+        assert!(lines.any(|line| line.contains(step)), "no {step} in its place: {text}");
+    }
 }
 
 /// The binary by the name of find.
