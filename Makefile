@@ -27,7 +27,7 @@ dist-check: ## the same made twice from this commit in different folders; fails 
 	@tools/dist.sh --check
 
 .PHONY: images
-images: static ## the images faas/NAME of the gateway, fwatchdog and the sample functions, from dist/
+images: static ## the images localhost/faas/NAME of the gateway, fwatchdog and the sample functions, from dist/
 	@tools/images.sh
 
 .PHONY: test

@@ -1,32 +1,40 @@
 #!/usr/bin/env bash
-# ./deploy_stack.sh [NAME]: deploys docker-compose.yml as the stack NAME (func unless said) and waits until all of
-# it runs. Run again it updates what has changed.
+# usage: ./deploy_stack.sh [NAME]
+# Deploys docker-compose.yml as the stack NAME (func unless said) and waits until all of it runs. Run again it updates
+# what has changed. Images that are missing are built first, with Docker alone, unless FAAS_IMAGES says where they are.
 #
-# Images that are missing are built first, with Docker alone (Dockerfile.musl), unless FAAS_IMAGES says where they
-# are. FAAS_DEPLOY_TIMEOUT, in seconds, is how long the services may take: 180 unless said.
+# Settings: FAAS_PORT (8080), FAAS_PROMETHEUS_PORT (9090), FAAS_IMAGES (localhost/faas), FAAS_TAG (latest),
+# FAAS_SOCKET, FAAS_HUB_URL, FAAS_DEPLOY_TIMEOUT (180, in seconds); docs/swarm.md explains them.
 # Exit code: 0 all runs; 1 something does not, and the last lines say what and why; 2 it cannot begin.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-stack=${1:-func}
+readonly self=deploy_stack compose=docker-compose.yml
+# How long a task must have run to count, and how long a port may be taken by what is just ending, in seconds.
+readonly stable=5 port_patience=15
+
+# shellcheck source=tools/stack.sh
+source tools/stack.sh
+case ${1:-} in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit ;; esac
+stack=$(stack_name "${1:-}")
 timeout=${FAAS_DEPLOY_TIMEOUT:-180}
-compose=docker-compose.yml
+[[ $timeout =~ ^[0-9]{1,5}$ ]] || cannot "FAAS_DEPLOY_TIMEOUT: expected seconds, got \`$timeout\`"
+timeout=$((10#$timeout))
 
-cannot() { echo "deploy_stack: $*" >&2 && exit 2; }
-
-check_engine() {
-    local answer
-    command -v docker >/dev/null || cannot "docker is not installed"
-    [[ $timeout =~ ^[0-9]+$ ]] || cannot "FAAS_DEPLOY_TIMEOUT: expected seconds, got \`$timeout\`"
-    [[ $stack =~ ^[a-zA-Z0-9][a-zA-Z0-9_-]*$ ]] || cannot "expected a name for the stack, got \`$stack\`"
-    answer=$(docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}' 2>&1) ||
-        cannot "the engine does not answer: $(tail -n 2 <<<"$answer" | paste -s -d ' ')"
-    case $answer in
-        *"active true") ;;
-        "active "*) cannot "this node is a worker: run this on a manager" ;;
-        *) cannot "the engine is not in Swarm mode: run \`docker swarm init\` first" ;;
-    esac
+check_port() {
+    [[ $2 =~ ^[0-9]{1,5}$ ]] && ((10#$2 >= 1 && 10#$2 <= 65535)) || cannot "$1: expected a port, got \`$2\`"
 }
+check_port FAAS_PORT "${FAAS_PORT:-8080}"
+check_port FAAS_PROMETHEUS_PORT "${FAAS_PROMETHEUS_PORT:-9090}"
+check_manager
+exec 9<"$compose"
+flock --nonblock 9 || cannot "another deployment from this folder is running"
+
+# What the client says is of interest only when it fails.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # What docker-compose.yml takes from the environment.
 settings() {
@@ -39,23 +47,28 @@ settings() {
 
 # --- images ---
 
+build() {
+    local name=$1 image=$2
+    if [ -f "sample-functions/$name/Cargo.toml" ] || [ ! -d "sample-functions/$name" ]; then
+        docker build --quiet --file Dockerfile.musl --target "$name" --tag "$image" .
+    else
+        docker build --quiet --build-arg "FWATCHDOG=localhost/faas/fwatchdog:${FAAS_TAG:-latest}" \
+            --tag "$image" "sample-functions/$name"
+    fi
+}
+
 build_missing() {
-    local name image nodes log
+    local name image nodes said=""
     [ -z "${FAAS_IMAGES:-}" ] || return 0
-    # What the client says is of interest only when it fails.
-    log=$(mktemp)
     # shellcheck disable=SC2016 # the text of the file
-    for name in fwatchdog $(sed -nE 's@^ *image: \$\{FAAS_IMAGES:-faas\}/([a-z-]+):.*@\1@p' "$compose"); do
-        image=faas/$name:${FAAS_TAG:-latest}
+    for name in fwatchdog $(sed -nE 's@^ *image: \$\{FAAS_IMAGES:-localhost/faas\}/([a-z-]+):.*@\1@p' "$compose"); do
+        image=localhost/faas/$name:${FAAS_TAG:-latest}
         ! docker image inspect "$image" >/dev/null 2>&1 || continue
-        echo "building $image"
-        if [ -f "sample-functions/$name/Cargo.toml" ] || [ ! -d "sample-functions/$name" ]; then
-            docker build --quiet --file Dockerfile.musl --target "$name" --tag "$image" .
-        else
-            docker build --quiet --tag "$image" "sample-functions/$name"
-        fi >"$log" 2>&1 || { cat "$log" >&2 && echo "deploy_stack: failed to build $image" >&2 && exit 1; }
+        [ -n "$said" ] || echo "building the images that are missing, from source: the first one takes some minutes"
+        said=yes
+        echo "  $image"
+        build "$name" "$image" >"$log" 2>&1 || { cat "$log" >&2 && echo "$self: failed to build $image" >&2 && exit 1; }
     done
-    rm -f "$log"
     nodes=$(docker node ls --quiet | wc -l)
     [ "$nodes" -eq 1 ] || echo "of $nodes nodes only this one has the images: push them to a registry and set FAAS_IMAGES" >&2
 }
@@ -74,38 +87,80 @@ compose_file() {
 }
 
 deploy() {
-    compose_file | docker stack deploy --compose-file - "$stack"
+    # Images that were built here are in no registry, and none is to be asked for them.
+    local resolve=never
+    [ -z "${FAAS_IMAGES:-}" ] || resolve=changed
+    compose_file | docker stack deploy --resolve-image "$resolve" --compose-file - "$stack" >"$log" 2>&1 ||
+        { cat "$log" >&2 && echo "$self: failed to deploy $stack" >&2 && exit 1; }
 }
 
 # --- progress ---
 
+# The names of the services in the file.
+expected() { sed -nE '/^services:/,/^[a-z]+:/s/^  ([a-z-]+):( &function)?$/\1/p' "$compose" | sed "s/^/${stack}_/"; }
+
 # The services that do not run as they should, one a line: name, replicas, and why, in the engine's words.
 unfinished() {
-    local id name replicas running wanted update
-    docker stack services --format '{{.ID}} {{.Name}} {{.Replicas}}' "$stack" | while read -r id name replicas _; do
-        update=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{.Message}}{{end}}' "$id")
-        running=${replicas%/*} wanted=${replicas#*/}
-        case $update in
-            updating* | paused* | rollback_started* | rollback_paused*) echo "$name $replicas $(why "$id" "$update")" ;;
-            *) [ "$running" = "$wanted" ] || echo "$name $replicas $(why "$id" "")" ;;
-        esac
+    local name id replicas services
+    services=$(docker stack services --format '{{.Name}} {{.ID}} {{.Replicas}}' "$stack" 2>&1) ||
+        { echo "$stack ?/? the engine does not answer: ${services##*$'\n'}" && return; }
+    expected | while read -r name; do
+        read -r id replicas _ <<<"$(sed -n "s/^$name //p" <<<"$services")"
+        if [ -z "$id" ]; then
+            echo "$name 0/? has been removed"
+        else
+            unfinished_service "$name" "$id" "$replicas" || echo "$name $replicas the engine does not answer"
+        fi
     done
 }
 
-# The newest error of a service's tasks, or how far the newest task is; of one that ended, its last words too.
+# Fails when the engine does.
+unfinished_service() {
+    local name=$1 id=$2 replicas=$3 update tasks running
+    update=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{.Message}}{{end}}' "$id" 2>/dev/null) || return
+    tasks=$(docker service ps --quiet --no-trunc "$id" 2>/dev/null) || return
+    # shellcheck disable=SC2086 # a list of ids; of a task that was forgotten since there is no line
+    [ -z "$tasks" ] || tasks=$(docker inspect --type task --format \
+        '{{.CreatedAt.Unix}}|{{.DesiredState}}|{{.Status.State}}|{{.Status.Timestamp.Unix}}|{{.Status.Err}}' \
+        $tasks 2>/dev/null) || true
+    running=$(awk -F '|' -v now="$(date +%s)" -v stable="$stable" \
+        '$2 == "running" && $3 == "running" && now - $4 >= stable' <<<"$tasks" | wc -l)
+    case $update in
+        updating* | paused* | rollback_started* | rollback_paused*) ;;
+        *) [ "$running" -lt "${replicas#*/}" ] || return 0 ;;
+    esac
+    echo "$name $replicas $(why "$name" "$id" "$update" "$tasks")"
+}
+
+# The newest error of the tasks of this deployment, or how far the newest task is.
 why() {
-    local id=$1 update=$2 tasks reason
-    tasks=$(docker service ps --no-trunc --format '{{.Error}}|{{.CurrentState}}' "$id")
-    reason=$(sed -nE 's/^(.+)\|.*/\1/p' <<<"$tasks" | head -n 1)
-    [ -n "$reason" ] || reason=$(head -n 1 <<<"$tasks" | sed -E 's/^\|//; s/ (about |less than )?(an?|[0-9]+) [a-z]+ ago$//' | tr '[:upper:]' '[:lower:]')
+    local name=$1 id=$2 update=$3 tasks=$4 reason
+    reason=$(awk -F '|' -v began="$began" '$1 >= began && $5 != "" { print $5; exit }' <<<"$tasks")
+    [ -n "$reason" ] || reason=$(awk -F '|' '$2 == "running" { print ($3 == "running" ? "has just started" : $3); exit }' <<<"$tasks")
     case $reason in
+        *"port already in use"* | *"address already in use"*) taken "$name" && return ;;
         *"non-zero exit"*) reason+=": $(timeout 5 docker service logs --raw --tail 1 "$id" 2>&1 | tail -n 1)" ;;
     esac
-    echo "${update:+$update: }${reason:-no task yet}"
+    case $update in *paused*) reason="${update#* }${reason:+; $reason}" ;; esac
+    echo "${reason:-no task yet}"
+}
+
+taken() {
+    case $1 in
+        *_gateway) echo "port ${FAAS_PORT:-8080} is taken on this node: set FAAS_PORT" ;;
+        *) echo "port ${FAAS_PROMETHEUS_PORT:-9090} is taken on this node: set FAAS_PROMETHEUS_PORT" ;;
+    esac
+}
+
+# Whether what is unfinished will not be finished by waiting: an update that was paused, a port that stays taken.
+is_hopeless() {
+    if ! grep -qv ' update paused due to ' <<<"$1"; then return 0; fi
+    if grep -q ' is taken on this node: ' <<<"$1"; then taken_for=$((taken_for + 1)); else taken_for=0; fi
+    [ "$taken_for" -ge "$port_patience" ]
 }
 
 watch() {
-    local deadline=$((SECONDS + timeout)) before="" now finished=0
+    local deadline=$((SECONDS + timeout)) started=$SECONDS before="" now finished=0 taken_for=0
     while :; do
         now=$(unfinished)
         # The engine may need a moment to notice that there is something to update.
@@ -114,10 +169,9 @@ watch() {
         # What is new since the last look.
         { diff <(echo "$before") <(echo "$now") || true; } | sed -n 's/^> \(.\)/  \1/p'
         before=$now
-        # An update that the engine has paused does not go on by itself.
-        if [ -n "$now" ] && { [ "$SECONDS" -ge "$deadline" ] || ! grep -qvE '^[^ ]+ [^ ]+ (rollback_)?paused' <<<"$now"; }; then
-            echo "$now" | sed 's/^/deploy_stack: /' >&2
-            echo "deploy_stack: not all runs after $SECONDS of $timeout s (FAAS_DEPLOY_TIMEOUT); more: docker stack ps --no-trunc $stack" >&2
+        if [ -n "$now" ] && { [ "$SECONDS" -ge "$deadline" ] || is_hopeless "$now"; }; then
+            sed "s/^/$self: /" <<<"$now" >&2
+            echo "$self: not all runs after $((SECONDS - started)) of $timeout s (FAAS_DEPLOY_TIMEOUT); more: docker stack ps --no-trunc $stack" >&2
             return 1
         fi
         sleep 1
@@ -135,9 +189,9 @@ remove_old_configs() {
     done
 }
 
-check_engine
 settings
 build_missing
+began=$(date +%s)
 deploy
 watch
 remove_old_configs

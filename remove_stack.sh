@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# ./remove_stack.sh [NAME]: removes the stack NAME (func unless said) and waits until its containers have ended.
-# What Prometheus has recorded stays, in the volume NAME_prometheus; images stay too.
-# So does its network while services of yours are on it.
-# Exit code: 0 it is gone, also when it was not there; 1 something is left, and the last line says what.
+# usage: ./remove_stack.sh [NAME]
+# Removes the stack NAME (func unless said) and waits until its containers on this node have ended. What Prometheus has
+# recorded stays, in the volume NAME_prometheus; so do images, and the network while services of yours are on it.
+# Exit code: 0 it is gone, also when it was not there; 1 something is left, and the last line says what; 2 it cannot begin.
 set -euo pipefail
+cd "$(dirname "$0")"
 
-stack=${1:-func}
-timeout=60
+readonly self=remove_stack timeout=60
+
+# shellcheck source=tools/stack.sh
+source tools/stack.sh
+case ${1:-} in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit ;; esac
+stack=$(stack_name "${1:-}")
 label=com.docker.stack.namespace=$stack
+check_manager
 
 containers() { docker ps --all --filter "label=$label" --format '{{.Names}}'; }
+services() { docker service ls --filter "label=$label" --format '{{.Name}}'; }
 networks() { docker network ls --filter "label=$label" --format '{{.Name}}'; }
 
-docker info --format '{{.Swarm.ControlAvailable}}' | grep -qx true || {
-    echo "remove_stack: the engine is no manager of a Swarm" >&2
-    exit 1
-}
-docker stack rm "$stack"
+# That a network is in use is a failure to the client, and none to us: what is left is looked at below.
+answer=$(docker stack rm "$stack" 2>&1) || true
+grep -vE 'network.*in use|^failed to remove some' <<<"$answer" || true
 deadline=$((SECONDS + timeout))
-while [ -n "$(containers)" ]; do
+while [ -n "$(services)$(containers)" ]; do
     if [ "$SECONDS" -ge "$deadline" ]; then
-        echo "remove_stack: left after $timeout s: $(containers | paste -s -d ,)" >&2
+        echo "$self: left after $timeout s: $({ services && containers; } | paste -s -d ' ')" >&2
         exit 1
     fi
     sleep 0.2
@@ -29,7 +34,7 @@ done
 for network in $(networks); do
     deadline=$((SECONDS + 10))
     until answer=$(docker network rm "$network" 2>&1); do
-        [ "$SECONDS" -lt "$deadline" ] || { echo "the network $network is kept: $answer" && break; }
+        [ "$SECONDS" -lt "$deadline" ] || { echo "the network $network is kept: ${answer##*desc = }" && break; }
         sleep 0.2
     done
 done

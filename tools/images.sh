@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# tools/images.sh [NAME...]: builds the images faas/NAME on the engine that DOCKER_HOST names, from what
+# tools/images.sh [NAME...]: builds the images localhost/faas/NAME on the engine that DOCKER_HOST names, from what
 # `make static` put into dist/; all that are FROM scratch unless said. Nothing is pulled.
 # The stages are those of Dockerfile.musl; in the place of its builder is dist/.
-# FAAS_IMAGES and FAAS_TAG are the names' first and last part, as in docker-compose.yml: faas, latest.
+# FAAS_IMAGES and FAAS_TAG are the names' first and last part, as in docker-compose.yml: localhost/faas, latest. A name
+# that begins with localhost is nobody's: `faas/NAME` alone would be an image of the Docker Hub, which the engine asks
+# for before it takes its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-images=${FAAS_IMAGES:-faas} tag=${FAAS_TAG:-latest}
+images=${FAAS_IMAGES:-localhost/faas} tag=${FAAS_TAG:-latest}
 # What the client says is of interest only when it fails.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

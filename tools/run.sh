@@ -4,6 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Before a build of a minute.
+if (exec 3<>"/dev/tcp/127.0.0.1/${port:-8080}") 2>/dev/null; then
+    echo "run: port ${port:-8080} is taken: port=9000 make run takes another" >&2
+    exit 1
+fi
 cargo build --release --package gateway --package fwatchdog
 # Without hubstats: its TLS takes longer to build than all the others.
 cargo build --release --manifest-path sample-functions/Cargo.toml --workspace --exclude hubstats

@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::engine::{Engine, free_port};
 use testkit::eventually;
 
-const IMAGE: &str = "faas/catservice";
+const IMAGE: &str = "localhost/faas/catservice";
 
 #[test]
 #[ignore = "needs an engine: make test-e2e"]

@@ -140,7 +140,7 @@ fn a_function_is_the_same_image_from_either_dockerfile() {
     for folder in entries(&root.join("sample-functions")).into_iter().filter(|path| path.join("src").is_dir())
     {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let here = stage(&read(&folder.join("Dockerfile")), |line| line == "FROM faas/fwatchdog");
+        let here = stage(&read(&folder.join("Dockerfile")), |line| line == "FROM localhost/faas/fwatchdog");
         let there = stage(&all, |line| line == format!("FROM fwatchdog AS {name}"));
         assert!(here.len() >= 2, "{name}: {here:?}");
         assert_eq!(here, there, "{name}");

@@ -18,7 +18,7 @@ use testkit::metrics::Metrics;
 use testkit::{Reply, eventually};
 
 /// Answers with the body that it is sent.
-pub(crate) const CAT: &str = "faas/catservice";
+pub(crate) const CAT: &str = "localhost/faas/catservice";
 
 /// fwatchdog with a shell, made by [`shell_image`].
 const SHELL: &str = "faas-test/shell";
@@ -54,7 +54,7 @@ impl<'a> Gateway<'a> {
         let port = free_port();
         let mount = format!("--mount=type=bind,source={},target={SOCKET},readonly", socket.display());
         let service = engine
-            .service(name, "faas/gateway")
+            .service(name, "localhost/faas/gateway")
             .arg(format!("--publish=mode=host,target=8080,published={port}"))
             .arg(mount)
             .env("provider", "swarm")
@@ -131,7 +131,7 @@ pub(crate) fn group_of(socket: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A function of `faas/catservice` whose tasks run soon after they started.
+/// A function of `localhost/faas/catservice` whose tasks run soon after they started.
 pub(crate) fn cat<'a>(engine: &'a Engine, name: &str) -> NewService<'a> {
     engine.service(name, CAT).arg("--health-interval=200ms")
 }
@@ -158,7 +158,7 @@ fn shell_image(engine: &Engine) {
         std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a symbolic link");
     }
     let file = dir.path().join("Dockerfile");
-    std::fs::write(&file, "FROM faas/fwatchdog\nCOPY bin /bin\n").expect("a Dockerfile");
+    std::fs::write(&file, "FROM localhost/faas/fwatchdog\nCOPY bin /bin\n").expect("a Dockerfile");
     let context = dir.path().to_string_lossy().into_owned();
     engine.docker(&["build", "--quiet", "--tag", SHELL, &context]);
     *is_built = true;

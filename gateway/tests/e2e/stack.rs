@@ -168,6 +168,8 @@ fn the_stack_is_deployed_called_watched_and_removed() {
     functions_are_small(&engine);
     prometheus_sees_the_gateway(&stack);
     what_cannot_run_is_told(&stack);
+    what_starts_again_and_again_does_not_count(&stack);
+    a_port_that_is_taken_is_told_with_its_setting(&stack);
     the_alert_for_a_lost_gateway_is_pending(&stack);
 }
 
@@ -218,7 +220,8 @@ fn functions_are_small(engine: &Engine) {
     let small = ["catservice", "webhookstash", "wordcount", "hostname-intent", "resize"];
     let budgets = small.map(|name| (name, 1024 * 1024)).into_iter().chain([("gateway", 1536 * 1024)]);
     for (name, budget) in budgets.chain([("fwatchdog", 1024 * 1024), ("hubstats", 4096 * 1024)]) {
-        let size = engine.docker(&["image", "inspect", "--format", "{{.Size}}", &format!("faas/{name}")]);
+        let size =
+            engine.docker(&["image", "inspect", "--format", "{{.Size}}", &format!("localhost/faas/{name}")]);
         println!("faas/{name}: {size} bytes");
         let size: u64 = size.parse().expect("a number");
         assert!(size <= budget, "faas/{name}: {size} bytes of {budget}");
@@ -241,18 +244,56 @@ fn prometheus_sees_the_gateway(stack: &Stack<'_>) {
 }
 
 fn what_cannot_run_is_told(stack: &Stack<'_>) {
-    let output =
-        stack.deploy(&[("FAAS_TAG", "no-such"), ("FAAS_IMAGES", "faas"), ("FAAS_DEPLOY_TIMEOUT", "8")]);
+    let output = stack.deploy(&[
+        ("FAAS_TAG", "no-such"),
+        ("FAAS_IMAGES", "localhost/faas"),
+        ("FAAS_DEPLOY_TIMEOUT", "8"),
+    ]);
     assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
     let told = output.stderr.lines().find(|line| line.starts_with("deploy_stack: func_catservice "));
     let told = told.unwrap_or_else(|| panic!("{}{}", output.stdout, output.stderr));
     println!("{told}");
-    assert!(told.contains("No such image: faas/catservice:no-such"), "{told}");
+    assert!(told.contains("No such image: localhost/faas/catservice:no-such"), "{told}");
     assert!(output.stderr.contains("FAAS_DEPLOY_TIMEOUT"), "{}", output.stderr);
     // The right tag mends it.
     let output = stack.deploy(&[]);
     assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
     assert_eq!(stack.call("catservice", "again"), "again");
+}
+
+/// It runs whenever one looks, for three seconds.
+fn what_starts_again_and_again_does_not_count(stack: &Stack<'_>) {
+    let dir = tempfile::tempdir().expect("a directory for the image");
+    let file =
+        "FROM alpine\nENTRYPOINT [\"sh\", \"-c\", \"sleep 3; echo going; exit 7\"]\nHEALTHCHECK NONE\n";
+    std::fs::write(dir.path().join("Dockerfile"), file).expect("a Dockerfile");
+    let images = "localhost/loops";
+    for name in SERVICES.iter().filter(|name| **name != "prometheus") {
+        let context = dir.path().to_string_lossy().into_owned();
+        stack.engine.docker(&["build", "--quiet", "--tag", &format!("{images}/{name}:latest"), &context]);
+    }
+    let settings = [("FAAS_IMAGES", images), ("FAAS_DEPLOY_TIMEOUT", "15")];
+    for _ in 0..2 {
+        let output = stack.deploy(&settings);
+        assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+        assert!(output.stderr.contains("non-zero exit (7)"), "{}", output.stderr);
+    }
+    let output = stack.deploy(&[]);
+    assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
+    // What went wrong before is not told as today's.
+    assert!(!output.stdout.contains("non-zero exit"), "{}", output.stdout);
+}
+
+fn a_port_that_is_taken_is_told_with_its_setting(stack: &Stack<'_>) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port to be taken");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let output = stack.deploy(&[("FAAS_PORT", &port)]);
+    assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+    let told = format!("deploy_stack: func_gateway 0/1 port {port} is taken on this node: set FAAS_PORT");
+    assert!(output.stderr.contains(&told), "{}{}", output.stdout, output.stderr);
+    drop(listener);
+    let output = stack.deploy(&[]);
+    assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
 }
 
 fn the_alert_for_a_lost_gateway_is_pending(stack: &Stack<'_>) {
@@ -269,7 +310,11 @@ fn a_deployment_that_cannot_begin_says_why() {
     for (name, value, argument, want) in [
         ("DOCKER_HOST", "unix:///no/such.sock", "func", "the engine does not answer: "),
         ("FAAS_DEPLOY_TIMEOUT", "soon", "func", "FAAS_DEPLOY_TIMEOUT: expected seconds, got `soon`"),
-        ("DOCKER_HOST", &*engine, "a name", "expected a name for the stack, got `a name`"),
+        ("FAAS_DEPLOY_TIMEOUT", "100000", "func", "FAAS_DEPLOY_TIMEOUT: expected seconds, got `100000`"),
+        ("FAAS_PORT", "http", "func", "FAAS_PORT: expected a port, got `http`"),
+        ("FAAS_PROMETHEUS_PORT", "65536", "func", "FAAS_PROMETHEUS_PORT: expected a port, got `65536`"),
+        ("DOCKER_HOST", &*engine, "a name", "expected a name of at most 40 letters"),
+        ("DOCKER_HOST", &*engine, &"x".repeat(41), "expected a name of at most 40 letters"),
     ] {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy_stack.sh");
         let output = Bin::at(script).arg(argument).env("DOCKER_HOST", &engine).env(name, value).run();
