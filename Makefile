@@ -102,6 +102,10 @@ size-long: bench-binaries ## the same, with the growth over 100,000 requests
 bench: bench-binaries ## CPU time per request and memory of the gateway and nginx, in turn
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin proxies -- gateway nginx
 
+.PHONY: bench-fwatchdog
+bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start of a process; ARGS=--quick
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin watchdog -- $(ARGS)
+
 .PHONY: bench-decision
 bench-decision: bench-binaries ## what docs/decisions/0001 measures: a tiny_http prototype, the gateway, nginx
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults

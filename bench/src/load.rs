@@ -6,27 +6,15 @@ use std::time::Duration;
 use testkit::Process;
 use testkit::proc;
 
-/// One run of `wrk` against one server.
-#[derive(Debug, Clone, Copy)]
-pub struct Run {
-    /// Answers with status 2xx or 3xx.
-    pub requests: u64,
-    /// Answers with another status, and connections that failed.
-    pub failures: u64,
-    /// Requests a second.
-    pub rate: f64,
-    /// Microseconds of CPU that the server's processes spent on each request.
-    pub cpu_us: f64,
-    /// Resident memory of the server's processes at the end, in bytes; shared pages count for each.
-    pub rss: u64,
-}
+use crate::run::Run;
 
-/// Sends requests to `url` over `clients` connections for `span`, each as fast as it is answered.
+/// Sends requests to `url` over `clients` connections for `span`, whole seconds, each as fast as it is answered.
+/// `server` are the processes whose cost it is. None of them may end during a run, or it is missed.
 ///
 /// # Panics
 /// When `wrk` is not installed or says something unknown.
 #[must_use]
-pub fn run(server: &Process, url: &str, clients: usize, span: Duration) -> Run {
+pub fn run(server: &[u32], url: &str, clients: usize, span: Duration) -> Run {
     let before = cpu(server);
     let output = Command::new("wrk")
         .args([
@@ -34,7 +22,7 @@ pub fn run(server: &Process, url: &str, clients: usize, span: Duration) -> Run {
             &format!("--connections={clients}"),
             &format!("--duration={}s", span.as_secs()),
         ])
-        .args(["--timeout=10s", url])
+        .args(["--latency", "--timeout=10s", url])
         .output()
         .unwrap_or_else(|error| panic!("wrk: {error}: is it installed?"));
     let report = String::from_utf8_lossy(&output.stdout);
@@ -46,20 +34,36 @@ pub fn run(server: &Process, url: &str, clients: usize, span: Duration) -> Run {
         requests,
         failures,
         rate: requests as f64 / span.as_secs_f64(),
+        p50_us: quantile_us(&report, "50%").unwrap_or(0.0),
+        p99_us: quantile_us(&report, "99%").unwrap_or(0.0),
         cpu_us: spent.as_secs_f64() * 1e6 / requests.max(1) as f64,
-        rss: tree(server).into_iter().map(proc::rss_bytes).sum(),
+        rss: server.iter().copied().map(proc::rss_bytes).sum(),
     }
 }
 
-fn tree(server: &Process) -> Vec<u32> {
+/// A server and its workers.
+#[must_use]
+pub fn tree(server: &Process) -> Vec<u32> {
     let mut pids = server.descendants();
     pids.push(server.pid());
     pids
 }
 
-/// CPU time of the server and its workers. None of them ends during a run, so none is missed.
-fn cpu(server: &Process) -> Duration {
-    tree(server).into_iter().filter_map(proc::stat).map(|stat| stat.cpu).sum()
+fn cpu(server: &[u32]) -> Duration {
+    server.iter().copied().filter_map(proc::stat).map(|stat| stat.cpu).sum()
+}
+
+/// A line such as `     99%    1.23ms`.
+fn quantile_us(report: &str, name: &str) -> Option<f64> {
+    let text = report.lines().find_map(|line| line.trim().strip_prefix(name))?.trim();
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let factor = match &text[unit..] {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        _ => return None,
+    };
+    Some(text[..unit].parse::<f64>().ok()? * factor)
 }
 
 /// Good and bad answers from wrk's report.
@@ -87,5 +91,14 @@ mod tests {
             Non-2xx or 3xx responses: 30\n";
         assert_eq!(parse(bad), Some((70, 40)));
         assert_eq!(parse("unable to connect\n"), None);
+    }
+
+    #[test]
+    fn quantiles_are_read() {
+        let report = "  Latency Distribution\n     50%  112.00us\n     75%    1.50ms\n     99%    1.02s \n";
+        assert_eq!(quantile_us(report, "50%"), Some(112.0));
+        assert_eq!(quantile_us(report, "75%"), Some(1500.0));
+        assert_eq!(quantile_us(report, "99%"), Some(1_020_000.0));
+        assert_eq!(quantile_us("", "99%"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! connections kept on both sides.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::engine::free_port;
@@ -13,6 +13,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Open files for each server: 256 clients and as many connections upstream, with room.
 const OPEN_FILES: u64 = 4096;
+
+/// An nginx that answers by itself.
+const HELLO: &str = r#"server { listen 127.0.0.1:PORT; location / { return 200 "hello world\n"; } }"#;
 
 /// A server under test, ended when dropped.
 pub struct Proxy {
@@ -63,10 +66,16 @@ impl Proxy {
 pub fn upstream() -> (SocketAddr, Process) {
     let port = free_port();
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let server = r#"server { listen 127.0.0.1:PORT; location / { return 200 "hello world\n"; } }"#;
-    let process = nginx(port, server).spawn();
+    let process = nginx(port, HELLO).spawn();
     wait_until_open(addr, &process);
     (addr, process)
+}
+
+/// The command line of such an nginx for `port`, with its files in the directory of `starter`.
+#[must_use]
+pub fn upstream_command(starter: &Bin, port: u16) -> String {
+    let config = starter.file("upstream.conf", nginx_config(starter.dir(), port, HELLO));
+    format!("nginx -e stderr -c '{}'", config.display())
 }
 
 /// The path of a program of this package, next to the running one.
@@ -111,18 +120,22 @@ fn silent(on_port: impl Fn(u16) -> Bin) -> (String, Server) {
 /// nginx with two workers, and `server` among its `http` directives, where `PORT` stands for `port`.
 fn nginx(port: u16, server: &str) -> Bin {
     let bin = Bin::at("nginx");
-    let dir = bin.dir().display().to_string();
+    let config = nginx_config(bin.dir(), port, server);
+    let path = bin.file("nginx.conf", config);
+    bin.arg("-e").arg("stderr").arg("-c").arg(path)
+}
+
+fn nginx_config(dir: &Path, port: u16, server: &str) -> String {
+    let dir = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String =
         temporary.iter().map(|kind| format!("{kind}_temp_path {dir}/{kind};\n")).collect();
     let server = server.replace("PORT", &port.to_string());
-    let config = format!(
+    format!(
         "daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log stderr;\n\
         events {{ worker_connections 2048; }}\n\
         http {{ access_log off; keepalive_requests 1000000000;\n{temporary}{server} }}\n"
-    );
-    let path = bin.file("nginx.conf", config);
-    bin.arg("-e").arg("stderr").arg("-c").arg(path)
+    )
 }
 
 fn nginx_proxy(upstream: SocketAddr) -> String {

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use bench::load::{self, Run};
+use bench::load;
 use bench::proxy::{self, Proxy};
+use bench::run::Run;
+use bench::spread::Spread;
 
 const CLIENTS: [usize; 3] = [1, 32, 256];
 
@@ -26,7 +28,7 @@ fn main() {
         let mut runs: Vec<Vec<Run>> = proxies.iter().map(|_| Vec::new()).collect();
         for _ in 0..options.rounds {
             for (proxy, runs) in proxies.iter().zip(&mut runs) {
-                runs.push(load::run(proxy.process(), &proxy.url, clients, options.span));
+                runs.push(load::run(&load::tree(proxy.process()), &proxy.url, clients, options.span));
             }
         }
         for (proxy, runs) in proxies.iter().zip(&runs) {
@@ -54,17 +56,9 @@ fn options() -> Options {
 }
 
 fn row(name: &str, clients: usize, runs: &[Run]) -> String {
-    let cpu = spread(runs.iter().map(|run| run.cpu_us));
-    let rate = spread(runs.iter().map(|run| run.rate));
+    let cpu = Spread::of(runs.iter().map(|run| run.cpu_us));
+    let rate = Spread::of(runs.iter().map(|run| run.rate));
     let rss = runs.iter().map(|run| run.rss).max().unwrap_or(0) as f64 / (1024.0 * 1024.0);
     let failures: u64 = runs.iter().map(|run| run.failures).sum();
     format!("| {name} | {clients} | {cpu} | {rate} | {rss:.1} MiB | {failures} |")
-}
-
-/// Median, least and most.
-fn spread(values: impl Iterator<Item = f64>) -> String {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let (least, most) = (values[0], values[values.len() - 1]);
-    format!("{:.0} ({least:.0}-{most:.0})", values[values.len() / 2])
 }

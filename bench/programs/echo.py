@@ -1,0 +1,5 @@
+"""Prints its input."""
+
+import sys
+
+sys.stdout.write(sys.stdin.read())

@@ -1,0 +1,61 @@
+//! fwatchdog mode by mode: what each costs above the bare start of a process, what `prewarm` makes of a slow start,
+//! and `mode=http` beside nginx. All subjects of a table are loaded in turn, round after round, so that what the
+//! machine does meanwhile meets all alike; ratios are those of a round, then the median over the rounds. Printed
+//! are Markdown tables, and whether the targets are met, which never fails.
+#![forbid(unsafe_code)]
+
+mod forward;
+mod options;
+mod pauses;
+mod starts;
+mod targets;
+
+use bench::table::Row;
+
+use options::Options;
+use targets::Targets;
+
+const USAGE: &str = "usage: watchdog [--quick] [--rounds N] [--seconds S] [--clients N,N] [--subjects NAME,NAME] \
+    [--before FWATCHDOG] [cat] [catservice] [python] [pauses] [http]";
+
+/// What is measured, unless some of it is asked for.
+const PARTS: [&str; 5] = ["cat", "catservice", "python", "pauses", "http"];
+
+fn main() {
+    let options = Options::read(std::env::args().skip(1)).unwrap_or_else(|wrong| {
+        eprintln!("{wrong}\n{USAGE}");
+        std::process::exit(2);
+    });
+    let mut targets = Targets::default();
+    println!("{} rounds, median (range)", options.rounds);
+    for part in &options.parts {
+        match &**part {
+            "pauses" => targets.pauses(&pauses::measure(&options)),
+            "http" => forward::measure(&options, &mut targets),
+            program => {
+                let rows = starts::measure(&options, program);
+                if program == "cat" {
+                    targets.fork(&rows);
+                }
+            }
+        }
+    }
+    println!("\n## Issue targets\n\n{targets}");
+}
+
+/// A subject's name and its rounds, for each of which `run` is called.
+fn rounds<S>(
+    options: &Options,
+    clients: usize,
+    subjects: &[(String, S)],
+    run: impl Fn(&S) -> bench::run::Run,
+) -> Vec<Row> {
+    let row = |(name, _): &(String, S)| Row { subject: name.clone(), clients, runs: Vec::new() };
+    let mut rows: Vec<Row> = subjects.iter().map(row).collect();
+    for _ in 0..options.rounds {
+        for (row, (_, subject)) in rows.iter_mut().zip(subjects) {
+            row.runs.push(run(subject));
+        }
+    }
+    rows
+}
