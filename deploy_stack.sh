@@ -15,7 +15,7 @@ readonly stable=5 port_patience=15
 
 # shellcheck source=tools/stack.sh
 source tools/stack.sh
-case ${1:-} in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit ;; esac
+help_if_asked "${1:-}"
 stack=$(stack_name "${1:-}")
 timeout=${FAAS_DEPLOY_TIMEOUT:-180}
 [[ $timeout =~ ^[0-9]{1,5}$ ]] || cannot "FAAS_DEPLOY_TIMEOUT: expected seconds, got \`$timeout\`"

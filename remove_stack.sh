@@ -10,7 +10,7 @@ readonly self=remove_stack timeout=60
 
 # shellcheck source=tools/stack.sh
 source tools/stack.sh
-case ${1:-} in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit ;; esac
+help_if_asked "${1:-}"
 stack=$(stack_name "${1:-}")
 label=com.docker.stack.namespace=$stack
 check_manager

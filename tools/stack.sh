@@ -4,6 +4,11 @@
 
 cannot() { echo "$self: $*" >&2 && exit 2; }
 
+# Prints the comment that the script begins with.
+help_if_asked() {
+    case $1 in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit ;; esac
+}
+
 # The name of the stack: the argument, or `func`. A config's name, which begins with it, has 64 characters at most.
 stack_name() {
     local name=${1:-func}

@@ -98,7 +98,7 @@ impl<'a> Call<'a> {
         let mut relay = Relay::new(exchange, pipes, limits, &self.id);
         let outcome = relay.run(&mut child, self.head(200));
         if !matches!(outcome, Outcome::Ended(_)) {
-            started::end(&mut child, &mark, self.function);
+            started::end(&mut child, &mark, self.function.config.kill_grace);
         }
         let answer = relay.into_answer();
         started::reap(child, self.function);

@@ -21,7 +21,6 @@ use crate::function::Function;
 use crate::lines::Lines;
 use crate::relay::Pipes;
 use crate::started::{self, Started};
-use crate::tree;
 
 /// How long a connect may take: the process is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,8 +121,7 @@ impl Keeper<'_> {
         let deadline = Deadline::after(pause);
         while !self.resident.is_stopping() && !deadline.has_passed() {
             self.resident.wake.clear();
-            let mut wake = [PollFd::new(self.resident.wake.as_fd(), Ready::READ)];
-            let _ = poll(&mut wake, deadline); // fails for want of memory only; looking again does no harm
+            self.resident.wake.wait(deadline);
         }
     }
 
@@ -142,9 +140,8 @@ impl Keeper<'_> {
             self.wait(&child, &mut streams, told.unwrap_or(Deadline::NEVER));
         }
         // What it has started may hold the port, and would be there beside its successor.
-        let mark = format!("{}={mark}", crate::config::ENV_MARK);
         let grace = if told.is_some() { Duration::ZERO } else { self.function.config.kill_grace };
-        tree::end(&mut child, mark.as_bytes(), grace);
+        started::end(&mut child, &mark, grace);
         streams.iter_mut().for_each(Stream::close);
         let end = child.ended().ok().flatten();
         started::reap(child, self.function);
@@ -161,7 +158,7 @@ impl Keeper<'_> {
             PollFd::maybe(out.fd(), Ready::READ),
             PollFd::maybe(err.fd(), Ready::READ),
         ];
-        let _ = poll(&mut fds, deadline); // as above
+        let _ = poll(&mut fds, deadline); // fails for want of memory only; looking again does no harm
         let [wake, _, out, err] = fds.map(|fd| fd.ready());
         if wake.is_any() {
             self.resident.wake.clear();
@@ -212,11 +209,7 @@ fn log_line(line: &str) {
 }
 
 fn described(end: Option<End>) -> String {
-    match end {
-        Some(End::Exited(code)) => format!("exit code {code}"),
-        Some(End::Killed(signal)) => format!("signal {signal}"),
-        None => "an end that nobody saw".to_owned(),
-    }
+    end.map_or_else(|| "an end that nobody saw".to_owned(), |end| end.to_string())
 }
 
 /// The process's own, after it was told to end. To be ended by the signal that told it is no failure.

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-use kit::sys::child::{Child, Spawn};
+use kit::sys::child::{Child, Environment, Spawn};
 use kit::sys::{limits, pipe};
 
 use crate::config::ENV_MARK;
@@ -31,7 +32,7 @@ impl Started {
     pub(crate) fn start(
         function: &Function,
         mark: String,
-        add: impl FnOnce(&mut kit::sys::child::Environment),
+        add: impl FnOnce(&mut Environment),
     ) -> io::Result<Started> {
         let config = &function.config;
         let mut environment = function.environment.clone();
@@ -60,16 +61,16 @@ impl Started {
 
     /// Ends it and all that it has started. Its STDIN stays open until then: an end of file would tell it to begin.
     pub(crate) fn end(mut self, function: &Function) {
-        end(&mut self.child, &self.mark, function);
+        end(&mut self.child, &self.mark, function.config.kill_grace);
         drop(self.pipes);
         reap(self.child, function);
     }
 }
 
 /// Ends a process, whose pipes somebody else has, and all that it has started.
-pub(crate) fn end(child: &mut Child, mark: &str, function: &Function) {
+pub(crate) fn end(child: &mut Child, mark: &str, grace: Duration) {
     let mark = format!("{ENV_MARK}={mark}");
-    tree::end(child, mark.as_bytes(), function.config.kill_grace);
+    tree::end(child, mark.as_bytes(), grace);
 }
 
 /// Waits for a process that has ended, or soon will. Its id leaves the list before another process can get it.

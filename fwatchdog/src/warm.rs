@@ -3,14 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kit::sys::child::End;
+use kit::sys::EventFd;
 use kit::sys::signal::Signal;
-use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Backoff, Deadline};
 
 use crate::function::Function;
@@ -117,8 +115,7 @@ impl Keeper<'_> {
             for process in old {
                 process.end(self.function); // its successor is there already
             }
-            let mut wake = [PollFd::new(self.warm.wake.as_fd(), Ready::READ)];
-            let _ = poll(&mut wake, self.next_look()); // fails for want of memory only; looking early does no harm
+            self.warm.wake.wait(self.next_look());
         }
         self.end_all();
     }
@@ -134,8 +131,7 @@ impl Keeper<'_> {
         }
         while !self.function.groups().is_empty() {
             self.warm.wake.clear();
-            let mut wake = [PollFd::new(self.warm.wake.as_fd(), Ready::READ)];
-            let _ = poll(&mut wake, Deadline::after(END_PAUSE)); // as above
+            self.warm.wake.wait(Deadline::after(END_PAUSE));
         }
     }
 
@@ -209,8 +205,7 @@ fn bury(mut process: Started, function: &Function) {
     lines.take_whole(say);
     lines.take_rest(say);
     let how = match process.child.ended() {
-        Ok(Some(End::Exited(code))) => format!("exit code {code}"),
-        Ok(Some(End::Killed(signal))) => format!("signal {signal}"),
+        Ok(Some(end)) => end.to_string(),
         Ok(None) => "no end".to_owned(),
         Err(error) => error.to_string(),
     };

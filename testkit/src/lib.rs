@@ -27,7 +27,7 @@ pub mod unreachable;
 
 pub use bin::{Bin, Output, Running};
 pub use eventually::eventually;
-pub use locate::variable;
+pub use locate::{variable, workspace};
 pub use peer::Peer;
 pub use process::Process;
 pub use programs::program;

@@ -23,7 +23,8 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// The workspace's root.
-pub(crate) fn workspace() -> &'static Path {
+#[must_use]
+pub fn workspace() -> &'static Path {
     let member = Path::new(env!("CARGO_MANIFEST_DIR"));
     member.parent().unwrap_or(member)
 }

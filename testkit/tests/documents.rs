@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use testkit::document::{self, Block};
@@ -24,8 +24,8 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const HUB: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"count\":99}";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the project's folder")
+fn root() -> &'static Path {
+    testkit::workspace()
 }
 
 fn read(path: &Path) -> String {

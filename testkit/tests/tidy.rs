@@ -10,9 +10,9 @@ const UNSAFE: &str = concat!("un", "safe");
 
 /// Everything in Rust that is part of the project, as path from its root and content.
 fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = testkit::workspace();
     let mut files = Vec::new();
-    let mut directories = vec![root.clone()];
+    let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
         for path in entries(&directory) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -20,7 +20,7 @@ fn sources() -> Vec<(String, String)> {
                 directories.push(path);
             } else if name.ends_with(".rs") {
                 let content = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-                let shown = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+                let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
                 files.push((shown, content));
             }
         }
@@ -133,7 +133,7 @@ fn stage(dockerfile: &str, begins: impl Fn(&str) -> bool) -> Vec<String> {
 /// A function's own Dockerfile, which is there to be copied, and its stage among all images.
 #[test]
 fn a_function_is_the_same_image_from_either_dockerfile() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = testkit::workspace();
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let all = read(&root.join("Dockerfile.musl"));
     let mut names = Vec::new();

@@ -125,7 +125,7 @@ pub(crate) fn remove(services: &[&Service<'_>]) {
     services.iter().for_each(|service| service.remove());
 }
 
-/// The group that may use a socket, as `docker service create --group` takes it.
+/// The number of the group that may use a socket.
 pub(crate) fn group_of(socket: &Path) -> String {
     let output = Command::new("stat").args(["-c", "%g"]).arg(socket).output().expect("stat runs");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

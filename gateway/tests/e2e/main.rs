@@ -15,6 +15,6 @@ mod stack;
 /// The text of a file of this repository.
 #[track_caller]
 fn text(path: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = testkit::workspace().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

@@ -2,7 +2,6 @@
 //! Prometheus sees the gateway and answers the dashboard, and that what cannot run is told.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -133,7 +132,7 @@ impl Drop for Stack<'_> {
 
 /// A script of the project's root, which talks to the engine of the tests.
 fn script(name: &str) -> Bin {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = testkit::workspace();
     let bin = Bin::at(root.join(name)).cwd(root);
     let bin = bin.env("DOCKER_HOST", testkit::variable("DOCKER_HOST").expect("an engine of the tests' own"));
     match testkit::variable("DOCKER_CONFIG") {
@@ -316,7 +315,7 @@ fn a_deployment_that_cannot_begin_says_why() {
         ("DOCKER_HOST", &*engine, "a name", "expected a name of at most 40 letters"),
         ("DOCKER_HOST", &*engine, &"x".repeat(41), "expected a name of at most 40 letters"),
     ] {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy_stack.sh");
+        let script = testkit::workspace().join("deploy_stack.sh");
         let output = Bin::at(script).arg(argument).env("DOCKER_HOST", &engine).env(name, value).run();
         assert_eq!(output.code(), 2, "{want}: {}{}", output.stdout, output.stderr);
         assert!(output.stderr.contains(&format!("deploy_stack: {want}")), "{want}: {}", output.stderr);

@@ -8,14 +8,13 @@ mod live;
 mod prometheus;
 mod scene;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// A file of this repository.
 fn repository(path: &str) -> PathBuf {
-    let member = Path::new(env!("CARGO_MANIFEST_DIR"));
-    member.parent().unwrap_or(member).join(path)
+    testkit::workspace().join(path)
 }
 
 /// The text of a file of this repository.

@@ -5,6 +5,7 @@
 //! so that starting one costs the same however large this process is.
 
 use std::ffi::{CStr, CString, OsString};
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -210,6 +211,15 @@ pub enum End {
     Exited(i32),
     /// By this signal.
     Killed(i32),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(code) => write!(f, "exit code {code}"),
+            End::Killed(signal) => write!(f, "signal {signal}"),
+        }
+    }
 }
 
 /// A started child. Until it is dropped its id, group and session belong to nobody else, even when it has

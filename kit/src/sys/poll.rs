@@ -227,6 +227,11 @@ impl EventFd {
         let _ = check_size(unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) });
     }
 
+    /// Waits until it is readable, or the deadline. It may return early: whoever waits looks again anyway.
+    pub fn wait(&self, deadline: Deadline) {
+        let _ = poll(&mut [PollFd::new(self.as_fd(), Ready::READ)], deadline); // fails for want of memory only
+    }
+
     /// Makes it unreadable again, before the waker's work is looked for, so that no wake is lost.
     pub fn clear(&self) {
         let mut count = 0u64;
