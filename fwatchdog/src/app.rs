@@ -112,6 +112,7 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
         write_stall_timeout: config.write_timeout,
         max_connections: connections as usize,
         max_workers: workers as usize,
+        pollers: 1,
         ..ServerConfig::default()
     }
 }

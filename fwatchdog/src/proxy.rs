@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http1::forward::{Cause, End, Forward, Limits, Upload};
+use http1::forward::{Cause, End, Limits, Transfer, Upload};
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::Deadline;
 use kit::sys::Ready;
@@ -32,9 +32,10 @@ impl Call<'_> {
                 Err(code) => return code,
             };
             connection.start(self.request_head(exchange, resident), exchange.body_length());
-            let mut head = answer_head;
-            let end = Forward::new(exchange, &mut connection, &mut upload, (limits, &mut head)).run();
+            let transfer = Transfer::new(connection, upload, limits);
+            let (end, connection, rest) = transfer.run(exchange, &mut answer_head);
             resident.pool.put(connection); // which closes it unless all went well
+            upload = rest;
             match end {
                 End::Done(status) => return status,
                 End::Broken(cause) => return code(cause),
@@ -91,7 +92,7 @@ impl Call<'_> {
                 exchange.abort();
                 CLIENT_CLOSED
             }
-            Cause::Closed => {
+            Cause::Closed | Cause::Unreachable(_) => {
                 log::warn!("call={} the process closed the connection", self.id);
                 self.answer_text(
                     exchange,
@@ -122,7 +123,7 @@ fn code(cause: Cause) -> u16 {
     match cause {
         Cause::Refused(refusal) => refusal.status(),
         Cause::ClientGone => CLIENT_CLOSED,
-        Cause::Closed | Cause::Invalid(_) => 502,
+        Cause::Closed | Cause::Unreachable(_) | Cause::Invalid(_) => 502,
         Cause::Timeout(_) => 504,
     }
 }

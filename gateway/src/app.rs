@@ -22,6 +22,9 @@ use crate::provider::{Provider, Sink};
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
 
+/// The most threads that poll. More serve no more calls before the functions themselves need the processors.
+const MAX_POLLERS: usize = 4;
+
 /// Between two looks at what to close, or whether draining is done.
 const TICK: Duration = Duration::from_secs(5);
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -91,12 +94,18 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         write_stall_timeout: config.body_stall_timeout,
         max_connections: room.connections,
         max_workers: room.workers,
+        pollers: pollers(),
     };
     let server = Server::start(listener, server_config, edge)
         .map_err(|error| Error::System("start the server", error))?;
     log::info!("listening on {}", server.address());
     serve(&signals, &table, &*provider);
     Ok(drain(config, server, &*provider, &signals))
+}
+
+/// Threads that poll and serve calls: one for each processor, as far as a small machine has them.
+fn pollers() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_POLLERS))
 }
 
 /// Files that are open now: the standard streams, the listener, what the provider holds.

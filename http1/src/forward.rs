@@ -1,6 +1,8 @@
 //! Moves one call through: the request's body to an upstream and its answer to the client, both at the same
-//! time, in one loop over two sockets that never block. Whom to call, and what the heads say, is the caller's
-//! matter.
+//! time, between two sockets that never block. Whom to call, and what the heads say, is the caller's matter.
+//!
+//! A [`Transfer`] is run to its end by the thread that has it, which waits in poll(2); or it is stepped by a
+//! poller of the server whenever one of its sockets is ready, among many others.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ const MAX_KEPT_BYTES: usize = 16 * 1024;
 
 /// Pieces moved in one direction before the other is looked after.
 const ROUNDS: usize = 16;
+
+/// Connection timed out (connect(2)).
+const ETIMEDOUT: i32 = 110;
 
 /// The body of a request: what was read of it before or is kept for a second try, then what the client
 /// still sends.
@@ -66,6 +71,8 @@ pub enum Cause {
     Invalid(Refusal),
     /// The deadline passed: in [`Phase::FirstByte`] or [`Phase::Body`].
     Timeout(Phase),
+    /// The connection was never made; the system's error number (connect(2)).
+    Unreachable(i32),
 }
 
 /// How a try ended.
@@ -91,14 +98,14 @@ pub struct Limits {
     pub stall: Duration,
 }
 
+/// Makes the client's head of the upstream's.
+pub type Head<'a> = &'a mut dyn FnMut(&ResponseHead) -> HeadWriter;
+
 /// One try of a call on one connection, whose request was begun.
-pub struct Forward<'a, 'e> {
-    exchange: &'a mut Exchange<'e>,
-    connection: &'a mut Connection,
-    upload: &'a mut Upload,
+pub struct Transfer {
+    pub(crate) connection: Connection,
+    upload: Upload,
     limits: Limits,
-    /// Makes the client's head of the upstream's.
-    head: &'a mut dyn FnMut(&ResponseHead) -> HeadWriter,
     state: State,
 }
 
@@ -110,6 +117,8 @@ struct State {
     is_answering: bool,
     /// The answer's body came whole.
     is_answered: bool,
+    /// The upstream may have something to say.
+    upstream_ready: bool,
     wants: Wants,
     status: u16,
     last_move: Option<Instant>,
@@ -125,74 +134,177 @@ struct Wants {
     has_more: bool,
 }
 
+impl Wants {
+    /// Whether nothing moves for want of the client.
+    fn is_clients_turn(self) -> bool {
+        self.client_read && !self.upstream_write || self.client_write
+    }
+}
+
 /// Ends a try from inside its steps.
 type Stop = End;
 
-impl<'a, 'e> Forward<'a, 'e> {
+impl Transfer {
     /// A try that has not begun to move anything.
-    pub fn new(
-        exchange: &'a mut Exchange<'e>,
-        connection: &'a mut Connection,
-        upload: &'a mut Upload,
-        (limits, head): (Limits, &'a mut dyn FnMut(&ResponseHead) -> HeadWriter),
-    ) -> Forward<'a, 'e> {
+    #[must_use]
+    pub fn new(connection: Connection, upload: Upload, limits: Limits) -> Transfer {
         let state = State { last_move: Some(Instant::now()), ..State::default() };
-        Forward { exchange, connection, upload, limits, head, state }
+        Transfer { connection, upload, limits, state }
     }
 
-    /// Runs the try to its end.
-    #[must_use]
-    pub fn run(mut self) -> End {
-        match self.steps() {
-            Ok(status) => End::Done(status),
-            Err(stop) => stop,
+    /// Runs the try to its end. The connection is for its pool, which closes it unless all went well; the body
+    /// is for the next try.
+    pub fn run(mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> (End, Connection, Upload) {
+        loop {
+            let ended = self.step(exchange, head).or_else(|| self.wait(exchange).err());
+            if let Some(end) = ended {
+                return self.into_parts(end);
+            }
         }
     }
 
-    fn steps(&mut self) -> Result<u16, Stop> {
-        let mut upstream_ready = false;
-        loop {
-            self.state.wants = Wants::default();
-            if !self.state.is_sent {
-                self.send_some()?;
+    pub(crate) fn into_parts(self, end: End) -> (End, Connection, Upload) {
+        (end, self.connection, self.upload)
+    }
+
+    /// The end of a try whose time is up at `now`.
+    pub(crate) fn expired(&mut self, exchange: &mut Exchange<'_>, now: Instant) -> Option<End> {
+        let is_over = self.until().instant().is_some_and(|until| now >= until);
+        is_over.then(|| self.time_is_up(exchange))
+    }
+
+    /// The upstream has something to say, or its connection is made, or has failed.
+    pub(crate) fn upstream_is_ready(&mut self) {
+        self.state.upstream_ready = true;
+    }
+
+    /// Whether there is more to move at once, and only others were to have their turn.
+    pub(crate) fn has_more(&self) -> bool {
+        self.state.wants.has_more
+    }
+
+    /// When it must be looked at though nothing can be moved.
+    pub(crate) fn until(&self) -> Deadline {
+        if self.connection.is_connecting() {
+            return self.limits.deadline.min(self.connection.connect_by());
+        }
+        if !self.state.wants.is_clients_turn() {
+            return self.limits.deadline;
+        }
+        let stall =
+            self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + self.limits.stall));
+        self.limits.deadline.min(stall)
+    }
+
+    /// Waits until something can move.
+    fn wait(&mut self, exchange: &mut Exchange<'_>) -> Result<(), End> {
+        let wants = self.state.wants;
+        let until = if wants.has_more { Deadline::after(Duration::ZERO) } else { self.until() };
+        let from_client = Ready::HANG_UP
+            .and(Ready::READ.when(wants.client_read))
+            .and(Ready::WRITE.when(wants.client_write));
+        let reads_upstream = !wants.client_write && !self.state.is_answered;
+        let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
+        // An upstream that is not waited for stays out: poll would report its end over and over.
+        let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
+        let mut fds = [
+            PollFd::new(exchange.socket().as_fd(), from_client),
+            PollFd::maybe(upstream, from_upstream),
+        ];
+        let result = poll(&mut fds, until);
+        let (client, upstream) = (fds[0].ready(), fds[1].ready());
+        match result {
+            Ok(_) if client.is_hung_up() => return Err(self.client_is_gone(exchange)),
+            Ok(_) => {}
+            Err(error) => {
+                let error = Error::Io(Phase::Body, error);
+                return Err(self.upstream_failed(exchange, error));
             }
-            if upstream_ready || self.state.is_answering {
-                self.answer_some()?;
-                if self.state.is_answered && self.finish()? {
-                    return Ok(self.state.status);
-                }
+        }
+        // Also where there is always something to move.
+        self.state.upstream_ready |= upstream.is_readable();
+        let is_ready = upstream.is_any() || client.is_any();
+        match wants.has_more || is_ready {
+            true if !self.limits.deadline.has_passed() => Ok(()),
+            _ => Err(self.time_is_up(exchange)),
+        }
+    }
+}
+
+/// The steps.
+impl Transfer {
+    /// Moves what can be moved now; its end, if that is reached.
+    pub(crate) fn step(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Option<End> {
+        match self.steps(exchange, head) {
+            Ok(true) => Some(End::Done(self.state.status)),
+            Ok(false) => None,
+            Err(stop) => Some(stop),
+        }
+    }
+
+    /// Whether all is done.
+    fn steps(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<bool, Stop> {
+        self.state.wants = Wants::default();
+        if self.connection.is_connecting() && !self.connects(exchange)? {
+            return Ok(false);
+        }
+        if !self.state.is_sent {
+            self.send_some(exchange)?;
+        }
+        if self.state.upstream_ready || self.state.is_answering {
+            self.answer_some(exchange, head)?;
+            if self.state.is_answered {
+                return self.finish(exchange);
             }
-            upstream_ready = self.wait()?;
+        }
+        Ok(false)
+    }
+
+    /// Whether the connection is made.
+    fn connects(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
+        match self.connection.connected() {
+            Ok(true) => {
+                self.state.upstream_ready = false;
+                Ok(true)
+            }
+            Ok(false) => {
+                self.state.wants.upstream_write = true;
+                Ok(false)
+            }
+            Err(error) => {
+                let cause = Cause::Unreachable(error.raw_os_error().unwrap_or_default());
+                Err(if self.upload.rewind() { End::Again(cause) } else { self.failed(exchange, cause) })
+            }
         }
     }
 
     /// Moves some of the request's body to the upstream.
-    fn send_some(&mut self) -> Result<(), Stop> {
+    fn send_some(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         for _ in 0..ROUNDS {
             if self.upload.at < self.upload.kept.len() {
                 match self.connection.write(&self.upload.kept[self.upload.at..]) {
                     Ok(0) => return self.upstream_is_full(),
                     Ok(count) => self.upload.at += count,
-                    Err(_) => return self.upstream_stopped_reading(),
+                    Err(_) => return self.upstream_stopped_reading(exchange),
                 }
                 continue;
             }
-            match self.exchange.body() {
+            match exchange.body() {
                 Ok(Body::Data(data)) => match self.connection.write(data) {
                     Ok(0) => return self.upstream_is_full(),
                     Ok(count) => {
                         self.upload.keep(&data[..count]);
-                        self.exchange.consume(count);
+                        exchange.consume(count);
                         self.state.last_move = Some(Instant::now());
                     }
-                    Err(_) => return self.upstream_stopped_reading(),
+                    Err(_) => return self.upstream_stopped_reading(exchange),
                 },
                 Ok(Body::Wait) => {
                     self.state.wants.client_read = true;
-                    return self.send_head();
+                    return self.send_head(exchange);
                 }
-                Ok(Body::End) => return self.end_request(),
-                Err(error) => return Err(self.client_failed(error)),
+                Ok(Body::End) => return self.end_request(exchange),
+                Err(error) => return Err(self.client_failed(exchange, error)),
             }
         }
         self.state.wants.has_more = true;
@@ -200,22 +312,22 @@ impl<'a, 'e> Forward<'a, 'e> {
     }
 
     /// A body that is slow to come must not hold the head back.
-    fn send_head(&mut self) -> Result<(), Stop> {
+    fn send_head(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         match self.connection.flush() {
             Ok(true) => Ok(()),
             Ok(false) => self.upstream_is_full(),
-            Err(_) => self.upstream_stopped_reading(),
+            Err(_) => self.upstream_stopped_reading(exchange),
         }
     }
 
-    fn end_request(&mut self) -> Result<(), Stop> {
+    fn end_request(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         match self.connection.finish() {
             Ok(true) => {
                 self.state.is_sent = true;
                 Ok(())
             }
             Ok(false) => self.upstream_is_full(),
-            Err(_) => self.upstream_stopped_reading(),
+            Err(_) => self.upstream_stopped_reading(exchange),
         }
     }
 
@@ -225,36 +337,39 @@ impl<'a, 'e> Forward<'a, 'e> {
     }
 
     /// It may have answered before it stopped; its answer counts then.
-    fn upstream_stopped_reading(&mut self) -> Result<(), Stop> {
+    fn upstream_stopped_reading(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         self.state.is_sent = true;
         match self.connection.response() {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.upstream_failed(Error::Closed(Phase::Request))),
-            Err(error) => Err(self.upstream_failed(error)),
+            Ok(None) => Err(self.upstream_failed(exchange, Error::Closed(Phase::Request))),
+            Err(error) => Err(self.upstream_failed(exchange, error)),
         }
     }
 
     /// Moves some of the answer to the client.
-    fn answer_some(&mut self) -> Result<(), Stop> {
+    fn answer_some(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<(), Stop> {
         if !self.state.is_answering {
             match self.connection.response() {
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(self.upstream_failed(error)),
+                Ok(None) => {
+                    self.state.upstream_ready = false;
+                    return Ok(());
+                }
+                Err(error) => return Err(self.upstream_failed(exchange, error)),
             }
             // What is wrong with the body from its start on can still be told.
             let is_waiting = match self.connection.body() {
                 Ok(body) => body == Body::Wait,
-                Err(error) => return Err(self.upstream_failed(Error::of_body(error))),
+                Err(error) => return Err(self.upstream_failed(exchange, Error::of_body(error))),
             };
-            self.begin_answer();
+            self.begin_answer(exchange, head);
             if is_waiting {
-                return self.flush_answer(); // before anything can go wrong with what is still to come
+                return self.flush_answer(exchange); // before anything can go wrong with what is still to come
             }
         }
         for _ in 0..ROUNDS {
             match self.connection.body() {
-                Ok(Body::Data(data)) => match self.exchange.write(data) {
+                Ok(Body::Data(data)) => match exchange.write(data) {
                     Ok(0) => {
                         self.state.wants.client_write = true;
                         return Ok(());
@@ -263,21 +378,21 @@ impl<'a, 'e> Forward<'a, 'e> {
                         self.connection.consume(count);
                         self.state.last_move = Some(Instant::now());
                     }
-                    Err(_) => return Err(self.client_is_gone()),
+                    Err(_) => return Err(self.client_is_gone(exchange)),
                 },
-                Ok(Body::Wait) => return self.flush_answer(),
+                Ok(Body::Wait) => return self.flush_answer(exchange),
                 Ok(Body::End) => {
                     self.state.is_answered = true;
                     return Ok(());
                 }
-                Err(error) => return Err(self.upstream_failed(Error::of_body(error))),
+                Err(error) => return Err(self.upstream_failed(exchange, Error::of_body(error))),
             }
         }
         self.state.wants.has_more = true;
         Ok(())
     }
 
-    fn begin_answer(&mut self) {
+    fn begin_answer(&mut self, exchange: &mut Exchange<'_>, make: Head<'_>) {
         let Some(head) = self.connection.head() else { return };
         let declared = head.headers().get("content-length").and_then(|value| std::str::from_utf8(value).ok());
         // The answer to HEAD tells a length of a body that is not sent; a 204 must not (RFC 9110 section 8.6).
@@ -285,126 +400,94 @@ impl<'a, 'e> Forward<'a, 'e> {
             Length::None if head.status() == 204 => Length::None,
             Length::None => match declared.and_then(|text| text.parse().ok()) {
                 Some(length) => Length::Known(length),
-                None if self.exchange.request().method() == "HEAD" => Length::Unknown,
+                None if exchange.request().method() == "HEAD" => Length::Unknown,
                 None => Length::None,
             },
             other => other,
         };
         self.state.status = head.status();
-        let head = (self.head)(head);
-        if !self.exchange.has_read_body() {
+        let head = make(head);
+        if !exchange.has_read_body() {
             // What is left of the body may never be read, and cannot be told from a request then.
-            self.exchange.close_after();
+            exchange.close_after();
         }
-        self.exchange.start(head, length);
+        exchange.start(head, length);
         self.state.is_answering = true;
     }
 
     /// What has come goes out before more is waited for.
-    fn flush_answer(&mut self) -> Result<(), Stop> {
-        match self.exchange.flush() {
+    fn flush_answer(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
+        match exchange.flush() {
             Ok(is_empty) => {
                 self.state.wants.client_write = !is_empty;
                 Ok(())
             }
-            Err(_) => Err(self.client_is_gone()),
+            Err(_) => Err(self.client_is_gone(exchange)),
         }
     }
 
-    fn finish(&mut self) -> Result<bool, Stop> {
-        match self.exchange.finish() {
+    fn finish(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
+        match exchange.finish() {
             Ok(true) => Ok(true),
             Ok(false) => {
                 self.state.wants.client_write = true;
                 Ok(false)
             }
-            Err(_) => Err(self.client_is_gone()),
+            Err(_) => Err(self.client_is_gone(exchange)),
         }
     }
 
-    /// Waits until something can move; whether the upstream has something to say.
-    fn wait(&mut self) -> Result<bool, Stop> {
-        let wants = self.state.wants;
-        let is_clients_turn = wants.client_read && !wants.upstream_write || wants.client_write;
-        let stall =
-            self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + self.limits.stall));
-        let until = match wants.has_more {
-            true => Deadline::after(Duration::ZERO),
-            false if is_clients_turn => self.limits.deadline.min(stall),
-            false => self.limits.deadline,
-        };
-        let from_client = Ready::HANG_UP
-            .and(Ready::READ.when(wants.client_read))
-            .and(Ready::WRITE.when(wants.client_write));
-        let reads_upstream = !wants.client_write && !self.state.is_answered;
-        let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
-        // An upstream that is not waited for stays out: poll would report its end over and over.
-        let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
-        let mut fds = [
-            PollFd::new(self.exchange.socket().as_fd(), from_client),
-            PollFd::maybe(upstream, from_upstream),
-        ];
-        let result = poll(&mut fds, until);
-        let (client, upstream) = (fds[0].ready(), fds[1].ready());
-        match result {
-            Ok(_) if client.is_hung_up() => Err(self.client_is_gone()),
-            // Also where there is always something to move.
-            Ok(_) if self.limits.deadline.has_passed() => Err(self.time_is_up(is_clients_turn)),
-            Ok(0) if wants.has_more => Ok(false),
-            Ok(0) => Err(self.time_is_up(is_clients_turn)),
-            Ok(_) => Ok(upstream.is_readable()),
-            Err(error) => Err(self.upstream_failed(Error::Io(Phase::Body, error))),
+    fn time_is_up(&mut self, exchange: &mut Exchange<'_>) -> Stop {
+        if self.connection.is_connecting() && self.upload.rewind() {
+            return End::Again(Cause::Unreachable(ETIMEDOUT));
         }
-    }
-
-    fn time_is_up(&mut self, is_clients_turn: bool) -> Stop {
-        if is_clients_turn && !self.limits.deadline.has_passed() {
+        if self.state.wants.is_clients_turn() && !self.limits.deadline.has_passed() {
             return match self.state.is_answering {
-                true => self.client_is_gone(),
+                true => self.client_is_gone(exchange),
                 false => End::Failed(Cause::Refused(Refusal::BodyStall)),
             };
         }
         let phase = if self.state.is_answering { Phase::Body } else { Phase::FirstByte };
-        self.failed(Cause::Timeout(phase))
+        self.failed(exchange, Cause::Timeout(phase))
     }
 
-    fn client_failed(&mut self, error: BodyError) -> Stop {
+    fn client_failed(&mut self, exchange: &mut Exchange<'_>, error: BodyError) -> Stop {
         match error {
-            BodyError::Refused(refusal) => self.failed(Cause::Refused(refusal)),
-            _ => self.client_is_gone(),
+            BodyError::Refused(refusal) => self.failed(exchange, Cause::Refused(refusal)),
+            _ => self.client_is_gone(exchange),
         }
     }
 
-    fn client_is_gone(&mut self) -> Stop {
-        self.exchange.abort();
+    pub(crate) fn client_is_gone(&mut self, exchange: &mut Exchange<'_>) -> Stop {
+        exchange.abort();
         End::Broken(Cause::ClientGone)
     }
 
-    fn upstream_failed(&mut self, error: Error) -> Stop {
+    fn upstream_failed(&mut self, exchange: &mut Exchange<'_>, error: Error) -> Stop {
         let cause = match error {
             Error::Refused(refusal) => Cause::Invalid(refusal),
             _ => Cause::Closed,
         };
-        if !self.state.is_answering && self.may_repeat(cause) && self.upload.rewind() {
+        if !self.state.is_answering && self.may_repeat(exchange, cause) && self.upload.rewind() {
             return End::Again(cause);
         }
-        self.failed(cause)
+        self.failed(exchange, cause)
     }
 
     /// Whether sending it once more cannot execute it twice, or may: the upstream cannot have seen it, or
     /// closed a kept connection before any answer and the method is idempotent (RFC 9110 section 9.2.2).
-    fn may_repeat(&self, cause: Cause) -> bool {
+    fn may_repeat(&self, exchange: &Exchange<'_>, cause: Cause) -> bool {
         let is_stale = self.connection.is_reused()
             && !self.connection.has_received()
-            && is_idempotent(self.exchange.request().method());
+            && is_idempotent(exchange.request().method());
         cause == Cause::Closed && (is_stale || self.connection.is_untouched())
     }
 
-    fn failed(&mut self, cause: Cause) -> Stop {
+    fn failed(&mut self, exchange: &mut Exchange<'_>, cause: Cause) -> Stop {
         if !self.state.is_answering {
             return End::Failed(cause);
         }
-        self.exchange.abort();
+        exchange.abort();
         End::Broken(cause)
     }
 }

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod head;
 pub mod refusal;
 pub mod server;
+mod spare;
 mod wire;
 pub mod writer;
 

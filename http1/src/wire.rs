@@ -5,14 +5,8 @@ use std::io::{self, IoSlice, Write as _};
 
 use kit::sys::Socket;
 
-use crate::Refusal;
 use crate::body::{Decoder, Framing, Length};
-
-/// The first size of a buffer for a body; most requests and answers fit.
-const FIRST_READ_BYTES: usize = 8 * 1024;
-
-/// The size to which it grows while reads fill it: larger gains nothing measurable on loopback.
-const MAX_READ_BYTES: usize = 64 * 1024;
+use crate::{Refusal, spare};
 
 /// What there is of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,12 +54,25 @@ pub(crate) struct Incoming {
     decoder: Decoder,
     max_body: u64,
     body_bytes: u64,
+    /// The last read found less than it had room for.
+    is_drained: bool,
 }
 
 impl Incoming {
     pub(crate) fn new() -> Incoming {
         let decoder = Decoder::new(Framing::Empty);
-        Incoming { buffer: Vec::new(), taken: 0, decoder, max_body: u64::MAX, body_bytes: 0 }
+        let (buffer, max_body) = (Vec::new(), u64::MAX);
+        Incoming { buffer, taken: 0, decoder, max_body, body_bytes: 0, is_drained: false }
+    }
+
+    /// Whether all that had arrived was read, and nothing was noticed since.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// More has arrived.
+    pub(crate) fn notice(&mut self) {
+        self.is_drained = false;
     }
 
     /// The bytes that arrived and were not taken yet.
@@ -73,16 +80,19 @@ impl Incoming {
         &self.buffer[self.taken..]
     }
 
+    #[cfg(test)]
     /// Puts bytes that were read elsewhere behind the pending ones.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Throws away what has arrived.
+    pub(crate) fn drop_pending(&mut self) {
+        self.taken = self.buffer.len();
+    }
+
     /// Takes the first `length` pending bytes out as a head of their own.
     pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
-        if self.taken == 0 && self.buffer.len() == length {
-            return std::mem::take(&mut self.buffer);
-        }
         let head = self.pending()[..length].to_vec();
         self.taken += length;
         head
@@ -103,7 +113,7 @@ impl Incoming {
     }
 
     /// Reads what is there, growing the buffer when reads fill it; at most `room` bytes beyond the
-    /// pending ones.
+    /// pending ones, or what a kept buffer has room for.
     pub(crate) fn fill(&mut self, socket: &Socket, room: usize) -> io::Result<Option<usize>> {
         if self.taken == self.buffer.len() {
             self.buffer.clear();
@@ -112,16 +122,32 @@ impl Incoming {
             self.buffer.drain(..self.taken);
             self.taken = 0;
         }
-        if self.buffer.capacity() == self.buffer.len() || self.buffer.capacity() == 0 {
-            let more = self.buffer.capacity().clamp(FIRST_READ_BYTES, room.max(FIRST_READ_BYTES));
+        if self.buffer.capacity() == 0 {
+            self.buffer = spare::take();
+        } else if self.buffer.capacity() == self.buffer.len() {
+            let more = self.buffer.capacity().clamp(spare::FIRST_BYTES, room.max(spare::FIRST_BYTES));
             self.buffer.reserve_exact(more);
         }
         let received = socket.receive(&mut self.buffer)?;
         let is_full = self.buffer.len() == self.buffer.capacity();
+        self.is_drained = received.is_none() || !is_full && received != Some(0);
         if received.is_some() && is_full && self.buffer.capacity() < room {
             self.buffer.reserve_exact(self.buffer.capacity());
         }
         Ok(received)
+    }
+
+    /// Gives the buffer back while nothing is in it, and a large one that holds little.
+    pub(crate) fn rest(&mut self) {
+        match self.pending() {
+            [] => spare::give(std::mem::take(&mut self.buffer)),
+            pending if pending.len() < self.buffer.capacity() / 2 => {
+                let small = pending.to_vec();
+                spare::give(std::mem::replace(&mut self.buffer, small));
+            }
+            _ => return,
+        }
+        self.taken = 0;
     }
 
     /// What there is of the body, reading once from the socket if need be.
@@ -138,8 +164,11 @@ impl Incoming {
                 }
                 return Ok(Body::Data(&self.buffer[self.taken..self.taken + step.data]));
             }
-            match self.fill(socket, MAX_READ_BYTES) {
-                Ok(None) => return Ok(Body::Wait),
+            match self.fill(socket, spare::MAX_BYTES) {
+                Ok(None) => {
+                    self.rest();
+                    return Ok(Body::Wait);
+                }
                 Ok(Some(0)) if self.decoder.ends_at_close() => {
                     self.decoder = Decoder::new(Framing::Empty);
                     return Ok(Body::End);
@@ -159,13 +188,6 @@ impl Incoming {
         self.taken += count;
         self.body_bytes += count as u64;
         self.decoder.consume(count);
-    }
-
-    /// Gives memory back; for a connection that becomes idle.
-    pub(crate) fn into_pending(mut self) -> Vec<u8> {
-        self.buffer.drain(..self.taken);
-        self.buffer.shrink_to_fit();
-        self.buffer
     }
 }
 

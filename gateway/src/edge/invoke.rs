@@ -2,19 +2,21 @@
 //! another; one answer goes out and one observation is made.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::forward::{Cause, End, Forward, Limits, Upload};
-use http1::{Connection, Error, Exchange, Length, ResponseHead};
+use http1::forward::{Cause, End, Limits, Transfer, Upload};
+use http1::server::Relay;
+use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 
 use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Replica, Use};
-use crate::metrics::Retry;
+use crate::metrics::{InFlight, Retry};
 
 /// How long is waited between two rounds over replicas that all refuse, unless the table changes.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
@@ -30,68 +32,91 @@ pub(super) struct Invocation {
     pub(super) function: Arc<Function>,
     /// The request target that the function sees.
     pub(super) target: Vec<u8>,
-    /// The body, as far as it was read.
-    pub(super) upload: Upload,
     /// The length of the body.
     pub(super) length: Length,
 }
 
-/// Serves one invocation: exactly one answer, exactly one observation.
-pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, mut invocation: Invocation) {
-    let started = Instant::now();
-    let series = Arc::clone(&invocation.function.series);
-    let in_flight = series.inflight.hold();
-    let id = headers::call_id(exchange.request());
-    let mut total = TimeLimit { span: edge.limits.upstream_timeout, name: "upstream_timeout" };
-    if let Some(span) = headers::timeout(exchange.request()).filter(|theirs| *theirs < total.span) {
-        total = TimeLimit { span, name: headers::X_TIMEOUT };
+/// Serves one invocation on this thread: exactly one answer, exactly one observation. `upload` is the body, as far
+/// as it was read.
+pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, invocation: Invocation, upload: Upload) {
+    Call::new(edge, exchange, invocation).run(edge, exchange, upload);
+}
+
+/// Begins an invocation that need not wait for a replica: its transfer is for the poller.
+pub(super) fn begin(
+    edge: Arc<Edge>,
+    exchange: &Exchange<'_>,
+    invocation: Invocation,
+) -> Option<(Transfer, Box<dyn Relay>)> {
+    let replica = Arc::clone(balanced(&edge, &invocation.function, |_| Standing::Usable)?);
+    let pool = replica.pool();
+    let connection = pool.take_watched(exchange.poller()).or_else(|| pool.begin().ok())?;
+    let mut call = Call::new(&edge, exchange, invocation);
+    let in_use = Use::of(&replica);
+    let transfer = call.transfer(exchange, (&in_use, connection), Upload::default());
+    Some((transfer, Box::new(Begun { edge, call, in_use })))
+}
+
+/// An invocation on a poller.
+struct Begun {
+    edge: Arc<Edge>,
+    call: Call,
+    in_use: Use,
+}
+
+impl Relay for Begun {
+    fn head(&mut self, response: &ResponseHead) -> HeadWriter {
+        self.call.head(response)
     }
-    let deadline = Deadline::at(started + total.span);
-    let mut call = Call {
-        edge,
-        started,
-        total,
-        limits: Limits { deadline, stall: edge.limits.body_stall_timeout },
-        id: &id,
-        tried: Vec::new(),
-        tries: 0,
-        broke_with: None,
-        waits_since: None,
-        cold_start: None,
-        has_made_room: false,
-    };
-    let code = match call.run(exchange, &mut invocation) {
-        Ok(status) => status,
-        Err(failure) => {
-            log::debug!("call {id}: {}", failure.line(Some(invocation.function.name.as_str())).trim_end());
-            answer(exchange, &failure, &invocation.function, (&id, started.elapsed()));
-            edge.count(&failure);
-            failure.status()
+
+    fn ended(self: Box<Self>, end: End, connection: Connection) {
+        let Begun { call, in_use, .. } = *self;
+        in_use.replica().works();
+        let code = match end {
+            End::Done(status) => status,
+            End::Failed(cause) | End::Again(cause) | End::Broken(cause) => {
+                call.broken(cause, in_use.replica().address())
+            }
+        };
+        in_use.replica().pool().put(connection); // which closes it unless all of it went well
+        drop(in_use);
+        call.observe(code);
+    }
+
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, connection, upload): (End, Connection, Upload)) {
+        let Begun { edge, mut call, in_use } = *self;
+        drop(connection);
+        let result = match end {
+            End::Again(Cause::Unreachable(code)) => {
+                call.tries -= 1;
+                let error = io::Error::from_raw_os_error(code);
+                call.unreachable(&edge, in_use.replica(), connect_error(in_use.replica().address(), &error));
+                None
+            }
+            end => call.ended(end, in_use.replica().address()),
+        };
+        drop(in_use);
+        match result {
+            None => call.run(&edge, exchange, upload),
+            Some(result) => call.settle(&edge, exchange, result),
         }
-    };
-    drop(in_flight); // before it is observed, so that a reader never sees it twice
-    series.observe(code, started.elapsed());
-}
-
-fn answer(exchange: &mut Exchange<'_>, failure: &Failure, function: &Function, own: (&str, Duration)) {
-    if *failure == Failure::ClientGone || exchange.is_started() {
-        return exchange.abort();
     }
-    let mut head = failure.head();
-    headers::own(&mut head, own.0, own.1);
-    let line = failure.line(Some(function.name.as_str()));
-    let _ = exchange.respond(head, line.as_bytes()); // an error means that nobody is left to be told
 }
 
-struct Call<'a> {
-    edge: &'a Edge,
+struct Call {
+    function: Arc<Function>,
+    target: Vec<u8>,
+    length: Length,
+    in_flight: InFlight,
     started: Instant,
     /// What the deadline was made of, for messages.
     total: TimeLimit,
     limits: Limits,
-    id: &'a str,
+    id: String,
     /// Replicas that could not be connected to in this round.
     tried: Vec<SocketAddr>,
+    /// Why the last of them could not.
+    last_error: Option<String>,
     tries: usize,
     /// The replica whose connection broke in the last try.
     broke_with: Option<SocketAddr>,
@@ -102,33 +127,114 @@ struct Call<'a> {
     has_made_room: bool,
 }
 
-impl Call<'_> {
-    /// The status under which it counts: of an answer that went out, or was broken off.
-    fn run(&mut self, exchange: &mut Exchange<'_>, invocation: &mut Invocation) -> Result<u16, Failure> {
-        loop {
-            let (in_use, connection) = self.connect(exchange, invocation)?;
-            let address = in_use.replica().address();
-            let function = Arc::clone(&invocation.function);
+impl Call {
+    fn new(edge: &Edge, exchange: &Exchange<'_>, invocation: Invocation) -> Call {
+        let started = Instant::now();
+        let request = exchange.request();
+        let mut total = TimeLimit { span: edge.limits.upstream_timeout, name: "upstream_timeout" };
+        if let Some(span) = headers::timeout(request).filter(|theirs| *theirs < total.span) {
+            total = TimeLimit { span, name: headers::X_TIMEOUT };
+        }
+        let deadline = Deadline::at(started + total.span);
+        Call {
+            in_flight: invocation.function.series.begin_call(),
+            function: invocation.function,
+            target: invocation.target,
+            length: invocation.length,
+            started,
+            total,
+            limits: Limits { deadline, stall: edge.limits.body_stall_timeout },
+            id: headers::call_id(request, || edge.dice.roll()),
+            tried: Vec::new(),
+            last_error: None,
+            tries: 0,
+            broke_with: None,
+            waits_since: None,
+            cold_start: None,
+            has_made_room: false,
+        }
+    }
+
+    /// Tries until it has an answer, and settles it.
+    fn run(mut self, edge: &Edge, exchange: &mut Exchange<'_>, mut upload: Upload) {
+        let result = loop {
+            let (in_use, connection) = match self.connect(edge, exchange) {
+                Ok(connected) => connected,
+                Err(failure) => break Err(failure),
+            };
             if let Some(since) = self.waits_since.take() {
                 self.cold_start = Some(since.elapsed());
-                function.series.observe_cold_start(since.elapsed());
+                self.function.series.observe_cold_start(since.elapsed());
             }
-            match self.relay(exchange, invocation, (&in_use, connection)) {
-                End::Done(status) => return Ok(status),
-                End::Broken(Cause::ClientGone) => return Ok(CLIENT_GONE),
-                End::Broken(cause) => {
-                    let failure = self.failure(cause, address);
-                    log::debug!("call {}: {failure}", self.id);
-                    return Ok(failure.status());
-                }
-                End::Again(cause) if self.tries < MAX_TRIES => {
-                    log::debug!("call {}: {}; sending it once more", self.id, self.failure(cause, address));
-                    function.series.count_retry(Retry::Stale);
-                    self.broke_with = Some(address);
-                }
-                End::Again(cause) | End::Failed(cause) => return Err(self.failure(cause, address)),
+            let transfer = self.transfer(exchange, (&in_use, connection), mem::take(&mut upload));
+            let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
+            in_use.replica().pool().put(connection); // which closes it unless all of it went well
+            upload = rest;
+            if let Some(result) = self.ended(end, in_use.replica().address()) {
+                break result;
             }
+        };
+        self.settle(edge, exchange, result);
+    }
+
+    /// Answers a failure, where there is somebody to be told, and observes the call.
+    fn settle(self, edge: &Edge, exchange: &mut Exchange<'_>, result: Result<u16, Failure>) {
+        let code = match result {
+            Ok(status) => status,
+            Err(failure) => {
+                let name = Some(self.function.name.as_str());
+                log::debug!("call {}: {}", self.id, failure.line(name).trim_end());
+                self.answer(exchange, &failure);
+                edge.count(&failure);
+                failure.status()
+            }
+        };
+        self.observe(code);
+    }
+
+    fn observe(self, code: u16) {
+        drop(self.in_flight); // before it is observed, so that a reader never sees it twice
+        self.function.series.observe(code, self.started.elapsed());
+    }
+
+    fn answer(&self, exchange: &mut Exchange<'_>, failure: &Failure) {
+        if *failure == Failure::ClientGone || exchange.is_started() {
+            return exchange.abort();
         }
+        let mut head = failure.head();
+        headers::own(&mut head, &self.id, self.started.elapsed());
+        let line = failure.line(Some(self.function.name.as_str()));
+        let _ = exchange.respond(head, line.as_bytes()); // an error means that nobody is left to be told
+    }
+
+    fn head(&self, response: &ResponseHead) -> HeadWriter {
+        headers::to_client(response, &self.id, self.started.elapsed(), self.cold_start)
+    }
+
+    /// The status under which it counts: of an answer that went out, or was broken off. `None` where it is to be
+    /// sent once more.
+    fn ended(&mut self, end: End, address: SocketAddr) -> Option<Result<u16, Failure>> {
+        match end {
+            End::Done(status) => Some(Ok(status)),
+            End::Broken(cause) => Some(Ok(self.broken(cause, address))),
+            End::Again(cause) if self.tries < MAX_TRIES => {
+                log::debug!("call {}: {}; sending it once more", self.id, self.failure(cause, address));
+                self.function.series.count_retry(Retry::Stale);
+                self.broke_with = Some(address);
+                None
+            }
+            End::Again(cause) | End::Failed(cause) => Some(Err(self.failure(cause, address))),
+        }
+    }
+
+    /// The status under which a call counts whose answer was broken off.
+    fn broken(&self, cause: Cause, address: SocketAddr) -> u16 {
+        if cause == Cause::ClientGone {
+            return CLIENT_GONE;
+        }
+        let failure = self.failure(cause, address);
+        log::debug!("call {}: {failure}", self.id);
+        failure.status()
     }
 
     fn failure(&self, cause: Cause, address: SocketAddr) -> Failure {
@@ -139,54 +245,46 @@ impl Call<'_> {
             Cause::Invalid(refusal) => Failure::Invalid(refusal),
             Cause::Timeout(http1::Phase::Body) => Failure::Timeout(Phase::Body, self.total),
             Cause::Timeout(_) => Failure::Timeout(Phase::FirstByte, self.total),
+            Cause::Unreachable(code) => {
+                Failure::Connect(connect_error(address, &io::Error::from_raw_os_error(code)))
+            }
         }
     }
 
-    fn relay(
+    /// One try on one connection.
+    fn transfer(
         &mut self,
-        exchange: &mut Exchange<'_>,
-        invocation: &mut Invocation,
+        exchange: &Exchange<'_>,
         (in_use, mut connection): (&Use, Connection),
-    ) -> End {
+        upload: Upload,
+    ) -> Transfer {
         self.tries += 1;
-        let address = in_use.replica().address();
         let call = headers::Call {
-            id: self.id,
-            target: &invocation.target,
+            id: &self.id,
+            target: &self.target,
             peer: exchange.peer(),
-            address,
+            address: in_use.replica().address(),
             left: self.limits.deadline.remaining().unwrap_or(self.total.span),
         };
-        connection.start(headers::to_function(exchange.request(), &call), invocation.length);
-        let (id, started, cold_start) = (self.id, self.started, self.cold_start);
-        let mut head = |head: &ResponseHead| headers::to_client(head, id, started.elapsed(), cold_start);
-        let upload = &mut invocation.upload;
-        let end = Forward::new(exchange, &mut connection, upload, (self.limits, &mut head)).run();
-        in_use.replica().pool().put(connection); // which closes it unless all of it went well
-        end
+        connection.start(headers::to_function(exchange.request(), &call), self.length);
+        Transfer::new(connection, upload, self.limits)
     }
 
     /// A connection to a replica: a kept one, or a new one. Replicas that refuse are left for others, and
     /// tried again until it is clear that they are down.
-    fn connect(
-        &mut self,
-        exchange: &Exchange<'_>,
-        invocation: &mut Invocation,
-    ) -> Result<(Use, Connection), Failure> {
-        let mut last_error = None;
+    fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Connection), Failure> {
         loop {
-            let version = self.edge.table.version();
-            let name = invocation.function.name.as_str();
-            let function =
-                self.edge.table.find(name).ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
-            invocation.function = Arc::clone(&function);
+            let version = edge.table.version();
+            let name = self.function.name.as_str();
+            let function = edge.table.find(name).ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
+            self.function = Arc::clone(&function);
             if function.replicas.is_empty() {
                 self.waits_since.get_or_insert_with(Instant::now);
-                self.wait_for_replica(exchange, &function, version)?;
+                self.wait_for_replica(edge, exchange, version)?;
                 continue;
             }
-            let Some(replica) = self.pick(&function) else {
-                self.pause(&function, version, last_error.take())?;
+            let Some(replica) = balanced(edge, &function, |replica| self.standing(replica)) else {
+                self.pause(edge, version)?;
                 continue;
             };
             let in_use = Use::of(replica);
@@ -200,15 +298,9 @@ impl Call<'_> {
                 }
                 Err(error) if is_for_want_of_files(&error) && !self.has_made_room => {
                     self.has_made_room = true;
-                    self.edge.table.close_idle();
+                    edge.table.close_idle();
                 }
-                Err(error) => {
-                    self.tried.push(replica.address());
-                    replica.failed(Instant::now());
-                    function.series.count_retry(Retry::Connect);
-                    self.edge.provider.nudge();
-                    last_error = Some(reason(replica, &error));
-                }
+                Err(error) => self.unreachable(edge, replica, reason(replica, &error)),
             }
             if self.limits.deadline.has_passed() {
                 return Err(Failure::Timeout(Phase::Connect, self.total));
@@ -216,27 +308,33 @@ impl Call<'_> {
         }
     }
 
-    fn pick<'f>(&self, function: &'f Function) -> Option<&'f Arc<Replica>> {
-        let now = Instant::now();
-        let standing = |replica: &Arc<Replica>| match replica {
-            _ if self.tried.contains(&replica.address()) => Standing::Excluded,
-            _ if replica.is_avoided(now) || self.broke_with == Some(replica.address()) => Standing::Outlier,
+    /// A replica could not be connected to.
+    fn unreachable(&mut self, edge: &Edge, replica: &Replica, why: String) {
+        self.tried.push(replica.address());
+        replica.failed(Instant::now());
+        self.function.series.count_retry(Retry::Connect);
+        edge.provider.nudge();
+        self.last_error = Some(why);
+    }
+
+    fn standing(&self, replica: &Replica) -> Standing {
+        match replica.address() {
+            address if self.tried.contains(&address) => Standing::Excluded,
+            address if self.broke_with == Some(address) => Standing::Outlier,
             _ => Standing::Usable,
-        };
-        let load = |replica: &Arc<Replica>| replica.in_flight();
-        balance::pick(&function.replicas, self.edge.dice.roll(), load, standing)
-            .map(|place| &function.replicas[place])
+        }
     }
 
     /// All replicas refused in this round. Another follows after a moment, unless all of them have refused
     /// for as long as one connect may take, and the provider has looked since and still names them: a replica
     /// that was replaced just now is not a reason to fail.
-    fn pause(&mut self, function: &Function, version: u64, error: Option<String>) -> Result<(), Failure> {
+    fn pause(&mut self, edge: &Edge, version: u64) -> Result<(), Failure> {
+        let error = self.last_error.take();
         let now = Instant::now();
-        let window = self.edge.limits.connect_timeout;
-        if function.replicas.iter().all(|replica| replica.has_failed_for(window, now)) {
-            self.edge.provider.look_again(self.limits.deadline.within(LOOK_TIME));
-            if self.edge.table.version() == version {
+        let window = edge.limits.connect_timeout;
+        if self.function.replicas.iter().all(|replica| replica.has_failed_for(window, now)) {
+            edge.provider.look_again(self.limits.deadline.within(LOOK_TIME));
+            if edge.table.version() == version {
                 return Err(Failure::Connect(error.unwrap_or_else(|| "all connects failed".to_owned())));
             }
         }
@@ -244,30 +342,31 @@ impl Call<'_> {
             return Err(Failure::Timeout(Phase::Connect, self.total));
         }
         self.tried.clear();
-        self.edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
+        edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
         Ok(())
     }
 
     /// There is no replica: it is waited for where one is on its way.
     fn wait_for_replica(
         &self,
+        edge: &Edge,
         exchange: &Exchange<'_>,
-        function: &Function,
         version: u64,
     ) -> Result<(), Failure> {
+        let function = &self.function;
         if function.wanted == 0 {
             return Err(Failure::ScaledToZero);
         }
         if let Some(problem) = &function.problem {
             return Err(Failure::CannotStart(problem.clone()));
         }
-        let limit = self.edge.limits.max_waiting;
+        let limit = edge.limits.max_waiting;
         let waiting = function.series.waiting.hold();
         if function.series.waiting.get() > limit {
             return Err(Failure::TooManyWaiting(limit));
         }
         // The table is looked at between waits, and so is the client.
-        let changed = self.edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
+        let changed = edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
         drop(waiting);
         if !changed && self.limits.deadline.has_passed() {
             return Err(Failure::Timeout(Phase::Replica, self.total));
@@ -279,6 +378,21 @@ impl Call<'_> {
     }
 }
 
+/// The replica that has less in hand of two, of those that `standing` allows and that did not fail lately.
+fn balanced<'f>(
+    edge: &Edge,
+    function: &'f Function,
+    standing: impl Fn(&Replica) -> Standing,
+) -> Option<&'f Arc<Replica>> {
+    let now = Instant::now();
+    let standing = |replica: &Arc<Replica>| match standing(replica) {
+        Standing::Usable if replica.is_avoided(now) => Standing::Outlier,
+        other => other,
+    };
+    let load = |replica: &Arc<Replica>| replica.in_flight();
+    balance::pick(&function.replicas, edge.dice.roll(), load, standing).map(|place| &function.replicas[place])
+}
+
 /// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
 fn is_for_want_of_files(error: &Error) -> bool {
     const ENFILE: i32 = 23;
@@ -287,15 +401,14 @@ fn is_for_want_of_files(error: &Error) -> bool {
 }
 
 fn reason(replica: &Replica, error: &Error) -> String {
-    let address = replica.address().to_string();
     match error {
-        Error::Connect { source, .. } => connect_error(&address, source),
-        other => format!("{address}: {other}"),
+        Error::Connect { source, .. } => connect_error(replica.address(), source),
+        other => format!("{}: {other}", replica.address()),
     }
 }
 
 /// An error of connecting, in a few words.
-fn connect_error(address: &str, error: &io::Error) -> String {
+fn connect_error(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("{address} does not answer"),
         io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),

@@ -18,7 +18,8 @@ use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
 use crate::route::Route;
 use failure::{Failure, X_GATEWAY_ERROR};
-use http1::forward::Upload;
+use http1::forward::{Transfer, Upload};
+use http1::server::Relay;
 use invoke::Invocation;
 
 /// Unknown names make the provider look again at most this often.
@@ -93,7 +94,7 @@ impl Edge {
             return Err(Failure::Draining);
         }
         let length = exchange.body_length();
-        invoke::invoke(self, exchange, Invocation { function, target, upload: Upload::default(), length });
+        invoke::invoke(self, exchange, Invocation { function, target, length }, Upload::default());
         Ok(())
     }
 
@@ -116,8 +117,7 @@ impl Edge {
             return Err(Failure::Draining);
         }
         let length = Length::Known(body.len() as u64);
-        let upload = Upload::of(body);
-        invoke::invoke(self, exchange, Invocation { function, target, upload, length });
+        invoke::invoke(self, exchange, Invocation { function, target, length }, Upload::of(body));
         Ok(())
     }
 
@@ -220,6 +220,21 @@ impl Service for Edge {
             return exchange.abort();
         }
         respond(exchange, failure.head(), &failure.line(None));
+    }
+
+    fn relays(&self) -> bool {
+        true
+    }
+
+    /// A call of a function that has a replica. Everything else, failures among them, may have to wait.
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+        let request = exchange.request();
+        let x_function = request.headers().get("x-function");
+        let route = Route::of(request.method(), request.path(), request.query(), x_function);
+        let Route::Function { name, target } = route else { return None };
+        let function = self.table.find(name).filter(|_| !exchange.is_draining())?;
+        let (target, length) = (target.to_bytes(), exchange.body_length());
+        invoke::begin(self, exchange, Invocation { function, target, length })
     }
 
     /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.

@@ -1,7 +1,7 @@
 //! What is counted: one [`FunctionSeries`] per known function, dropped with it, and [`Rejected`] for
 //! requests that reached none. All of it atomics; an observation takes no lock.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -86,6 +86,12 @@ impl FunctionSeries {
         self.retries[retry as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a call as being served for as long as the returned value lives.
+    pub(crate) fn begin_call(self: &Arc<Self>) -> InFlight {
+        self.inflight.0.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
     /// Invocations by code, ascending.
     pub(super) fn codes(&self) -> Vec<(u16, u64)> {
         self.codes.read()
@@ -101,6 +107,15 @@ impl FunctionSeries {
 
     pub(super) fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Retry::ALL.iter().map(|retry| (retry.reason(), self.retries[*retry as usize].load(Relaxed)))
+    }
+}
+
+/// A call being served.
+pub(crate) struct InFlight(Arc<FunctionSeries>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.inflight.0.fetch_sub(1, Relaxed);
     }
 }
 

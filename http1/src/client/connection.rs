@@ -33,6 +33,10 @@ pub struct Connection {
     was_reset: bool,
     /// What had been sent on the connection before the present request.
     sent_before: u64,
+    /// Until when it must be made; `None` once it is.
+    connect_by: Option<Deadline>,
+    /// The poller that is told of its changes.
+    pub(crate) watched_by: Option<usize>,
 }
 
 impl Connection {
@@ -47,7 +51,21 @@ impl Connection {
             Endpoint::Unix(path) => Socket::connect_unix(path, deadline),
         };
         let socket = socket.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })?;
-        Ok(Connection {
+        Ok(Connection::on(socket, config))
+    }
+
+    /// Begins to connect and does not wait, so that a poller may have it.
+    pub(crate) fn begin(endpoint: &Endpoint, config: ClientConfig) -> io::Result<Connection> {
+        let Endpoint::Tcp(address) = endpoint else {
+            return Err(io::ErrorKind::Unsupported.into()); // UNIX sockets connect at once or block
+        };
+        let socket = Socket::begin_connect(*address)?;
+        let connect_by = Some(Deadline::after(config.connect_timeout));
+        Ok(Connection { connect_by, ..Connection::on(socket, config) })
+    }
+
+    fn on(socket: Socket, config: ClientConfig) -> Connection {
+        Connection {
             socket,
             incoming: Incoming::new(),
             outgoing: Outgoing::new(),
@@ -60,7 +78,28 @@ impl Connection {
             has_received: false,
             was_reset: false,
             sent_before: 0,
-        })
+            connect_by: None,
+            watched_by: None,
+        }
+    }
+
+    /// Whether the connection is still being made.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.connect_by.is_some()
+    }
+
+    /// Until when it must be made.
+    pub(crate) fn connect_by(&self) -> Deadline {
+        self.connect_by.unwrap_or(Deadline::NEVER)
+    }
+
+    /// Whether the connection is made by now.
+    pub(crate) fn connected(&mut self) -> io::Result<bool> {
+        let is_made = self.connect_by.is_none() || self.socket.connected()?;
+        if is_made {
+            self.connect_by = None;
+        }
+        Ok(is_made)
     }
 
     /// The socket, to be polled.
@@ -183,7 +222,10 @@ impl Connection {
             }
             let result = self.incoming.fill(&self.socket, limit);
             match self.seen(result) {
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    self.incoming.rest();
+                    return Ok(None);
+                }
                 Ok(Some(0)) => return Err(Error::Closed(Phase::FirstByte)),
                 Ok(Some(_)) => self.has_received = true,
                 Err(error) => return Err(Error::of_io(Phase::FirstByte, error)),
@@ -227,7 +269,7 @@ impl Connection {
 
     /// Readies it for the pool: the memory of the last exchange goes back.
     pub(crate) fn rest(&mut self) {
-        self.incoming = Incoming::new();
+        self.incoming.rest();
         self.outgoing.rest();
         self.head = None;
         self.is_reused = true;

@@ -1,6 +1,7 @@
 //! Idle connections to one endpoint. The youngest is used first, so that a quiet pool shrinks to what
 //! is needed.
 
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -9,6 +10,9 @@ use kit::Deadline;
 use super::{ClientConfig, Connection, Endpoint, Error, Response};
 use crate::HeadWriter;
 use crate::head::is_idempotent;
+
+/// How many of the youngest connections are looked through for one of a certain poller.
+const NEAR: usize = 8;
 
 /// The connections to one endpoint.
 #[derive(Debug)]
@@ -35,13 +39,40 @@ impl Pool {
     /// An idle connection that still stands, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Connection> {
+        self.take_where(Vec::pop)
+    }
+
+    /// The same for a transfer that the poller of that number will step: rather one that it has in its epoll already.
+    #[must_use]
+    pub fn take_watched(&self, poller: usize) -> Option<Connection> {
+        let take = |idle: &mut Vec<(Connection, Instant)>| {
+            let near = |(connection, _): &(Connection, Instant)| connection.watched_by == Some(poller);
+            let found = idle.iter().rev().take(NEAR).position(near).unwrap_or_default();
+            let place = idle.len().checked_sub(found + 1)?;
+            Some(idle.remove(place))
+        };
+        self.take_where(take)
+    }
+
+    fn take_where(
+        &self,
+        take: impl Fn(&mut Vec<(Connection, Instant)>) -> Option<(Connection, Instant)>,
+    ) -> Option<Connection> {
         loop {
-            let (connection, since) =
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()?;
+            let taken = take(self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?);
+            let (connection, since) = taken?;
             if since.elapsed() < self.config.idle_timeout && connection.is_quiet() {
                 return Some(connection);
             }
         }
+    }
+
+    /// A new connection that is still being made, for a transfer.
+    ///
+    /// # Errors
+    /// What connect(2) says at once; `Unsupported` for a UNIX socket.
+    pub fn begin(&self) -> io::Result<Connection> {
+        Connection::begin(&self.endpoint, self.config)
     }
 
     /// A new connection.

@@ -2,129 +2,42 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use kit::Deadline;
 use kit::sys::{Ready, Socket};
 
 use super::Shared;
-use super::table::{Phase, Token, Waiting};
-use super::worker::MAX_URGENT;
+use super::conn::{Conn, Next};
 use crate::body::Length;
-use crate::head::{RequestHead, Scan, Version};
-use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
+use crate::head::{RequestHead, Version};
+use crate::wire::{Body, BodyError, Mode};
 use crate::writer::Persistence;
 use crate::{HeadWriter, Refusal};
 
 /// What is read and thrown away of a body that the service left, to keep the connection.
 const MAX_LEFT_BYTES: usize = 256 * 1024;
 
-/// A connection that is with a worker.
-pub(super) struct Conn {
-    socket: Socket,
-    peer: SocketAddr,
-    token: Token,
-    incoming: Incoming,
-    outgoing: Outgoing,
-    scan: Scan,
+/// How far a request was answered; what remains of an exchange between two steps of it.
+pub(super) struct Turn {
+    request: RequestHead,
+    progress: Progress,
+    closes: bool,
+    owes_continue: bool,
+    /// Why the body was refused: the answer where the service gives none.
+    refusal: Option<Refusal>,
 }
 
-/// What becomes of a connection after an exchange.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Next {
-    KeepAlive,
-    /// Everything is done, or the peer is gone.
-    Close,
-    /// The peer may still be sending; see RFC 9112 section 9.6.
-    CloseSlowly,
-}
-
-impl Conn {
-    pub(super) fn new(waiting: Waiting, token: Token) -> Conn {
-        let mut incoming = Incoming::new();
-        incoming.push(&waiting.buffer);
-        Conn {
-            socket: waiting.socket,
-            peer: waiting.peer,
-            token,
-            incoming,
-            outgoing: Outgoing::new(),
-            scan: Scan::default(),
-        }
+impl Turn {
+    /// The turn of a request whose head was just taken.
+    pub(super) fn new(conn: &Conn, request: RequestHead) -> Turn {
+        let closes = !request.keeps_alive();
+        let owes_continue = request.expects_continue() && !conn.incoming.is_done();
+        Turn { request, progress: Progress::Waiting, closes, owes_continue, refusal: None }
     }
 
-    pub(super) fn into_waiting(self) -> (Token, Waiting) {
-        let waiting = Waiting {
-            socket: self.socket,
-            peer: self.peer,
-            buffer: self.incoming.into_pending(),
-            scan: Scan::default(),
-            phase: Phase::Idle,
-            since: Instant::now(),
-        };
-        (self.token, waiting)
+    pub(super) fn path(&self) -> &[u8] {
+        self.request.path()
     }
-
-    pub(super) fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
-    /// Whether bytes are there that nobody has read or taken.
-    pub(super) fn has_input(&self) -> bool {
-        !self.incoming.pending().is_empty() || matches!(self.socket.peek(), Ok(Some(1..)))
-    }
-
-    /// Whether more has arrived than a head may have.
-    pub(super) fn is_over(&self, max_header_bytes: usize) -> bool {
-        self.incoming.pending().len() > max_header_bytes
-    }
-
-    /// The length of the next head, if it is there whole.
-    pub(super) fn next_head(&mut self) -> Option<usize> {
-        self.scan.end(self.incoming.pending())
-    }
-
-    /// How many threads the service has for the next request, and ones like it, beyond the workers.
-    pub(super) fn urgent_threads(&self, shared: &Shared) -> usize {
-        shared.service.urgent_threads(self.incoming.pending()).min(MAX_URGENT)
-    }
-
-    pub(super) fn fill(&mut self, room: usize) -> io::Result<Option<usize>> {
-        self.incoming.fill(&self.socket, room)
-    }
-
-    /// Takes the head that is there and begins its body.
-    pub(super) fn take_request(&mut self, shared: &Shared) -> Result<RequestHead, Refusal> {
-        let end = self.next_head().unwrap_or_default(); // jobs have a complete head
-        self.scan = Scan::default();
-        if end > shared.config.max_header_bytes {
-            return Err(Refusal::HeadTooLarge);
-        }
-        let bytes = self.incoming.take_head(end);
-        let head = RequestHead::parse(bytes, shared.config.max_headers)?;
-        self.incoming.begin(head.framing(), shared.config.body_limit())?;
-        Ok(head)
-    }
-
-    /// Answers a refusal; the connection is to be closed.
-    pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
-        self.outgoing.interim(&refusal_message(shared, refusal));
-        let _ = self.outgoing.flush(&self.socket); // it fits, or the peer is gone
-    }
-}
-
-/// The whole answer to a refusal.
-pub(super) fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
-    let text = format!("{refusal}\n");
-    let mut head = HeadWriter::response(refusal.status());
-    head.text("Content-Type", "text/plain; charset=utf-8");
-    if refusal == Refusal::Overloaded {
-        head.text("Retry-After", "1");
-    }
-    shared.service.refused(refusal, &mut head);
-    let mut message = head.finish(Length::Known(text.len() as u64), true, Persistence::Close);
-    message.extend_from_slice(text.as_bytes());
-    message
 }
 
 /// One request and its answer. Its own calls do not block, so that one loop can poll the client's socket
@@ -132,12 +45,7 @@ pub(super) fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
 pub struct Exchange<'a> {
     shared: &'a Shared,
     conn: &'a mut Conn,
-    request: RequestHead,
-    progress: Progress,
-    closes: bool,
-    owes_continue: bool,
-    /// Why the body was refused: the answer where the service gives none.
-    refusal: Option<Refusal>,
+    turn: &'a mut Turn,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,17 +57,14 @@ enum Progress {
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(shared: &'a Shared, conn: &'a mut Conn, request: RequestHead) -> Exchange<'a> {
-        let closes = !request.keeps_alive();
-        let owes_continue = request.expects_continue() && !conn.incoming.is_done();
-        let progress = Progress::Waiting;
-        Exchange { shared, conn, request, progress, closes, owes_continue, refusal: None }
+    pub(super) fn new(shared: &'a Shared, conn: &'a mut Conn, turn: &'a mut Turn) -> Exchange<'a> {
+        Exchange { shared, conn, turn }
     }
 
     /// The request's head.
     #[must_use]
     pub fn request(&self) -> &RequestHead {
-        &self.request
+        &self.turn.request
     }
 
     /// The client's address.
@@ -171,7 +76,7 @@ impl<'a> Exchange<'a> {
     /// The length of the request's body, as the head tells it.
     #[must_use]
     pub fn body_length(&self) -> Length {
-        self.request.framing().into()
+        self.turn.request.framing().into()
     }
 
     /// The client's socket, to be polled: readable while a body is read, writable while an answer is
@@ -179,6 +84,17 @@ impl<'a> Exchange<'a> {
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.conn.socket
+    }
+
+    /// The poller that the connection belongs to; see [`Pool::take_watched`](crate::Pool::take_watched).
+    #[must_use]
+    pub fn poller(&self) -> usize {
+        self.conn.poller
+    }
+
+    /// Whether the client was seen to go away.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.conn.is_hung_up
     }
 
     /// What the server is doing.
@@ -212,16 +128,16 @@ impl<'a> Exchange<'a> {
     /// See [`BodyError`]; after one the connection will be closed. A service that then returns without an
     /// answer leaves the one to a refusal to the server, as [`Exchange::refuse`] gives it.
     pub fn body(&mut self) -> Result<Body<'_>, BodyError> {
-        if self.owes_continue && self.progress == Progress::Waiting && self.conn.incoming.pending().is_empty()
+        if self.turn.owes_continue && self.turn.progress == Progress::Waiting && self.conn.incoming.pending().is_empty()
         {
             self.conn.outgoing.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.conn.outgoing.flush(&self.conn.socket).map_err(BodyError::Io)?;
         }
-        self.owes_continue = false;
+        self.turn.owes_continue = false;
         let result = self.conn.incoming.body(&self.conn.socket);
-        self.closes |= result.is_err();
+        self.turn.closes |= result.is_err();
         if let Err(BodyError::Refused(refusal)) = &result {
-            self.refusal = Some(*refusal);
+            self.turn.refusal = Some(*refusal);
         }
         result
     }
@@ -266,13 +182,13 @@ impl<'a> Exchange<'a> {
         if ready.is_any() {
             return Ok(());
         }
-        self.closes = true;
+        self.turn.closes = true;
         Err(if deadline.has_passed() { BodyError::Timeout } else { self.refused(Refusal::BodyStall) })
     }
 
     fn refused(&mut self, refusal: Refusal) -> BodyError {
-        self.closes = true;
-        self.refusal = Some(refusal);
+        self.turn.closes = true;
+        self.turn.refusal = Some(refusal);
         BodyError::Refused(refusal)
     }
 
@@ -282,45 +198,45 @@ impl<'a> Exchange<'a> {
         if self.is_started() {
             return self.abort();
         }
-        self.closes = true;
+        self.turn.closes = true;
         self.conn.refuse(self.shared, refusal);
-        self.progress = Progress::Finished;
+        self.turn.progress = Progress::Finished;
     }
 
     /// Makes this answer the last of its connection. To be called before it starts.
     pub fn close_after(&mut self) {
-        self.closes = true;
+        self.turn.closes = true;
     }
 
     /// Whether an answer was begun.
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.progress != Progress::Waiting
+        self.turn.progress != Progress::Waiting
     }
 
     /// Begins the answer; its head goes out with the first [`Exchange::write`] or [`Exchange::finish`]. For
     /// HEAD, 204 and 304 the length is told as far as it may be, and no body is sent. A second answer is never
     /// sent; where the first was not finished it is broken off.
     pub fn start(&mut self, head: HeadWriter, length: Length) {
-        match self.progress {
+        match self.turn.progress {
             Progress::Waiting => {}
             Progress::Started => return self.abort(),
             Progress::Finished | Progress::Broken => return,
         }
-        let chunked = self.request.version() == Version::Http11;
-        let has_body = self.request.method() != "HEAD" && !matches!(head.status(), 204 | 304);
+        let chunked = self.turn.request.version() == Version::Http11;
+        let has_body = self.turn.request.method() != "HEAD" && !matches!(head.status(), 204 | 304);
         // A client that was never told to go on may or may not send its body: its next bytes are ambiguous.
-        self.closes |= self.owes_continue;
-        self.closes |= self.shared.is_draining();
-        self.closes |= length == Length::Unknown && !chunked && has_body;
-        let persistence = match (self.closes, self.request.version()) {
+        self.turn.closes |= self.turn.owes_continue;
+        self.turn.closes |= self.shared.is_draining();
+        self.turn.closes |= length == Length::Unknown && !chunked && has_body;
+        let persistence = match (self.turn.closes, self.turn.request.version()) {
             (true, _) => Persistence::Close,
             (false, Version::Http10) => Persistence::KeepAlive,
             (false, Version::Http11) => Persistence::Default,
         };
         let mode = if has_body { Mode::of(length, chunked) } else { Mode::Bodiless };
         self.conn.outgoing.begin(head.finish(length, chunked, persistence), mode);
-        self.progress = Progress::Started;
+        self.turn.progress = Progress::Started;
     }
 
     /// Sends what the socket takes of `data` and answers how much that is; 0 means that it is full.
@@ -329,7 +245,7 @@ impl<'a> Exchange<'a> {
     /// What the system says, after which the connection is broken off; more data than the announced length,
     /// or data outside an answer, is `InvalidInput`.
     pub fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.progress != Progress::Started {
+        if self.turn.progress != Progress::Started {
             return Err(self.misuse());
         }
         let result = self.conn.outgoing.write(&self.conn.socket, data);
@@ -353,11 +269,11 @@ impl<'a> Exchange<'a> {
     /// What the system says; less data than the announced length is `UnexpectedEof`; an answer that was not
     /// begun, or was broken off, is `InvalidInput`.
     pub fn finish(&mut self) -> io::Result<bool> {
-        if matches!(self.progress, Progress::Waiting | Progress::Broken) {
+        if matches!(self.turn.progress, Progress::Waiting | Progress::Broken) {
             return Err(self.misuse());
         }
         match self.conn.outgoing.finish(&self.conn.socket) {
-            Ok(true) => self.progress = Progress::Finished,
+            Ok(true) => self.turn.progress = Progress::Finished,
             Ok(false) => return Ok(false),
             Err(error) => {
                 self.abort();
@@ -368,7 +284,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn misuse(&self) -> io::Error {
-        let why = match self.progress {
+        let why = match self.turn.progress {
             Progress::Waiting => "no answer was begun",
             Progress::Finished => "the answer is finished",
             Progress::Started | Progress::Broken => "the answer was broken off",
@@ -378,7 +294,7 @@ impl<'a> Exchange<'a> {
 
     /// Breaks the connection off, so that the client cannot take what it has for the whole.
     pub fn abort(&mut self) {
-        self.progress = Progress::Broken;
+        self.turn.progress = Progress::Broken;
     }
 
     /// Sends a whole answer, waiting for a slow client up to the bound of the server.
@@ -386,7 +302,7 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// What the system says, or `TimedOut`.
     pub fn respond(&mut self, head: HeadWriter, body: &[u8]) -> io::Result<()> {
-        self.closes |= !self.discard_body();
+        self.turn.closes |= !self.discard_body();
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
         self.start(head, length);
         let mut rest = body;
@@ -413,7 +329,7 @@ impl<'a> Exchange<'a> {
 
     /// Throws away what has arrived of a body that nobody wants, up to a bound; whether that was all.
     fn discard_body(&mut self) -> bool {
-        if self.owes_continue {
+        if self.turn.owes_continue {
             return false;
         }
         let mut left = MAX_LEFT_BYTES;
@@ -432,26 +348,26 @@ impl<'a> Exchange<'a> {
 
     /// Settles what the service left undone.
     pub(super) fn end(mut self) -> Next {
-        if let (Progress::Waiting, Some(refusal)) = (self.progress, self.refusal) {
+        if let (Progress::Waiting, Some(refusal)) = (self.turn.progress, self.turn.refusal) {
             self.refuse(refusal);
         }
-        if self.progress == Progress::Waiting {
+        if self.turn.progress == Progress::Waiting {
             let mut head = HeadWriter::response(500);
             head.text("Content-Type", "text/plain; charset=utf-8");
             let _ = self.respond(head, b"internal error: the request was not answered\n"); // or nobody is there
         }
-        if self.progress != Progress::Finished {
+        if self.turn.progress != Progress::Finished {
             self.conn.socket.reset_on_close();
             return Next::Close;
         }
         if !self.discard_body() {
             return Next::CloseSlowly;
         }
-        match self.closes {
+        match self.turn.closes {
             false => Next::KeepAlive,
             // Closing over unread bytes would reset the answer away, and a client that did not ask for the
             // end may be sending its next request.
-            true if self.request.keeps_alive() || self.conn.has_input() => Next::CloseSlowly,
+            true if self.turn.request.keeps_alive() || self.conn.has_input() => Next::CloseSlowly,
             true => Next::Close,
         }
     }

@@ -1,18 +1,21 @@
-//! The server: half-sync/half-async. One thread, the poller, owns every connection that is idle or still
-//! sending its head; a complete head goes to a worker, a thread that serves it with plain calls under
-//! deadlines, waits a moment for the next request, and hands the connection back.
+//! The server: half-sync/half-async. Threads of one kind, the pollers, own every connection that is idle or still
+//! sending its head. A complete head whose call never has to block but for its sockets (see [`Service::relay`]) is
+//! served by the poller itself, among all others. Every other one goes to a worker, a thread that serves it with
+//! plain calls under deadlines, and hands the connection back.
 //!
-//! Everything is bounded: connections, workers, the queue between them, heads, bodies, and each wait.
+//! Everything is bounded: connections, workers, calls, the queue between them, heads, bodies, and each wait.
 
+mod conn;
 mod exchange;
 mod poller;
+mod relays;
 mod table;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,7 +23,8 @@ use kit::sys::{Epoll, EventFd, Listener};
 
 pub use exchange::Exchange;
 
-use crate::{HeadWriter, Refusal};
+use crate::forward::{End, Transfer, Upload};
+use crate::{Connection, HeadWriter, Refusal, ResponseHead};
 use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
@@ -49,6 +53,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The most requests that are served at a time. As many may wait for a worker; more are answered 503.
     pub max_workers: usize,
+    /// Threads that poll, at least one. More than one is of use where they serve calls themselves.
+    pub pollers: usize,
 }
 
 impl Default for ServerConfig {
@@ -64,6 +70,7 @@ impl Default for ServerConfig {
             write_stall_timeout: Duration::from_secs(30),
             max_connections: 1024,
             max_workers: 512,
+            pollers: 1,
         }
     }
 }
@@ -85,6 +92,19 @@ pub trait Service: Send + Sync + 'static {
     /// and did not finish it has its connection broken off; a panic is the same.
     fn call(&self, exchange: &mut Exchange<'_>);
 
+    /// Whether [`Service::relay`] is worth asking. Workers of such a server hand a connection back at once.
+    fn relays(&self) -> bool {
+        false
+    }
+
+    /// Takes a request that is no more than a transfer between its client and one upstream connection, and that
+    /// can begin at once. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
+    /// Where it answers nothing, [`Service::call`] is called on a worker.
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+        let _ = exchange;
+        None
+    }
+
     /// How many threads beyond the workers may serve requests like this one while all workers are busy, at most
     /// [`MAX_URGENT`]: none unless it is urgent, as a health check is. It is judged by the first bytes of its head
     /// alone. Only a request whose answer always fits into a socket's buffer, and waits for nobody, may be given the
@@ -100,6 +120,20 @@ pub trait Service: Send + Sync + 'static {
     }
 }
 
+/// The service's part in a transfer that a poller steps.
+pub trait Relay: Send {
+    /// Makes the client's head of the upstream's; on the poller.
+    fn head(&mut self, response: &ResponseHead) -> HeadWriter;
+
+    /// The transfer ended and nothing is left to be told to the client: [`End::Done`] or [`End::Broken`]; on the
+    /// poller.
+    fn ended(self: Box<Self>, end: End, connection: Connection);
+
+    /// The transfer ended before anything of an answer went out: [`End::Failed`] or [`End::Again`]; on a worker,
+    /// where it may block.
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Connection, Upload));
+}
+
 /// What a server is doing, as of a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -111,7 +145,7 @@ pub struct Stats {
     pub connections_active: usize,
     /// Connections that were refused and are being closed.
     pub connections_closing: usize,
-    /// Workers with a request.
+    /// Requests that are served, be it by a worker or by a poller.
     pub workers_busy: usize,
     /// Workers without one.
     pub workers_idle: usize,
@@ -123,13 +157,30 @@ pub struct Stats {
     pub panics: u64,
 }
 
-/// What the poller, the workers and the handle share.
-struct Shared {
-    config: ServerConfig,
-    service: Arc<dyn Service>,
+/// What belongs to one poller.
+struct Lane {
     epoll: Epoll,
     wake: EventFd,
     table: Mutex<Table>,
+}
+
+impl Lane {
+    fn new() -> io::Result<Lane> {
+        Ok(Lane { epoll: Epoll::new()?, wake: EventFd::new()?, table: Mutex::new(Table::new()) })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the pollers, the workers and the handle share.
+struct Shared {
+    config: ServerConfig,
+    service: Arc<dyn Service>,
+    /// Whether pollers serve calls themselves.
+    relays: bool,
+    lanes: Vec<Lane>,
     workers: Workers,
     is_draining: AtomicBool,
     is_stopping: AtomicBool,
@@ -138,12 +189,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn stats(&self) -> Stats {
-        let mut stats = self.table().stats();
+        let mut stats = Stats::default();
+        self.lanes.iter().for_each(|lane| lane.table().add_stats(&mut stats));
         self.workers.add_stats(&mut stats);
         stats.accept_errors = self.accept_errors.load(Ordering::Relaxed);
         stats.panics = self.panics.load(Ordering::Relaxed);
@@ -151,7 +199,12 @@ impl Shared {
     }
 
     fn is_full(&self) -> bool {
-        self.table().len() >= self.config.max_connections
+        self.lanes.iter().map(|lane| lane.table().len()).sum::<usize>() >= self.config.max_connections
+    }
+
+    fn count_panic(&self, path: &[u8]) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        log::error!("serving {} panicked", String::from_utf8_lossy(path));
     }
 
     fn is_draining(&self) -> bool {
@@ -167,7 +220,7 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    poller: Option<JoinHandle<()>>,
+    pollers: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -177,22 +230,26 @@ impl Server {
     /// When descriptors, threads or kernel memory have run out.
     pub fn start(listener: Listener, config: ServerConfig, service: Arc<dyn Service>) -> io::Result<Server> {
         let address = listener.address()?;
+        let lanes: io::Result<Vec<Lane>> = (0..config.pollers.max(1)).map(|_| Lane::new()).collect();
         let shared = Arc::new(Shared {
             config,
+            relays: service.relays(),
             service,
-            epoll: Epoll::new()?,
-            wake: EventFd::new()?,
-            table: Mutex::new(Table::new()),
+            lanes: lanes?,
             workers: Workers::new(),
             is_draining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             accept_errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         });
-        let poller = poller::Poller::new(Arc::clone(&shared), listener)?;
-        let name = format!("{}-poll", config.name);
-        let poller = kit::thread::spawn_vital(&name, move || poller.run())?;
-        Ok(Server { shared, address, poller: Some(poller) })
+        let mut server = Server { shared, address, pollers: Vec::new() };
+        let mut listener = Some(listener); // the first poller accepts for all
+        for number in 0..server.shared.lanes.len() {
+            let poller = poller::Poller::new(Arc::clone(&server.shared), number, listener.take())?;
+            let thread = kit::thread::spawn_vital(&format!("{}-poll", config.name), move || poller.run())?;
+            server.pollers.push(thread);
+        }
+        Ok(server)
     }
 
     /// The address it listens on, with the port that it was given.
@@ -211,15 +268,22 @@ impl Server {
     /// connection. New connections are still served, so that health checks see the drain.
     pub fn begin_drain(&self) {
         self.shared.is_draining.store(true, Ordering::Release);
-        self.shared.wake.notify();
+        self.wake();
     }
 
     /// Whether nothing is being served, waits to be served, or is on its way in.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let table = self.shared.table(); // one look: a connection is in one place at a time
-        let stats = table.stats();
-        stats.connections_active == 0 && stats.connections_head == 0 && !table.has_unread()
+        // One look at each: a connection stays with its poller, and is in one place at a time.
+        self.shared.lanes.iter().all(|lane| {
+            let (table, mut stats) = (lane.table(), Stats::default());
+            table.add_stats(&mut stats);
+            stats.connections_active == 0 && stats.connections_head == 0 && !table.has_unread()
+        })
+    }
+
+    fn wake(&self) {
+        self.shared.lanes.iter().for_each(|lane| lane.wake.notify());
     }
 
     /// Closes the listener and every connection, and joins the threads. Workers that are still inside the
@@ -230,12 +294,12 @@ impl Server {
 
     fn shutdown(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Release);
-        self.shared.wake.notify();
-        if let Some(poller) = self.poller.take() {
-            let _ = poller.join(); // a panic of the poller has ended the process already
+        self.wake();
+        for poller in self.pollers.drain(..) {
+            let _ = poller.join(); // a panic of a poller has ended the process already
         }
         self.shared.workers.stop();
-        self.shared.table().clear();
+        self.shared.lanes.iter().for_each(|lane| lane.table().clear());
     }
 }
 

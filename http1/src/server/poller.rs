@@ -1,20 +1,23 @@
 //! The poller: accepts, reads heads, keeps the time of whoever waits. It never blocks but in epoll_wait.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kit::sys::{Listener, Ready, Socket, poll::Event};
 
-use super::Shared;
-use super::exchange::{Conn, refusal_message};
-use super::table::{Phase, Token, Waiting};
-use super::worker::Job;
-use crate::Refusal;
-use crate::head::Scan;
+use super::conn::{Conn, Next, Phase};
+use super::exchange::{Exchange, Turn};
+use super::relays::{Relays, Running, Step, UPSTREAM};
+use super::table::Token;
+use super::worker::{Job, Work, finish};
+use super::{Lane, Shared};
+use crate::forward::End;
+use crate::{Refusal, spare};
 
 /// Reports taken at a time.
 const EVENTS: usize = 64;
@@ -25,9 +28,6 @@ const ACCEPTS: usize = 64;
 /// How long accepting rests after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is read of a head at a time.
-const READ_BYTES: usize = 16 * 1024;
-
 /// How long, and how much, is read from a refused peer so that it sees its answer rather than a reset.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 const CLOSING_BYTES: usize = 1024 * 1024;
@@ -35,33 +35,65 @@ const CLOSING_BYTES: usize = 1024 * 1024;
 /// What is left for a head to arrive once the server is being stopped: a slow one must not hold it up.
 const DRAIN_HEAD_TIME: Duration = Duration::from_secs(1);
 
+/// Connections that may turn out to be arriving when room is looked for.
+const ROOM_TRIES: usize = 64;
+
 const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
 pub(super) struct Poller {
     shared: Arc<Shared>,
-    listener: Listener,
-    scratch: Vec<u8>,
-    /// The resolution of all timeouts.
+    number: usize,
+    /// The first poller's.
+    listener: Option<Listener>,
+    /// The poller to which the last connection was given.
+    last_given: usize,
+    relays: Relays,
+    /// Connections that have more to do at once.
+    ready: Vec<Token>,
+    /// The resolution of the timeouts of waiting connections.
     tick: Duration,
     paused_until: Option<Instant>,
     has_closed_idle: bool,
 }
 
 impl Poller {
-    pub(super) fn new(shared: Arc<Shared>, listener: Listener) -> io::Result<Poller> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        listener: Option<Listener>,
+    ) -> io::Result<Poller> {
         let shortest = shared.config.header_timeout.min(shared.config.idle_timeout).min(CLOSING_TIME);
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        shared.epoll.add(listener.as_fd(), LISTENER, Ready::READ)?;
-        shared.epoll.add(shared.wake.as_fd(), WAKE, Ready::READ)?;
-        Ok(Poller { shared, listener, scratch: Vec::new(), tick, paused_until: None, has_closed_idle: false })
+        let lane = &shared.lanes[number];
+        if let Some(listener) = &listener {
+            lane.epoll.add(listener.as_fd(), LISTENER, Ready::READ)?;
+        }
+        lane.epoll.add(lane.wake.as_fd(), WAKE, Ready::READ)?;
+        let (relays, ready) = (Relays::default(), Vec::new());
+        let (last_given, paused_until, has_closed_idle) = (0, None, false);
+        Ok(Poller {
+            shared,
+            number,
+            listener,
+            last_given,
+            relays,
+            ready,
+            tick,
+            paused_until,
+            has_closed_idle,
+        })
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.shared.lanes[self.number]
     }
 
     pub(super) fn run(mut self) {
         let mut events = [Event::EMPTY; EVENTS];
         let mut next_sweep = Instant::now() + self.tick;
         while !self.shared.is_stopping() {
-            let count = match self.shared.epoll.wait(&mut events, self.timeout(next_sweep)) {
+            let count = match self.lane().epoll.wait(&mut events, self.timeout(next_sweep)) {
                 Ok(count) => count,
                 Err(error) => {
                     log::error!("epoll_wait failed: {error}");
@@ -72,39 +104,52 @@ impl Poller {
                 match event.token() {
                     LISTENER => self.accept(),
                     WAKE => self.woken(),
-                    number => self.readable(Token::of(number)),
+                    number if number & UPSTREAM != 0 => self.upstream(number & !UPSTREAM, event.ready()),
+                    number => self.client(Token::of(number), event.ready()),
                 }
             }
-            let now = Instant::now();
-            if self.paused_until.is_some_and(|until| now >= until) {
-                self.paused_until = None;
-                self.listen();
+            for token in std::mem::take(&mut self.ready) {
+                self.client(token, Ready::READ);
             }
-            if now >= next_sweep {
-                self.sweep(now);
-                next_sweep = now + self.tick;
-            }
+            self.keep_time(&mut next_sweep);
         }
     }
 
-    /// Until the next sweep, or for ever where there is nothing to sweep: an idle server does not wake up.
-    fn timeout(&self, next_sweep: Instant) -> Option<Duration> {
+    fn keep_time(&mut self, next_sweep: &mut Instant) {
         let now = Instant::now();
-        match self.paused_until {
-            Some(until) => Some(until.min(next_sweep).saturating_duration_since(now)),
-            None if self.shared.table().len() == 0 => None,
-            None => Some(next_sweep.saturating_duration_since(now)),
+        while let Some(running) = self.relays.due(now) {
+            self.advance(running, Some(now));
         }
+        if self.paused_until.is_some_and(|until| now >= until) {
+            self.paused_until = None;
+            self.listen();
+        }
+        if now >= *next_sweep {
+            self.sweep(now);
+            *next_sweep = now + self.tick;
+        }
+    }
+
+    /// Until the next thing that is due, or for ever where there is none: an idle server does not wake up.
+    fn timeout(&self, next_sweep: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let sweep = (self.lane().table().len() > 0).then_some(next_sweep);
+        let alarms = [self.paused_until, sweep, self.relays.next_alarm()];
+        let next = alarms.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn woken(&mut self) {
-        self.shared.wake.clear();
-        if let Err(error) = self.shared.epoll.arm(self.shared.wake.as_fd(), WAKE, Ready::READ) {
+        let lane = self.lane();
+        lane.wake.clear();
+        if let Err(error) = lane.epoll.arm(lane.wake.as_fd(), WAKE, Ready::READ) {
             log::error!("waking the poller failed: {error}");
         }
         if self.shared.is_draining() && !self.has_closed_idle {
             self.has_closed_idle = true;
-            let idle = self.shared.table().due(|waiting| waiting.phase == Phase::Idle);
+            let idle = self.lane().table().due(|conn| conn.phase == Phase::Idle);
             idle.into_iter().for_each(|token| self.close_idle(token));
         }
     }
@@ -112,7 +157,8 @@ impl Poller {
     fn accept(&mut self) {
         let mut has_failed = false;
         for _ in 0..ACCEPTS {
-            match self.listener.accept() {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
                 Ok(Some((socket, peer))) => {
                     has_failed = false;
                     self.welcome(socket, peer);
@@ -134,7 +180,8 @@ impl Poller {
     }
 
     fn listen(&self) {
-        if let Err(error) = self.shared.epoll.arm(self.listener.as_fd(), LISTENER, Ready::READ) {
+        let Some(listener) = &self.listener else { return };
+        if let Err(error) = self.lane().epoll.arm(listener.as_fd(), LISTENER, Ready::READ) {
             log::error!("listening again failed: {error}");
         }
     }
@@ -146,22 +193,28 @@ impl Poller {
         }
     }
 
-    /// Gives up the connection that is least useful; one whose request is just arriving is read first.
+    /// Gives up the connection that is least useful; one whose request is just arriving is left to be read.
     /// False when all are being served.
     fn make_room(&mut self) -> bool {
-        loop {
-            let least = self.shared.table().least_useful();
-            let Some(token) = least else { return false };
-            let taken = self.shared.table().take(token);
+        for _ in 0..ROOM_TRIES {
+            let lanes = self.shared.lanes.iter();
+            let least = lanes.filter_map(|lane| lane.table().least_useful().map(|(rank, token)| (rank, token, lane)));
+            let Some((_, token, lane)) = least.min_by_key(|(rank, ..)| *rank) else { return false };
+            let taken = lane.table().take(token);
             match taken {
-                Some(waiting) if waiting.has_request() => self.read(token, waiting),
-                Some(waiting) => {
-                    self.forget(token, waiting);
+                Some(conn) if !conn.has_request() => {
+                    self.forget(conn);
                     return true;
                 }
-                None => return false, // only this thread takes what waits
+                Some(conn) if conn.poller == self.number => self.read(conn),
+                Some(mut conn) => {
+                    conn.enter(Phase::Head, Instant::now());
+                    put_back(&self.shared, conn);
+                }
+                None => {} // its poller has it
             }
         }
+        false
     }
 
     fn welcome(&mut self, socket: Socket, peer: SocketAddr) {
@@ -169,108 +222,227 @@ impl Poller {
         while !has_room && self.make_room() {
             has_room = !self.shared.is_full();
         }
-        let token = self.shared.table().reserve();
-        let waiting = Waiting {
-            socket,
-            peer,
-            buffer: Vec::new(),
-            scan: Scan::default(),
-            phase: Phase::New,
-            since: Instant::now(),
+        self.last_given = (self.last_given + 1) % self.shared.lanes.len();
+        let shared = Arc::clone(&self.shared);
+        let lane = &shared.lanes[self.last_given];
+        let mut table = lane.table(); // held, so that its poller finds the connection in its place
+        let token = table.reserve();
+        let conn = Box::new(Conn::new(socket, peer, self.last_given, token));
+        let added = match shared.relays {
+            true => lane.epoll.watch(conn.socket.as_fd(), token.number()),
+            false => lane.epoll.add(conn.socket.as_fd(), token.number(), Ready::READ),
         };
-        if let Err(error) = self.shared.epoll.add(waiting.socket.as_fd(), token.number(), Ready::READ) {
-            log::warn!("cannot wait for a connection: {error}");
-            self.shared.table().release(token);
-            return;
-        }
-        // A report that comes before the connection is in its slot waits: this is the poller itself.
-        match has_room {
-            true => drop(self.shared.table().put(token, waiting)),
-            // One more than allowed, for as long as it takes to be told so: the next one takes its place.
-            false => self.refuse(token, waiting, Refusal::Overloaded),
+        match added {
+            Ok(()) if has_room => {
+                table.put(conn);
+            }
+            Ok(()) => {
+                drop(table);
+                // One more than allowed, for as long as it takes to be told so: the next one takes its place.
+                self.refuse(conn, Refusal::Overloaded);
+            }
+            Err(error) => {
+                log::warn!("cannot wait for a connection: {error}");
+                drop(conn);
+                table.release(token);
+            }
         }
     }
 
-    fn readable(&mut self, token: Token) {
-        let taken = self.shared.table().take(token);
+    /// Something happened on an upstream connection.
+    fn upstream(&mut self, fd: u64, _ready: Ready) {
+        if let Some(mut running) = self.relays.take_by_upstream(fd as usize) {
+            running.transfer.upstream_is_ready();
+            self.advance(running, None);
+        }
+    }
+
+    /// Something happened on a client's connection.
+    fn client(&mut self, token: Token, ready: Ready) {
+        if let Some(mut running) = self.relays.take(token) {
+            if ready.is_readable() {
+                running.conn.incoming.notice();
+            }
+            running.conn.is_hung_up |= ready.is_hung_up();
+            return self.advance(running, None);
+        }
+        let taken = self.lane().table().take(token);
         match taken {
-            Some(waiting) if waiting.phase == Phase::Closing => self.discard(token, waiting),
-            Some(waiting) => self.read(token, waiting),
+            Some(conn) if conn.phase == Phase::Closing => self.discard(conn),
+            Some(mut conn) => {
+                conn.is_hung_up |= ready.is_hung_up();
+                match conn.next_head() {
+                    Some(_) => self.received(conn),
+                    None if ready.is_readable() => self.read(conn),
+                    None => self.wait_on(conn),
+                }
+            }
             None => {}
         }
     }
 
-    fn read(&mut self, token: Token, waiting: Waiting) {
-        self.scratch.clear();
-        self.scratch.reserve_exact(READ_BYTES);
-        match waiting.socket.receive(&mut self.scratch) {
-            Ok(None) => self.wait_on(token, waiting),
-            Ok(Some(0)) | Err(_) => self.forget(token, waiting),
-            Ok(Some(_)) => self.received(token, waiting),
+    fn read(&mut self, mut conn: Box<Conn>) {
+        match conn.fill(spare::FIRST_BYTES) {
+            Ok(None) => self.wait_on(conn),
+            Ok(Some(0)) | Err(_) => self.forget(conn),
+            Ok(Some(_)) => self.received(conn),
         }
     }
 
-    fn received(&mut self, token: Token, mut waiting: Waiting) {
-        waiting.buffer.extend_from_slice(&self.scratch);
+    fn received(&mut self, mut conn: Box<Conn>) {
         let limit = self.shared.config.max_header_bytes;
-        match waiting.scan.end(&waiting.buffer) {
-            Some(end) if end <= limit => {
-                let job = Job { conn: Conn::new(waiting, token), since: Instant::now() };
-                if let Err(job) = self.shared.workers.submit(&self.shared, job) {
-                    let (token, waiting) = job.conn.into_waiting();
-                    self.refuse(token, waiting, Refusal::Overloaded);
+        match conn.next_head() {
+            Some(end) if end <= limit => self.begin(conn),
+            None if !conn.is_over(limit) => {
+                let begins = matches!(conn.phase, Phase::New | Phase::Idle);
+                if begins && conn.scan.has_begun() {
+                    (conn.phase, conn.since) = (Phase::Head, Instant::now());
                 }
+                self.wait_on(conn);
             }
-            None if waiting.buffer.len() <= limit => {
-                let begins = matches!(waiting.phase, Phase::New | Phase::Idle);
-                if begins && waiting.scan.has_begun() {
-                    waiting.phase = Phase::Head;
-                    waiting.since = Instant::now();
-                }
-                self.wait_on(token, waiting);
-            }
-            _ => self.refuse(token, waiting, Refusal::HeadTooLarge),
+            _ => self.refuse(conn, Refusal::HeadTooLarge),
         }
     }
 
-    fn wait_on(&self, token: Token, waiting: Waiting) {
-        put_back(&self.shared, token, waiting);
+    /// Serves a request whose head is complete, or has it served.
+    fn begin(&mut self, conn: Box<Conn>) {
+        match self.shared.relays && self.shared.workers.begin_relay(&self.shared) {
+            true => self.relay(conn),
+            false => self.submit(Job::new(conn, Work::Request)),
+        }
     }
 
-    fn forget(&self, token: Token, waiting: Waiting) {
-        drop(waiting);
-        self.shared.table().release(token);
+    fn submit(&mut self, job: Job) {
+        if let Err(job) = self.shared.workers.submit(&self.shared, job) {
+            let conn = job.give_up(&self.shared, Refusal::Overloaded);
+            close_slowly(&self.shared, conn);
+        }
     }
 
-    fn refuse(&self, token: Token, waiting: Waiting, refusal: Refusal) {
-        let message = refusal_message(&self.shared, refusal);
-        let _ = waiting.socket.send(&[IoSlice::new(&message)]); // nothing was sent before, so it has room
-        close_slowly(&self.shared, token, waiting);
+    fn end_relay(&self) {
+        self.shared.workers.end_relay(&self.shared);
+    }
+
+    fn relay(&mut self, mut conn: Box<Conn>) {
+        let request = match conn.take_request(&self.shared) {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.end_relay();
+                return self.refuse(conn, refusal);
+            }
+        };
+        let mut turn = Turn::new(&conn, request);
+        let service = Arc::clone(&self.shared.service);
+        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
+        let (transfer, relay) = match taken {
+            Ok(Some(taken)) => taken,
+            Ok(None) => {
+                self.end_relay();
+                return self.submit(Job::new(conn, Work::Call(turn)));
+            }
+            Err(_) => {
+                self.shared.count_panic(turn.path());
+                self.end_relay();
+                return self.submit(Job::new(conn, Work::End(turn)));
+            }
+        };
+        let mut running = Box::new(Running { conn, turn, transfer, relay });
+        match self.relays.watch(&self.shared.lanes, &mut running) {
+            Ok(()) => self.advance(running, None),
+            Err(cause) => self.ended(running, End::Again(cause)),
+        }
+    }
+
+    /// Steps a call; `now` is given where its time may be up.
+    fn advance(&mut self, mut running: Box<Running>, now: Option<Instant>) {
+        match running.step(&self.shared, now) {
+            Step::Wait => self.relays.keep(running),
+            Step::More => {
+                self.ready.push(running.conn.token);
+                self.relays.keep(running);
+            }
+            Step::Ended(end) => self.ended(running, end),
+            Step::Panicked => {
+                self.relays.forget(&running);
+                self.end_relay();
+                let Running { conn, turn, .. } = *running;
+                self.submit(Job::new(conn, Work::End(turn)));
+            }
+        }
+    }
+
+    fn ended(&mut self, running: Box<Running>, end: End) {
+        self.relays.forget(&running);
+        self.end_relay();
+        if matches!(end, End::Failed(_) | End::Again(_)) {
+            let Running { conn, turn, transfer, relay } = *running;
+            let parts = Box::new(transfer.into_parts(end));
+            return self.submit(Job::new(conn, Work::GoOn { turn, relay, parts }));
+        }
+        let (mut conn, next) = running.finish(&self.shared, end);
+        if next != Next::KeepAlive || self.shared.is_draining() {
+            return finish(&self.shared, conn, next);
+        }
+        // What has arrived since the last read is reported, or was noticed: no call to the system is needed.
+        let has_more = !conn.incoming.is_drained() || conn.is_hung_up || conn.next_head().is_some();
+        let token = conn.token;
+        let phase = if conn.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
+        conn.enter(phase, Instant::now());
+        self.lane().table().put(conn);
+        if has_more {
+            self.ready.push(token);
+        }
+    }
+
+    /// Leaves a connection until more arrives.
+    fn wait_on(&mut self, mut conn: Box<Conn>) {
+        conn.incoming.rest();
+        if self.shared.relays && (!conn.incoming.is_drained() || conn.is_hung_up) {
+            self.ready.push(conn.token);
+        }
+        self.rearm(conn);
+    }
+
+    fn forget(&self, conn: Box<Conn>) {
+        close(&self.shared, conn);
+    }
+
+    fn refuse(&self, mut conn: Box<Conn>, refusal: Refusal) {
+        conn.refuse(&self.shared, refusal);
+        close_slowly(&self.shared, conn);
     }
 
     /// Throws away what a refused peer still sends, up to a bound.
-    fn discard(&mut self, token: Token, mut waiting: Waiting) {
-        self.scratch.clear();
-        self.scratch.reserve_exact(READ_BYTES);
-        match waiting.socket.receive(&mut self.scratch) {
-            Ok(None) => self.wait_on(token, waiting),
-            Ok(Some(0)) | Err(_) => self.forget(token, waiting),
-            Ok(Some(count)) => {
-                waiting.scan.add(count);
-                match waiting.scan.count() > CLOSING_BYTES {
-                    true => self.forget(token, waiting),
-                    false => self.wait_on(token, waiting),
-                }
+    fn discard(&mut self, mut conn: Box<Conn>) {
+        loop {
+            let mut buffer = spare::take();
+            let received = conn.socket.receive(&mut buffer);
+            spare::give(buffer);
+            match received {
+                Ok(None) => return self.rearm(conn),
+                Ok(Some(count @ 1..)) if conn.scan.count() + count <= CLOSING_BYTES => conn.scan.add(count),
+                _ => return self.forget(conn),
             }
+        }
+    }
+
+    /// Puts a connection back of which everything was read.
+    fn rearm(&self, conn: Box<Conn>) {
+        match self.shared.relays {
+            true => {
+                self.lane().table().put(conn); // the next change is reported by itself
+            }
+            false => put_back(&self.shared, conn),
         }
     }
 
     /// Closes a connection between requests, unless the next one is just arriving.
-    fn close_idle(&self, token: Token) {
-        let taken = self.shared.table().take(token);
+    fn close_idle(&mut self, token: Token) {
+        let taken = self.lane().table().take(token);
         match taken {
-            Some(waiting) if waiting.has_request() => self.wait_on(token, waiting),
-            Some(waiting) => self.forget(token, waiting),
+            Some(conn) if conn.has_request() => put_back(&self.shared, conn),
+            Some(conn) => self.forget(conn),
             None => {}
         }
     }
@@ -278,9 +450,9 @@ impl Poller {
     fn sweep(&mut self, now: Instant) {
         let config = self.shared.config;
         let is_draining = self.shared.is_draining();
-        let due = self.shared.table().due(|waiting| {
-            waiting.has_waited(
-                match waiting.phase {
+        let due = self.lane().table().due(|conn| {
+            conn.has_waited(
+                match conn.phase {
                     Phase::New | Phase::Head if is_draining => config.header_timeout.min(DRAIN_HEAD_TIME),
                     Phase::New | Phase::Head => config.header_timeout,
                     Phase::Idle if is_draining => Duration::ZERO,
@@ -291,40 +463,53 @@ impl Poller {
             )
         });
         for token in due {
-            let taken = self.shared.table().take(token);
+            let taken = self.lane().table().take(token);
             match taken {
-                Some(waiting) if waiting.phase == Phase::Head => {
-                    self.refuse(token, waiting, Refusal::HeaderTimeout);
-                }
-                Some(waiting) if waiting.has_request() => self.wait_on(token, waiting),
-                Some(waiting) => self.forget(token, waiting),
+                Some(conn) if conn.phase == Phase::Head => self.refuse(conn, Refusal::HeaderTimeout),
+                Some(conn) if conn.has_request() => put_back(&self.shared, conn),
+                Some(conn) => self.forget(conn),
                 None => {}
             }
         }
-        self.shared.workers.expire(&self.shared, now);
+        if self.number == 0 {
+            self.shared.workers.expire(&self.shared, now);
+        }
     }
 }
 
-/// Puts a connection into its slot and arms it, in this order and under the lock, so that its next report
-/// finds it there.
-pub(super) fn put_back(shared: &Shared, token: Token, waiting: Waiting) {
-    let mut table = shared.table();
-    let waiting = table.put(token, waiting);
-    let armed = shared.epoll.arm(waiting.socket.as_fd(), token.number(), Ready::READ);
+/// Puts a connection into its slot and has its poller told of what is there, in this order and under the lock,
+/// so that the report finds it there.
+pub(super) fn put_back(shared: &Shared, conn: Box<Conn>) {
+    let lane = &shared.lanes[conn.poller];
+    let token = conn.token;
+    let mut table = lane.table();
+    let socket = table.put(conn).socket.as_fd();
+    let armed = match shared.relays {
+        true => lane.epoll.watch_again(socket, token.number()),
+        false => lane.epoll.arm(socket, token.number(), Ready::READ),
+    };
     if let Err(error) = armed {
         log::warn!("cannot wait for a connection: {error}");
+        drop(table.take(token));
         table.release(token);
     }
 }
 
+/// Closes a connection.
+pub(super) fn close(shared: &Shared, conn: Box<Conn>) {
+    let (poller, token) = (conn.poller, conn.token);
+    drop(conn);
+    shared.lanes[poller].table().release(token);
+}
+
 /// Ends a connection so that the peer reads its last answer: a close with unread input would reset it
 /// (RFC 9112 section 9.6).
-pub(super) fn close_slowly(shared: &Shared, token: Token, mut waiting: Waiting) {
-    waiting.socket.shutdown_write();
-    waiting.phase = Phase::Closing;
-    waiting.since = Instant::now();
-    (waiting.buffer, waiting.scan) = (Vec::new(), Scan::default());
-    put_back(shared, token, waiting);
+pub(super) fn close_slowly(shared: &Shared, mut conn: Box<Conn>) {
+    conn.socket.shutdown_write();
+    conn.incoming.drop_pending();
+    conn.enter(Phase::Closing, Instant::now());
+    conn.scan = Default::default();
+    put_back(shared, conn);
 }
 
 /// Errors of accept(2) that concern one connection, which is gone, and not the listener.

@@ -1,43 +1,15 @@
-//! The connections of a server: a slot for each, with the socket in it while nobody serves it.
+//! The connections of one poller: a slot for each, with the connection in it while nobody serves it.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-use kit::sys::Socket;
+use std::time::Instant;
 
 use super::Stats;
-use crate::head::Scan;
-
-/// What a waiting connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Its first byte.
-    New,
-    /// The rest of a head.
-    Head,
-    /// Its next request.
-    Idle,
-    /// The peer's end, after a refusal; what still comes is thrown away.
-    Closing,
-}
-
-/// A connection that nobody serves.
-pub(super) struct Waiting {
-    pub(super) socket: Socket,
-    pub(super) peer: SocketAddr,
-    /// What has arrived of a head.
-    pub(super) buffer: Vec<u8>,
-    pub(super) scan: Scan,
-    pub(super) phase: Phase,
-    /// When the phase began.
-    pub(super) since: Instant,
-}
+use super::conn::{Conn, Phase};
 
 enum Slot {
     Free,
-    /// Its socket is with the poller or a worker.
+    /// It is with the poller or a worker.
     Busy,
-    Waiting(Box<Waiting>),
+    Waiting(Box<Conn>),
 }
 
 /// The name of a slot's present connection, which a stale report cannot have.
@@ -48,14 +20,22 @@ pub(super) struct Token {
 }
 
 impl Token {
+    /// As the poller's reports carry it. The highest bit is free for others.
     pub(super) fn number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.index as usize
     }
 
     pub(super) fn of(number: u64) -> Token {
         Token { index: number as u32, generation: (number >> 32) as u32 }
     }
 }
+
+/// The bits of a generation.
+const GENERATIONS: u32 = u32::MAX >> 1;
 
 pub(super) struct Table {
     slots: Vec<(u32, Slot)>,
@@ -85,26 +65,26 @@ impl Table {
     }
 
     /// Puts a busy connection back; answers it for the caller to arm.
-    pub(super) fn put(&mut self, token: Token, waiting: Waiting) -> &Waiting {
-        let slot = &mut self.slots[token.index as usize].1;
+    pub(super) fn put(&mut self, conn: Box<Conn>) -> &Conn {
+        let slot = &mut self.slots[conn.token.index as usize].1;
         self.busy -= 1;
-        *slot = Slot::Waiting(Box::new(waiting));
+        *slot = Slot::Waiting(conn);
         match slot {
-            Slot::Waiting(waiting) => waiting,
+            Slot::Waiting(conn) => conn,
             _ => unreachable!("just put there"),
         }
     }
 
     /// Takes a waiting connection; its slot is busy from now on.
-    pub(super) fn take(&mut self, token: Token) -> Option<Waiting> {
+    pub(super) fn take(&mut self, token: Token) -> Option<Box<Conn>> {
         let (generation, slot) = self.slots.get_mut(token.index as usize)?;
         if *generation != token.generation || !matches!(slot, Slot::Waiting(_)) {
             return None;
         }
         match std::mem::replace(slot, Slot::Busy) {
-            Slot::Waiting(waiting) => {
+            Slot::Waiting(conn) => {
                 self.busy += 1;
-                Some(*waiting)
+                Some(conn)
             }
             _ => None,
         }
@@ -116,41 +96,39 @@ impl Table {
         if let Slot::Busy = std::mem::replace(slot, Slot::Free) {
             self.busy -= 1;
         }
-        *generation = generation.wrapping_add(1);
+        *generation = generation.wrapping_add(1) & GENERATIONS;
         self.free.push(token.index);
     }
 
     /// The waiting connections that `is_due` names.
-    pub(super) fn due(&self, is_due: impl Fn(&Waiting) -> bool) -> Vec<Token> {
+    pub(super) fn due(&self, is_due: impl Fn(&Conn) -> bool) -> Vec<Token> {
         let found = self.waiting().filter(|(_, waiting)| is_due(waiting));
         found.map(|(token, _)| token).collect()
     }
 
     /// The connection to give up first when there is no room: one that is being closed or sits between
     /// requests, then one that never sends, then the slowest head; the longest waiting of each.
-    pub(super) fn least_useful(&self) -> Option<Token> {
+    pub(super) fn least_useful(&self) -> Option<((u8, Instant), Token)> {
         let rank = |phase| match phase {
-            Phase::Closing => 0,
+            Phase::Closing => 0u8,
             Phase::Idle => 1,
             Phase::New => 2,
             Phase::Head => 3,
         };
-        let least = self.waiting().min_by_key(|(_, waiting)| (rank(waiting.phase), waiting.since));
-        least.map(|(token, _)| token)
+        let ranks = self.waiting().map(|(token, conn)| ((rank(conn.phase), conn.since), token));
+        ranks.min_by_key(|(rank, _)| *rank)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = (Token, &Waiting)> {
+    fn waiting(&self) -> impl Iterator<Item = (Token, &Conn)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, slot))| match slot {
-            Slot::Waiting(waiting) => {
-                Some((Token { index: index as u32, generation: *generation }, &**waiting))
-            }
+            Slot::Waiting(conn) => Some((Token { index: index as u32, generation: *generation }, &**conn)),
             _ => None,
         })
     }
 
     /// Whether a request has arrived that nobody has read yet.
     pub(super) fn has_unread(&self) -> bool {
-        self.waiting().any(|(_, waiting)| waiting.has_request())
+        self.waiting().any(|(_, conn)| conn.has_request())
     }
 
     /// Closes every waiting connection.
@@ -161,28 +139,14 @@ impl Table {
         }
     }
 
-    pub(super) fn stats(&self) -> Stats {
-        let mut stats = Stats { connections_active: self.busy, ..Stats::default() };
-        for (_, waiting) in self.waiting() {
-            match waiting.phase {
+    pub(super) fn add_stats(&self, stats: &mut Stats) {
+        stats.connections_active += self.busy;
+        for (_, conn) in self.waiting() {
+            match conn.phase {
                 Phase::New | Phase::Idle => stats.connections_idle += 1,
                 Phase::Head => stats.connections_head += 1,
                 Phase::Closing => stats.connections_closing += 1,
             }
         }
-        stats
-    }
-}
-
-impl Waiting {
-    /// Whether it is between requests and bytes have arrived that nobody has read yet: closing it now would
-    /// lose what its peer was right to send.
-    pub(super) fn has_request(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::Idle) && matches!(self.socket.peek(), Ok(Some(1..)))
-    }
-
-    /// Whether it has waited in its phase for `span`.
-    pub(super) fn has_waited(&self, span: Duration, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= span
     }
 }

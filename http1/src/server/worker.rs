@@ -1,37 +1,66 @@
 //! The workers: threads that are started when a request finds none free, up to the bound, and end when
-//! they have had nothing to do for a while.
+//! they have had nothing to do for a while. With the calls that pollers serve they share one bound.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
 use kit::sys::Ready;
 
-use super::exchange::{Conn, Exchange, Next};
-use super::poller::{close_slowly, put_back};
-use super::table::Phase;
-use super::{Shared, Stats};
-use crate::Refusal;
+use super::conn::{Conn, Next, Phase};
+use super::exchange::{Exchange, Turn};
+use super::poller::{close, close_slowly, put_back};
+use super::{Relay, Shared, Stats};
+use crate::forward::{Cause, End, Upload};
+use crate::{Connection, Refusal, spare};
 
 /// How long a worker stays without work. Threads are cheap to start, so not for long.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a worker waits for the next request of the connection it has just served. A busy client sends
-/// it within this; nobody else waits for the worker meanwhile.
+/// it within this; nobody else waits for the worker meanwhile. Where pollers serve calls the next one is theirs.
 const LINGER: Duration = Duration::from_millis(2);
 
 /// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names, one
 /// request each, while all workers are busy. Such requests are rare and quick; more of them wait in line.
 pub const MAX_URGENT: usize = 2;
 
-/// A request whose head is complete, with its connection.
+/// Something to be done for a connection.
 pub(super) struct Job {
-    pub(super) conn: Conn,
+    conn: Box<Conn>,
+    work: Work,
     /// When it began to wait for a worker.
-    pub(super) since: Instant,
+    since: Instant,
+}
+
+pub(super) enum Work {
+    /// The request whose head is there.
+    Request,
+    /// A request whose head was taken.
+    Call(Turn),
+    /// What a transfer left undone.
+    GoOn { turn: Turn, relay: Box<dyn Relay>, parts: Box<(End, Connection, Upload)> },
+    /// A request whose service panicked.
+    End(Turn),
+}
+
+impl Job {
+    pub(super) fn new(conn: Box<Conn>, work: Work) -> Job {
+        Job { conn, work, since: Instant::now() }
+    }
+
+    /// Refuses it for want of a worker. The connection is to be closed.
+    pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) -> Box<Conn> {
+        let Job { mut conn, work, .. } = self;
+        if let Work::GoOn { relay, parts, .. } = work {
+            relay.ended(End::Broken(Cause::Refused(refusal)), parts.1);
+        }
+        conn.refuse(shared, refusal);
+        conn
+    }
 }
 
 struct State {
@@ -53,6 +82,10 @@ pub(super) struct Workers {
     ended: Condvar,
     /// The length of the queue, to be looked at without the lock.
     waiting: AtomicUsize,
+    /// `State::serving`, likewise.
+    serving: AtomicUsize,
+    /// Calls that pollers serve.
+    relays: AtomicUsize,
 }
 
 impl Workers {
@@ -64,6 +97,29 @@ impl Workers {
             available: Condvar::new(),
             ended: Condvar::new(),
             waiting: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
+            relays: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes the place of a call that a poller serves, if there is one and nobody waits for it.
+    pub(super) fn begin_relay(&self, shared: &Shared) -> bool {
+        let others = self.relays.fetch_add(1, SeqCst) + self.serving.load(SeqCst);
+        let has_room = others < shared.config.max_workers && !self.has_waiting();
+        if !has_room {
+            self.relays.fetch_sub(1, SeqCst);
+        }
+        has_room
+    }
+
+    /// Gives the place of a call back, to a request that waits if there is one.
+    pub(super) fn end_relay(&self, shared: &Arc<Shared>) {
+        self.relays.fetch_sub(1, SeqCst);
+        if self.has_waiting() {
+            let state = self.lock();
+            if !state.jobs.is_empty() {
+                let _ = self.see_to_it(shared, state); // those that run will take it
+            }
         }
     }
 
@@ -74,24 +130,44 @@ impl Workers {
     /// Queues a job and sees to it that somebody takes it. The job comes back where the queue is full.
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) -> Result<(), Box<Job>> {
         let mut state = self.lock();
-        let is_full = state.jobs.len() >= state.idle && state.alive >= shared.config.max_workers;
+        let is_full = state.jobs.len() >= state.idle && !self.has_room(shared, &state);
         if is_full && !state.is_stopping && state.urgent < job.conn.urgent_threads(shared) {
             return self.submit_urgent(shared, state, job);
         }
-        // Requests that a worker is about to take do not wait, also while its thread is just starting.
-        if state.jobs.len() + state.serving >= shared.config.max_workers + shared.config.max_waiting() {
+        let bound = shared.config.max_workers + shared.config.max_waiting();
+        let taken = state.serving + self.relays.load(SeqCst);
+        if state.is_stopping || state.jobs.len() + taken >= bound {
             return Err(Box::new(job));
         }
         state.jobs.push_back(job);
-        self.waiting.store(state.jobs.len(), Ordering::Relaxed);
-        if state.jobs.len() > state.idle && state.alive < shared.config.max_workers {
+        self.waiting.store(state.jobs.len(), SeqCst);
+        match self.see_to_it(shared, state) {
+            Ok(()) => Ok(()),
+            Err(mut state) => {
+                let job = state.jobs.pop_back();
+                self.waiting.store(state.jobs.len(), SeqCst);
+                job.map_or(Ok(()), |job| Err(Box::new(job)))
+            }
+        }
+    }
+
+    fn has_room(&self, shared: &Shared, state: &State) -> bool {
+        state.alive + self.relays.load(SeqCst) < shared.config.max_workers
+    }
+
+    /// Sees to it that somebody takes the jobs in the queue. The lock comes back where nobody will.
+    fn see_to_it<'a>(
+        &self,
+        shared: &Arc<Shared>,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<(), MutexGuard<'a, State>> {
+        if state.jobs.len() > state.idle && self.has_room(shared, &state) {
             let clone = Arc::clone(shared);
             match kit::thread::spawn(&format!("{}-work", shared.config.name), move || run(&clone)) {
                 Ok(_) => state.alive += 1,
                 Err(error) if state.alive == 0 => {
                     log::warn!("cannot start a worker: {error}; see max_workers");
-                    self.waiting.store(state.jobs.len() - 1, Ordering::Relaxed);
-                    return state.jobs.pop_back().map_or(Ok(()), |job| Err(Box::new(job)));
+                    return Err(state);
                 }
                 Err(_) => {} // those that run will take it
             }
@@ -114,7 +190,7 @@ impl Workers {
         let take = |place: &Mutex<Option<Job>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let serve = move || {
             if let Some(job) = take(&theirs) {
-                serve_one(&clone, job.conn);
+                serve_one(&clone, job);
             }
             clone.workers.lock().urgent -= 1;
         };
@@ -142,11 +218,13 @@ impl Workers {
     fn next(&self, served: bool) -> Option<Job> {
         let mut state = self.lock();
         state.serving -= usize::from(served);
+        self.serving.store(state.serving, SeqCst);
         let give_up = Instant::now() + IDLE_TIME;
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                self.waiting.store(state.jobs.len(), Ordering::Relaxed);
+                self.waiting.store(state.jobs.len(), SeqCst);
                 state.serving += 1;
+                self.serving.store(state.serving, SeqCst);
                 return Some(job);
             }
             let left = give_up.saturating_duration_since(Instant::now());
@@ -155,6 +233,7 @@ impl Workers {
                 self.ended.notify_all();
                 return None;
             }
+            spare::clear();
             state.idle += 1;
             let waited = self.available.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -163,7 +242,7 @@ impl Workers {
     }
 
     fn has_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting.load(SeqCst) > 0
     }
 
     /// Answers 503 to the requests that have waited for a worker as long as a head may take.
@@ -175,11 +254,10 @@ impl Workers {
                 return;
             }
             let job = state.jobs.pop_front();
-            self.waiting.store(state.jobs.len(), Ordering::Relaxed);
+            self.waiting.store(state.jobs.len(), SeqCst);
             drop(state);
-            if let Some(mut job) = job {
-                job.conn.refuse(shared, Refusal::Overloaded);
-                finish(shared, job.conn, Next::CloseSlowly);
+            if let Some(job) = job {
+                close_slowly(shared, job.give_up(shared, Refusal::Overloaded));
             }
         }
     }
@@ -187,7 +265,7 @@ impl Workers {
     pub(super) fn add_stats(&self, stats: &mut Stats) {
         let state = self.lock();
         stats.workers_idle = state.idle;
-        stats.workers_busy = state.alive - state.idle;
+        stats.workers_busy = state.alive - state.idle + self.relays.load(SeqCst);
         stats.waiting = state.jobs.len();
     }
 
@@ -206,21 +284,24 @@ impl Workers {
 fn run(shared: &Arc<Shared>) {
     let mut served = false;
     while let Some(job) = shared.workers.next(served) {
-        serve(shared, job.conn);
+        serve(shared, job);
         served = true;
     }
 }
 
 /// Serves one request after the other while they come quickly, in turn with those that wait.
-fn serve(shared: &Arc<Shared>, mut conn: Conn) {
+fn serve(shared: &Arc<Shared>, mut job: Job) {
     loop {
-        let next = one(shared, &mut conn);
-        if next != Next::KeepAlive || shared.is_draining() && conn.next_head().is_none() {
+        let (mut conn, next) = one(shared, job);
+        if next != Next::KeepAlive
+            || shared.relays
+            || shared.is_draining() && conn.next_head().is_none()
+        {
             return finish(shared, conn, next);
         }
         match wait_for_next(shared, &mut conn) {
-            Wait::Ready if !shared.workers.has_waiting() => {}
-            Wait::Ready => conn = shared.workers.exchange(Job { conn, since: Instant::now() }).conn,
+            Wait::Ready if !shared.workers.has_waiting() => job = Job::new(conn, Work::Request),
+            Wait::Ready => job = shared.workers.exchange(Job::new(conn, Work::Request)),
             Wait::TooLarge => {
                 conn.refuse(shared, Refusal::HeadTooLarge);
                 return finish(shared, conn, Next::CloseSlowly);
@@ -232,14 +313,13 @@ fn serve(shared: &Arc<Shared>, mut conn: Conn) {
 }
 
 /// Serves one request. What follows it on its connection waits for a worker like any other.
-fn serve_one(shared: &Arc<Shared>, mut conn: Conn) {
-    let next = one(shared, &mut conn);
-    if next != Next::KeepAlive || conn.next_head().is_none() {
+fn serve_one(shared: &Arc<Shared>, job: Job) {
+    let (mut conn, next) = one(shared, job);
+    if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
-    if let Err(mut job) = shared.workers.submit(shared, Job { conn, since: Instant::now() }) {
-        job.conn.refuse(shared, Refusal::Overloaded);
-        finish(shared, job.conn, Next::CloseSlowly);
+    if let Err(job) = shared.workers.submit(shared, Job::new(conn, Work::Request)) {
+        close_slowly(shared, job.give_up(shared, Refusal::Overloaded));
     }
 }
 
@@ -262,7 +342,7 @@ fn wait_for_next(shared: &Shared, conn: &mut Conn) -> Wait {
     if shared.workers.has_waiting() || shared.is_draining() || shared.is_full() {
         return Wait::Later;
     }
-    match conn.socket().wait(Ready::READ, Deadline::after(LINGER)) {
+    match conn.socket.wait(Ready::READ, Deadline::after(LINGER)) {
         Ok(ready) if ready.is_any() => {}
         _ => return Wait::Later,
     }
@@ -280,41 +360,46 @@ fn what_is_there(shared: &Shared, conn: &mut Conn) -> Wait {
     }
 }
 
-fn one(shared: &Shared, conn: &mut Conn) -> Next {
-    let request = match conn.take_request(shared) {
-        Ok(request) => request,
-        Err(refusal) => {
-            conn.refuse(shared, refusal);
-            return Next::CloseSlowly;
+fn one(shared: &Shared, job: Job) -> (Box<Conn>, Next) {
+    let Job { mut conn, work, .. } = job;
+    let (mut turn, go_on) = match work {
+        Work::Request => match conn.take_request(shared) {
+            Ok(request) => (Turn::new(&conn, request), None),
+            Err(refusal) => {
+                conn.refuse(shared, refusal);
+                return (conn, Next::CloseSlowly);
+            }
+        },
+        Work::Call(turn) => (turn, None),
+        Work::GoOn { turn, relay, parts } => (turn, Some((relay, parts))),
+        Work::End(mut turn) => {
+            let next = Exchange::new(shared, &mut conn, &mut turn).end();
+            return (conn, next);
         }
     };
-    let mut exchange = Exchange::new(shared, conn, request);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| shared.service.call(&mut exchange)));
+    let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| match go_on {
+        Some((relay, parts)) => relay.go_on(&mut exchange, *parts),
+        None => shared.service.call(&mut exchange),
+    }));
     if result.is_err() {
-        shared.panics.fetch_add(1, Ordering::Relaxed);
-        log::error!("serving {} panicked", String::from_utf8_lossy(exchange.request().path()));
+        shared.count_panic(exchange.request().path());
     }
-    exchange.end()
+    let next = exchange.end();
+    (conn, next)
 }
 
-/// Gives a connection back to the poller, or closes it.
-fn finish(shared: &Shared, conn: Conn, next: Next) {
+/// Gives a connection back to its poller, or closes it.
+pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
     let is_last = shared.is_draining() && !conn.has_input();
-    let (token, mut waiting) = conn.into_waiting();
     match next {
-        Next::KeepAlive if is_last => {
-            drop(waiting);
-            shared.table().release(token);
-        }
-        Next::Close => {
-            drop(waiting);
-            shared.table().release(token);
-        }
-        Next::CloseSlowly => close_slowly(shared, token, waiting),
+        Next::KeepAlive if is_last => close(shared, conn),
+        Next::Close => close(shared, conn),
+        Next::CloseSlowly => close_slowly(shared, conn),
         Next::KeepAlive => {
-            waiting.phase = if waiting.buffer.is_empty() { Phase::Idle } else { Phase::Head };
-            waiting.since = Instant::now();
-            put_back(shared, token, waiting);
+            let phase = if conn.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
+            conn.enter(phase, Instant::now());
+            put_back(shared, conn);
         }
     }
 }

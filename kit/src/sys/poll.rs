@@ -115,8 +115,9 @@ fn timeout_ms(left: Option<Duration>) -> i32 {
     left.map_or(-1, |left| i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
 }
 
-/// An epoll instance. Every descriptor in it is armed for one report at a time (`EPOLLONESHOT`): after
-/// a report it stays silent until [`Epoll::arm`], so that exactly one thread acts on it.
+/// An epoll instance. A descriptor in it is either armed for one report at a time (`EPOLLONESHOT`): after a
+/// report it stays silent until [`Epoll::arm`], so that exactly one thread acts on it. Or it is watched: every
+/// change is reported, once (`EPOLLET`), and whoever acts on it reads or writes until the call would block.
 pub struct Epoll(OwnedFd);
 
 /// One report of [`Epoll::wait`].
@@ -169,6 +170,23 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, one_shot(token, wanted))
     }
 
+    /// Adds a descriptor, to be told when it becomes readable, writable or its peer hangs up. It leaves the
+    /// instance when it is closed.
+    ///
+    /// # Errors
+    /// As [`Epoll::add`].
+    pub fn watch(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, every_change(token))
+    }
+
+    /// Has a watched descriptor's state reported once more, whether or not it changed.
+    ///
+    /// # Errors
+    /// When it was never added.
+    pub fn watch_again(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, every_change(token))
+    }
+
     /// Takes a descriptor out.
     ///
     /// # Errors
@@ -203,6 +221,11 @@ impl Epoll {
 
 fn one_shot(token: u64, wanted: Ready) -> libc::epoll_event {
     libc::epoll_event { events: wanted.0 | libc::EPOLLONESHOT as u32, u64: token }
+}
+
+fn every_change(token: u64) -> libc::epoll_event {
+    let wanted = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+    libc::epoll_event { events: wanted as u32, u64: token }
 }
 
 /// A descriptor that any thread can make readable, to wake the one that polls it.
@@ -286,5 +309,20 @@ mod tests {
         assert_eq!(events[0].token(), 8);
         epoll.remove(event.as_fd()).unwrap();
         assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_watched_is_reported_with_each_change() {
+        let (epoll, event) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        let mut events = [Event::EMPTY; 4];
+        let mut reports = || epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        epoll.watch(event.as_fd(), 7).unwrap();
+        assert_eq!((reports(), reports()), (1, 0), "writable from the start");
+        event.notify();
+        assert_eq!((reports(), reports()), (1, 0));
+        event.notify();
+        assert_eq!((reports(), reports()), (1, 0), "without having been read");
+        epoll.watch_again(event.as_fd(), 7).unwrap();
+        assert_eq!((reports(), reports()), (1, 0), "without a change");
     }
 }

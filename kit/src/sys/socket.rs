@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpLi
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{PollFd, Ready, check, check_size, poll, retry, unless_blocked};
 use crate::Deadline;
@@ -35,6 +36,33 @@ impl Socket {
         socket.finish_connect((&raw const storage).cast(), size, deadline)?;
         socket.set_nodelay()?;
         Ok(socket)
+    }
+
+    /// Begins to connect over TCP, with `TCP_NODELAY`, and does not wait: [`Socket::connected`] tells.
+    ///
+    /// # Errors
+    /// What connect(2) says at once.
+    pub fn begin_connect(address: SocketAddr) -> io::Result<Socket> {
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let socket = Socket::new(family)?;
+        let (storage, size) = encode(address);
+        socket.start_connect((&raw const storage).cast(), size)?;
+        socket.set_nodelay()?;
+        Ok(socket)
+    }
+
+    /// Whether a connect that was begun is done.
+    ///
+    /// # Errors
+    /// What connect(2) would say.
+    pub fn connected(&self) -> io::Result<bool> {
+        if !self.wait(Ready::WRITE, Deadline::after(Duration::ZERO))?.is_any() {
+            return Ok(false);
+        }
+        match self.option(libc::SOL_SOCKET, libc::SO_ERROR)? {
+            0 => Ok(true),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
     }
 
     /// Connects to a UNIX socket.
@@ -72,19 +100,21 @@ impl Socket {
         size: libc::socklen_t,
         deadline: Deadline,
     ) -> io::Result<()> {
-        // SAFETY: both callers pass a pointer to an address of `size` bytes that outlives this call.
+        if self.start_connect(address, size)? {
+            return Ok(());
+        }
+        self.wait(Ready::WRITE, deadline)?;
+        if self.connected()? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    /// Begins to connect; whether it is done.
+    fn start_connect(&self, address: *const libc::sockaddr, size: libc::socklen_t) -> io::Result<bool> {
+        // SAFETY: all callers pass a pointer to an address of `size` bytes that outlives this call.
         match check(unsafe { libc::connect(self.0.as_raw_fd(), address, size) }) {
-            Ok(_) => return Ok(()),
+            Ok(_) => Ok(true),
             // An interrupted connect goes on by itself, as one in progress does (connect(2)).
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}
-            Err(error) => return Err(error), // EAGAIN of a UNIX socket: its backlog is full
-        }
-        if !self.wait(Ready::WRITE, deadline)?.is_any() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match self.option(libc::SOL_SOCKET, libc::SO_ERROR)? {
-            0 => Ok(()),
-            code => Err(io::Error::from_raw_os_error(code)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Ok(false),
+            Err(error) => Err(error), // EAGAIN of a UNIX socket: its backlog is full
         }
     }
 

@@ -1,0 +1,149 @@
+//! A connection of the server, whoever has it at the moment: the table, its poller or a worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use kit::sys::Socket;
+
+use super::Shared;
+use super::table::Token;
+use super::worker::MAX_URGENT;
+use crate::Refusal;
+use crate::body::Length;
+use crate::head::{RequestHead, Scan};
+use crate::wire::{Incoming, Outgoing};
+use crate::writer::{HeadWriter, Persistence};
+
+/// What a waiting connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its first byte.
+    New,
+    /// The rest of a head.
+    Head,
+    /// Its next request.
+    Idle,
+    /// The peer's end, after a refusal; what still comes is thrown away.
+    Closing,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    KeepAlive,
+    /// Everything is done, or the peer is gone.
+    Close,
+    /// The peer may still be sending; see RFC 9112 section 9.6.
+    CloseSlowly,
+}
+
+/// A client's connection. It has a buffer only while bytes are in it.
+pub(super) struct Conn {
+    pub(super) socket: Socket,
+    pub(super) peer: SocketAddr,
+    /// The number of its poller.
+    pub(super) poller: usize,
+    pub(super) token: Token,
+    pub(super) phase: Phase,
+    /// When the phase began.
+    pub(super) since: Instant,
+    /// Its poller saw that the peer shut its side down.
+    pub(super) is_hung_up: bool,
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    pub(super) scan: Scan,
+}
+
+impl Conn {
+    pub(super) fn new(socket: Socket, peer: SocketAddr, poller: usize, token: Token) -> Conn {
+        Conn {
+            socket,
+            peer,
+            poller,
+            token,
+            phase: Phase::New,
+            since: Instant::now(),
+            is_hung_up: false,
+            incoming: Incoming::new(),
+            outgoing: Outgoing::new(),
+            scan: Scan::default(),
+        }
+    }
+
+    /// Begins to wait.
+    pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
+        (self.phase, self.since) = (phase, now);
+        self.incoming.rest();
+        self.outgoing.rest();
+    }
+
+    /// Whether it has waited in its phase for `span`.
+    pub(super) fn has_waited(&self, span: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= span
+    }
+
+    /// Whether bytes are there that nobody has read or taken.
+    pub(super) fn has_input(&self) -> bool {
+        !self.incoming.pending().is_empty() || matches!(self.socket.peek(), Ok(Some(1..)))
+    }
+
+    /// Whether it is between requests and bytes have arrived that nobody has read yet: closing it now would
+    /// lose what its peer was right to send.
+    pub(super) fn has_request(&self) -> bool {
+        matches!(self.phase, Phase::New | Phase::Idle) && matches!(self.socket.peek(), Ok(Some(1..)))
+    }
+
+    /// Whether more has arrived than a head may have.
+    pub(super) fn is_over(&self, max_header_bytes: usize) -> bool {
+        self.incoming.pending().len() > max_header_bytes
+    }
+
+    /// The length of the next head, if it is there whole.
+    pub(super) fn next_head(&mut self) -> Option<usize> {
+        self.scan.end(self.incoming.pending())
+    }
+
+    /// How many threads the service has for the next request, and ones like it, beyond the workers.
+    pub(super) fn urgent_threads(&self, shared: &Shared) -> usize {
+        shared.service.urgent_threads(self.incoming.pending()).min(MAX_URGENT)
+    }
+
+    pub(super) fn fill(&mut self, room: usize) -> io::Result<Option<usize>> {
+        self.incoming.fill(&self.socket, room)
+    }
+
+    /// Takes the head that is there and begins its body.
+    pub(super) fn take_request(&mut self, shared: &Shared) -> Result<RequestHead, Refusal> {
+        let end = self.next_head().unwrap_or_default(); // it is asked for a complete head only
+        self.scan = Scan::default();
+        if end > shared.config.max_header_bytes {
+            return Err(Refusal::HeadTooLarge);
+        }
+        let bytes = self.incoming.take_head(end);
+        let head = RequestHead::parse(bytes, shared.config.max_headers)?;
+        self.incoming.begin(head.framing(), shared.config.body_limit())?;
+        self.incoming.rest();
+        Ok(head)
+    }
+
+    /// Answers a refusal; the connection is to be closed.
+    pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
+        self.outgoing.interim(&refusal_message(shared, refusal));
+        let _ = self.outgoing.flush(&self.socket); // it fits, or the peer is gone
+    }
+}
+
+/// The whole answer to a refusal.
+fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
+    let text = format!("{refusal}\n");
+    let mut head = HeadWriter::response(refusal.status());
+    head.text("Content-Type", "text/plain; charset=utf-8");
+    if refusal == Refusal::Overloaded {
+        head.text("Retry-After", "1");
+    }
+    shared.service.refused(refusal, &mut head);
+    let mut message = head.finish(Length::Known(text.len() as u64), true, Persistence::Close);
+    message.extend_from_slice(text.as_bytes());
+    message
+}
