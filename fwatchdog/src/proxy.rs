@@ -23,7 +23,8 @@ impl Call<'_> {
     /// Forwards the call; answers the status under which it counts.
     pub(crate) fn forward(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> u16 {
         let mut upload = Upload::default();
-        let limits = Limits { deadline: self.deadline, stall: exchange.config().body_stall_timeout };
+        let (stall, idle) = (exchange.config().body_stall_timeout, exchange.config().idle_timeout);
+        let limits = Limits { deadline: self.deadline, stall, idle };
         let mut tries = 0;
         loop {
             tries += 1;
@@ -82,6 +83,9 @@ impl Call<'_> {
         }
         head.forward(request.headers(), &[CALL_ID, "Expect"]);
         head.text(CALL_ID, &self.id);
+        if let Some(protocol) = request.upgrade() {
+            head.upgrade(protocol);
+        }
         head
     }
 

@@ -69,6 +69,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let table = Arc::new(Table::new(ClientConfig {
         connect_timeout: config.connect_timeout,
         max_idle,
+        pollers: pollers(),
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
         ..ClientConfig::default()
@@ -80,6 +81,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         upstream_timeout: config.upstream_timeout,
         connect_timeout: config.connect_timeout,
         body_stall_timeout: config.body_stall_timeout,
+        idle_timeout: config.idle_timeout,
         max_waiting: (room.workers / 2).max(1),
     };
     let edge = Arc::new(Edge::new(limits, Arc::clone(&table), Arc::clone(&provider)));

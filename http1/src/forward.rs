@@ -96,6 +96,8 @@ pub struct Limits {
     pub deadline: Deadline,
     /// How long the client may neither send nor read.
     pub stall: Duration,
+    /// How long nothing may move on a connection whose protocol was changed. Only this bounds it then.
+    pub idle: Duration,
 }
 
 /// Makes the client's head of the upstream's.
@@ -117,6 +119,8 @@ struct State {
     is_answering: bool,
     /// The answer's body came whole.
     is_answered: bool,
+    /// The protocol was changed: bytes go both ways until both sides have closed.
+    is_tunnel: bool,
     /// The upstream may have something to say.
     upstream_ready: bool,
     wants: Wants,
@@ -164,7 +168,11 @@ impl Transfer {
     }
 
     pub(crate) fn into_parts(self, end: End) -> (End, Connection, Upload) {
-        (end, self.connection, self.upload)
+        match end {
+            // However a tunnel ends: that is between its two sides.
+            End::Broken(_) if self.state.is_tunnel => (End::Done(101), self.connection, self.upload),
+            end => (end, self.connection, self.upload),
+        }
     }
 
     /// The end of a try whose time is up at `now`.
@@ -188,12 +196,18 @@ impl Transfer {
         if self.connection.is_connecting() {
             return self.limits.deadline.min(self.connection.connect_by());
         }
-        if !self.state.wants.is_clients_turn() {
-            return self.limits.deadline;
+        let since_last_move =
+            |span: Duration| self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + span));
+        match self.state.wants.is_clients_turn() {
+            _ if self.state.is_tunnel => since_last_move(self.limits.idle),
+            true => self.limits.deadline.min(since_last_move(self.limits.stall)),
+            false => self.limits.deadline,
         }
-        let stall =
-            self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + self.limits.stall));
-        self.limits.deadline.min(stall)
+    }
+
+    /// Whether the call ends when the client closes its side: not in a tunnel, where that is a way to say goodbye.
+    pub(crate) fn ends_with_client(&self) -> bool {
+        !self.state.is_tunnel
     }
 
     /// Waits until something can move.
@@ -201,16 +215,15 @@ impl Transfer {
         let wants = self.state.wants;
         let until = if wants.has_more { Deadline::after(Duration::ZERO) } else { self.until() };
         let from_client = Ready::HANG_UP
+            .when(self.ends_with_client())
             .and(Ready::READ.when(wants.client_read))
             .and(Ready::WRITE.when(wants.client_write));
         let reads_upstream = !wants.client_write && !self.state.is_answered;
         let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
         // An upstream that is not waited for stays out: poll would report its end over and over.
         let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
-        let mut fds = [
-            PollFd::new(exchange.socket().as_fd(), from_client),
-            PollFd::maybe(upstream, from_upstream),
-        ];
+        let mut fds =
+            [PollFd::new(exchange.socket().as_fd(), from_client), PollFd::maybe(upstream, from_upstream)];
         let result = poll(&mut fds, until);
         let (client, upstream) = (fds[0].ready(), fds[1].ready());
         match result {
@@ -225,7 +238,7 @@ impl Transfer {
         self.state.upstream_ready |= upstream.is_readable();
         let is_ready = upstream.is_any() || client.is_any();
         match wants.has_more || is_ready {
-            true if !self.limits.deadline.has_passed() => Ok(()),
+            true if self.state.is_tunnel || !self.limits.deadline.has_passed() => Ok(()),
             _ => Err(self.time_is_up(exchange)),
         }
     }
@@ -324,6 +337,9 @@ impl Transfer {
         match self.connection.finish() {
             Ok(true) => {
                 self.state.is_sent = true;
+                if self.state.is_tunnel {
+                    self.connection.socket().shutdown_write();
+                }
                 Ok(())
             }
             Ok(false) => self.upstream_is_full(),
@@ -358,10 +374,11 @@ impl Transfer {
                 Err(error) => return Err(self.upstream_failed(exchange, error)),
             }
             // What is wrong with the body from its start on can still be told.
-            let is_waiting = match self.connection.body() {
-                Ok(body) => body == Body::Wait,
-                Err(error) => return Err(self.upstream_failed(exchange, Error::of_body(error))),
-            };
+            let is_waiting = !self.connection.is_tunnel()
+                && match self.connection.body() {
+                    Ok(body) => body == Body::Wait,
+                    Err(error) => return Err(self.upstream_failed(exchange, Error::of_body(error))),
+                };
             self.begin_answer(exchange, head);
             if is_waiting {
                 return self.flush_answer(exchange); // before anything can go wrong with what is still to come
@@ -393,6 +410,9 @@ impl Transfer {
     }
 
     fn begin_answer(&mut self, exchange: &mut Exchange<'_>, make: Head<'_>) {
+        if self.connection.is_tunnel() {
+            return self.begin_tunnel(exchange, make);
+        }
         let Some(head) = self.connection.head() else { return };
         let declared = head.headers().get("content-length").and_then(|value| std::str::from_utf8(value).ok());
         // The answer to HEAD tells a length of a body that is not sent; a 204 must not (RFC 9110 section 8.6).
@@ -413,6 +433,19 @@ impl Transfer {
         }
         exchange.start(head, length);
         self.state.is_answering = true;
+    }
+
+    /// The upstream agreed to a change of protocol.
+    fn begin_tunnel(&mut self, exchange: &mut Exchange<'_>, make: Head<'_>) {
+        let Some(head) = self.connection.head() else { return };
+        let mut ours = make(head);
+        ours.upgrade(head.headers().get("upgrade").unwrap_or_default());
+        exchange.start_tunnel(ours);
+        self.connection.begin_tunnel();
+        self.state.status = 101;
+        (self.state.is_answering, self.state.is_tunnel, self.state.is_sent) = (true, true, false);
+        self.state.last_move = Some(Instant::now());
+        self.state.wants.has_more = true; // the client may have sent something already
     }
 
     /// What has come goes out before more is waited for.
@@ -440,6 +473,9 @@ impl Transfer {
     fn time_is_up(&mut self, exchange: &mut Exchange<'_>) -> Stop {
         if self.connection.is_connecting() && self.upload.rewind() {
             return End::Again(Cause::Unreachable(ETIMEDOUT));
+        }
+        if self.state.is_tunnel {
+            return self.failed(exchange, Cause::Timeout(Phase::Body));
         }
         if self.state.wants.is_clients_turn() && !self.limits.deadline.has_passed() {
             return match self.state.is_answering {

@@ -4,10 +4,12 @@
 //! A head is looked at only when its end has arrived ([`Scan`]), and then once. What is accepted here is
 //! what RFC 9112 allows and nothing else, but for a bare LF as the end of a line (section 2.2).
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, take};
+use std::ops::Range;
 
 use crate::Refusal;
 use crate::body::Framing;
+use crate::spare::{self, Field};
 
 /// The longest method that is served.
 pub const MAX_METHOD_BYTES: usize = 32;
@@ -82,7 +84,7 @@ impl Scan {
 
 /// A range of bytes in a head.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+pub(crate) struct Span {
     start: u32,
     length: u32,
 }
@@ -95,7 +97,11 @@ impl Span {
     }
 
     fn in_bytes(self, whole: &[u8]) -> &[u8] {
-        &whole[self.start as usize..(self.start + self.length) as usize]
+        &whole[self.range()]
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.length) as usize
     }
 }
 
@@ -103,7 +109,7 @@ impl Span {
 #[derive(Clone, Copy)]
 pub struct Headers<'a> {
     bytes: &'a [u8],
-    spans: &'a [(Span, Span)],
+    spans: &'a [Field],
 }
 
 impl<'a> Headers<'a> {
@@ -114,6 +120,23 @@ impl<'a> Headers<'a> {
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let bytes = self.bytes;
         self.spans.iter().map(move |(name, value)| (name.in_bytes(bytes), value.in_bytes(bytes)))
+    }
+
+    /// Every field as in [`Headers::iter`], and where its line is in [`Headers::bytes`] if it is written there as
+    /// `name: value` and CRLF.
+    pub(crate) fn lines(self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Option<Range<usize>>)> {
+        let bytes = self.bytes;
+        self.spans.iter().map(move |(name, value)| {
+            let (of_name, of_value) = (name.range(), value.range());
+            let is_plain = bytes.get(of_name.end..of_value.start) == Some(b": ")
+                && bytes.get(of_value.end..of_value.end + 2) == Some(b"\r\n");
+            let line = is_plain.then_some(of_name.start..of_value.end + 2);
+            (&bytes[of_name], &bytes[of_value], line)
+        })
+    }
+
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The first value of a field; names compare without case.
@@ -167,7 +190,7 @@ pub struct RequestHead {
     method: Span,
     target: Span,
     version: Version,
-    fields: Vec<(Span, Span)>,
+    fields: Vec<Field>,
     framing: Framing,
 }
 
@@ -247,6 +270,19 @@ impl RequestHead {
         self.version == Version::Http11 && self.headers().has_token("expect", "100-continue")
     }
 
+    /// The protocol that the client wants to change to, of a request that may (RFC 9110 section 7.8). One with a
+    /// body may not here: what follows the head would be two things at once. Neither may one to HTTP/2, whose
+    /// requests nobody would look at any more.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        let headers = self.headers();
+        let may = self.version == Version::Http11
+            && self.framing == Framing::Empty
+            && headers.has_token("connection", "upgrade")
+            && !headers.has_token("upgrade", "h2c");
+        headers.get("upgrade").filter(|protocol| may && !protocol.is_empty())
+    }
+
     pub(crate) fn framing(&self) -> Framing {
         self.framing
     }
@@ -262,8 +298,22 @@ pub struct ResponseHead {
     bytes: Vec<u8>,
     status: u16,
     version: Version,
-    fields: Vec<(Span, Span)>,
+    fields: Vec<Field>,
     framing: Framing,
+}
+
+impl Drop for RequestHead {
+    fn drop(&mut self) {
+        spare::give(take(&mut self.bytes));
+        spare::give_fields(take(&mut self.fields));
+    }
+}
+
+impl Drop for ResponseHead {
+    fn drop(&mut self) {
+        spare::give(take(&mut self.bytes));
+        spare::give_fields(take(&mut self.fields));
+    }
 }
 
 impl ResponseHead {
@@ -316,11 +366,14 @@ fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::Http10 } else { Version::Http11 }
 }
 
-fn spans(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<(Span, Span)> {
-    headers
-        .iter()
-        .map(|header| (Span::of(bytes, header.name.as_bytes()), Span::of(bytes, header.value.trim_ascii())))
-        .collect()
+fn spans(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
+    let mut fields = spare::fields();
+    fields.extend(
+        headers.iter().map(|header| {
+            (Span::of(bytes, header.name.as_bytes()), Span::of(bytes, header.value.trim_ascii()))
+        }),
+    );
+    fields
 }
 
 /// RFC 9112 section 9.3.

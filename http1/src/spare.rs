@@ -1,57 +1,126 @@
-//! Buffers that a thread keeps for its next message, so that connections have one only while bytes are in it.
+//! Memory that a thread keeps for its next message: connections have buffers only while bytes are in them, and a
+//! call that follows another allocates next to nothing.
 
 use std::cell::RefCell;
 
-/// The first size of a buffer; most messages fit.
+/// The first size of a buffer that is read into; most messages fit.
 pub(crate) const FIRST_BYTES: usize = 8 * 1024;
 
 /// The size to which one grows while reads fill it: larger gains nothing measurable on loopback.
 pub(crate) const MAX_BYTES: usize = 64 * 1024;
 
-/// Kept by each thread: one for what comes from the client, one for what comes from upstream.
-const KEPT: usize = 2;
+/// The first size of what holds one head; most heads fit.
+const HEAD_BYTES: usize = 512;
+
+/// The fields that a list of them has room for at first.
+const FIELDS: usize = 16;
+
+/// Where one field of a head is: its name and its value.
+pub(crate) type Field = (crate::head::Span, crate::head::Span);
+
+/// What a thread keeps. A call needs a buffer for each of its sides, the heads that come and those that go.
+#[derive(Default)]
+struct Kept {
+    buffers: Stack<Vec<u8>, 2>,
+    heads: Stack<Vec<u8>, 4>,
+    fields: Stack<Vec<Field>, 2>,
+}
+
+/// At most `N` things.
+struct Stack<T, const N: usize>(Vec<T>);
+
+impl<T, const N: usize> Default for Stack<T, N> {
+    fn default() -> Self {
+        Stack(Vec::new())
+    }
+}
+
+impl<T, const N: usize> Stack<T, N> {
+    fn push(&mut self, thing: T) {
+        if self.0.len() < N {
+            self.0.push(thing);
+        }
+    }
+}
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> = RefCell::default();
 }
 
-/// An empty buffer with room.
-pub(crate) fn take() -> Vec<u8> {
-    let kept = SPARE.with_borrow_mut(Vec::pop);
-    kept.unwrap_or_else(|| Vec::with_capacity(FIRST_BYTES))
+/// An empty buffer to read into.
+pub(crate) fn buffer() -> Vec<u8> {
+    KEPT.with_borrow_mut(|kept| kept.buffers.0.pop()).unwrap_or_else(|| Vec::with_capacity(FIRST_BYTES))
 }
 
-/// Keeps a buffer whose bytes are no longer needed, or frees it.
-pub(crate) fn give(mut buffer: Vec<u8>) {
-    buffer.clear();
-    if (FIRST_BYTES..=MAX_BYTES).contains(&buffer.capacity()) {
-        SPARE.with_borrow_mut(|spare| if spare.len() < KEPT { spare.push(buffer) });
+/// An empty vector for a head.
+pub(crate) fn head() -> Vec<u8> {
+    KEPT.with_borrow_mut(|kept| kept.heads.0.pop()).unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES))
+}
+
+/// An empty list of fields.
+pub(crate) fn fields() -> Vec<Field> {
+    KEPT.with_borrow_mut(|kept| kept.fields.0.pop()).unwrap_or_else(|| Vec::with_capacity(FIELDS))
+}
+
+/// Keeps bytes that are no longer needed, or frees them.
+pub(crate) fn give(mut bytes: Vec<u8>) {
+    bytes.clear();
+    match bytes.capacity() {
+        FIRST_BYTES..=MAX_BYTES => KEPT.with_borrow_mut(|kept| kept.buffers.push(bytes)),
+        HEAD_BYTES..FIRST_BYTES => KEPT.with_borrow_mut(|kept| kept.heads.push(bytes)),
+        _ => {}
+    }
+}
+
+/// Keeps a list of fields that is no longer needed, or frees it.
+pub(crate) fn give_fields(mut fields: Vec<Field>) {
+    fields.clear();
+    if (FIELDS..=8 * FIELDS).contains(&fields.capacity()) {
+        KEPT.with_borrow_mut(|kept| kept.fields.push(fields));
     }
 }
 
 /// Frees what this thread keeps; for one that will have nothing to do.
 pub(crate) fn clear() {
-    SPARE.take();
+    KEPT.take();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn kept() -> (usize, usize, usize) {
+        KEPT.with_borrow(|kept| (kept.buffers.0.len(), kept.heads.0.len(), kept.fields.0.len()))
+    }
+
     #[test]
-    fn buffers_are_used_again_up_to_a_bound() {
+    fn what_was_given_is_used_again_empty() {
         clear();
-        let mut first = take();
+        let mut first = buffer();
         first.extend_from_slice(b"secret");
         let place = first.as_ptr();
         give(first);
-        let again = take();
+        let again = buffer();
         assert!(again.is_empty() && again.as_ptr() == place);
-        [again, take(), take()].into_iter().for_each(give);
-        give(Vec::with_capacity(MAX_BYTES + 1));
-        give(Vec::new());
-        assert_eq!(SPARE.with_borrow(Vec::len), KEPT);
+        assert!(head().capacity() < FIRST_BYTES);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_call_needs() {
         clear();
-        assert_eq!(SPARE.with_borrow(Vec::len), 0);
+        for capacity in [0, HEAD_BYTES - 1, MAX_BYTES + 1] {
+            give(Vec::with_capacity(capacity));
+        }
+        give_fields(Vec::with_capacity(8 * FIELDS + 1));
+        assert_eq!(kept(), (0, 0, 0));
+        for _ in 0..9 {
+            give(Vec::with_capacity(FIRST_BYTES));
+            give(Vec::with_capacity(MAX_BYTES));
+            give(Vec::with_capacity(HEAD_BYTES));
+            give_fields(Vec::with_capacity(FIELDS));
+        }
+        assert_eq!(kept(), (2, 4, 2));
+        clear();
+        assert_eq!(kept(), (0, 0, 0));
     }
 }

@@ -93,7 +93,8 @@ impl Incoming {
 
     /// Takes the first `length` pending bytes out as a head of their own.
     pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
-        let head = self.pending()[..length].to_vec();
+        let mut head = spare::head();
+        head.extend_from_slice(&self.pending()[..length]);
         self.taken += length;
         head
     }
@@ -123,7 +124,7 @@ impl Incoming {
             self.taken = 0;
         }
         if self.buffer.capacity() == 0 {
-            self.buffer = spare::take();
+            self.buffer = spare::buffer();
         } else if self.buffer.capacity() == self.buffer.len() {
             let more = self.buffer.capacity().clamp(spare::FIRST_BYTES, room.max(spare::FIRST_BYTES));
             self.buffer.reserve_exact(more);
@@ -234,7 +235,7 @@ impl Outgoing {
 
     /// Gives memory back; for a connection that becomes idle.
     pub(crate) fn rest(&mut self) {
-        self.ready = Vec::new();
+        spare::give(std::mem::take(&mut self.ready));
         self.sent = 0;
     }
 
@@ -247,7 +248,7 @@ impl Outgoing {
     pub(crate) fn begin(&mut self, head: Vec<u8>, mode: Mode) {
         self.compact();
         if self.ready.is_empty() {
-            self.ready = head;
+            spare::give(std::mem::replace(&mut self.ready, head));
         } else {
             self.ready.extend_from_slice(&head); // an interim response that the socket did not take
         }

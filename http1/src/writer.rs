@@ -1,11 +1,11 @@
 //! A head being written: bytes in the order of the wire. The fields that frame the message are added
 //! last, by the connection that sends it, and never by a caller.
 
-use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::body::Length;
 use crate::head::{Headers, list};
+use crate::spare;
 
 /// Fields that belong to one connection, or that this crate writes itself (RFC 9110 section 7.6.1). They
 /// are not forwarded; neither are those that `Connection` names.
@@ -39,14 +39,12 @@ pub(crate) enum Persistence {
     KeepAlive,
 }
 
-/// Room that a head is given at first; most fit.
-const USUAL_BYTES: usize = 512;
-
 /// The head of a message that is being written.
 pub struct HeadWriter {
     bytes: Vec<u8>,
     kind: Kind,
     has_date: bool,
+    is_upgrade: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,15 +57,19 @@ impl HeadWriter {
     /// A response with the given status.
     #[must_use]
     pub fn response(status: u16) -> HeadWriter {
-        let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        let _ = write!(bytes, "HTTP/1.1 {status} {}\r\n", reason_phrase(status)); // a Vec cannot fail
-        HeadWriter { bytes, kind: Kind::Response { status }, has_date: false }
+        let mut bytes = spare::head();
+        bytes.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(&mut bytes, u64::from(status), 1);
+        bytes.push(b' ');
+        bytes.extend_from_slice(reason_phrase(status).as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        HeadWriter { bytes, kind: Kind::Response { status }, has_date: false, is_upgrade: false }
     }
 
     /// A request for `target`, which is sent as it is: it comes from a parsed head or is a literal.
     #[must_use]
     pub fn request(method: &str, target: &[u8]) -> HeadWriter {
-        let mut bytes = Vec::with_capacity(USUAL_BYTES + target.len());
+        let mut bytes = spare::head();
         bytes.extend_from_slice(method.as_bytes());
         bytes.push(b' ');
         bytes.extend_from_slice(target);
@@ -76,7 +78,7 @@ impl HeadWriter {
             is_head: method == "HEAD",
             expects_body: matches!(method, "POST" | "PUT" | "PATCH"),
         };
-        HeadWriter { bytes, kind, has_date: true }
+        HeadWriter { bytes, kind, has_date: true, is_upgrade: false }
     }
 
     /// Adds a field. Bytes of the value that would end the line or that no field may hold are dropped, so
@@ -108,19 +110,69 @@ impl HeadWriter {
     /// `own`, which the caller writes itself.
     pub fn forward(&mut self, headers: Headers<'_>, own: &[&str]) -> &mut HeadWriter {
         let is_own = |name: &[u8]| own.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+        let names_any = headers.get("connection").is_some();
         // Host is for every hop, whatever a caller says: without it 1.1 is not valid.
         let is_named = |name: &[u8]| {
-            !name.eq_ignore_ascii_case(b"host")
+            names_any
+                && !name.eq_ignore_ascii_case(b"host")
                 && headers
                     .get_all("connection")
                     .any(|value| list(value).any(|item| item.eq_ignore_ascii_case(name)))
         };
-        for (name, value) in headers.iter() {
-            if !is_hop_by_hop(name) && !is_own(name) && !is_named(name) {
-                self.field(name, value);
+        // Lines that follow each other are copied at once, as they are: a parsed head has nothing in it that
+        // must not be sent on.
+        let mut lines = 0..0;
+        for (name, value, line) in headers.lines() {
+            if is_hop_by_hop(name) || is_own(name) || is_named(name) {
+                continue;
+            }
+            self.has_date |= name.eq_ignore_ascii_case(b"date");
+            match line {
+                Some(line) if line.start == lines.end => lines.end = line.end,
+                Some(line) => {
+                    self.bytes.extend_from_slice(&headers.bytes()[lines]);
+                    lines = line;
+                }
+                None => {
+                    self.bytes.extend_from_slice(&headers.bytes()[lines]);
+                    lines = 0..0;
+                    self.field(name, value);
+                }
             }
         }
+        self.bytes.extend_from_slice(&headers.bytes()[lines]);
         self
+    }
+
+    /// Adds a field that is a number and `suffix`, which is plain text.
+    pub fn number(&mut self, name: &str, value: u64, suffix: &str) -> &mut HeadWriter {
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        push_decimal(&mut self.bytes, value, 1);
+        self.bytes.extend_from_slice(suffix.as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds a field that is a time in seconds, to the microsecond.
+    pub fn seconds(&mut self, name: &str, value: Duration) -> &mut HeadWriter {
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        push_decimal(&mut self.bytes, value.as_secs(), 1);
+        self.bytes.push(b'.');
+        push_decimal(&mut self.bytes, u64::from(value.subsec_micros()), 6);
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Asks for a change of the connection's protocol, or agrees to it (RFC 9110 section 7.8).
+    pub fn upgrade(&mut self, protocol: &[u8]) -> &mut HeadWriter {
+        self.is_upgrade = true;
+        self.text("Connection", "Upgrade").header("Upgrade", protocol)
+    }
+
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.is_upgrade
     }
 
     /// What was written so far: the first line and the fields, without framing.
@@ -146,7 +198,7 @@ impl HeadWriter {
             self.text("Date", &kit::calendar::http_date(now));
         }
         match length {
-            Length::Known(length) => drop(write!(self.bytes, "Content-Length: {length}\r\n")),
+            Length::Known(length) => drop(self.number("Content-Length", length, "")),
             Length::None if self.has_no_length() => {}
             Length::None => self.bytes.extend_from_slice(b"Content-Length: 0\r\n"),
             Length::Unknown if chunked => self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -154,6 +206,7 @@ impl HeadWriter {
         }
         match persistence {
             Persistence::Default => {}
+            _ if self.is_upgrade => {} // the connection is said to be something else
             Persistence::Close => self.bytes.extend_from_slice(b"Connection: close\r\n"),
             Persistence::KeepAlive => self.bytes.extend_from_slice(b"Connection: keep-alive\r\n"),
         }
@@ -171,6 +224,18 @@ impl HeadWriter {
     }
 }
 
+/// Appends a number with at least `width` digits, at most 20.
+fn push_decimal(bytes: &mut Vec<u8>, mut value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while value > 0 {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    bytes.extend_from_slice(&digits[at.min(digits.len() - width)..]);
+}
+
 fn is_forbidden(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
@@ -180,6 +245,7 @@ fn is_forbidden(byte: u8) -> bool {
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
+        101 => "Switching Protocols",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",

@@ -1,5 +1,6 @@
 //! The heads that cross the gateway: what is dropped, what is added.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,8 +29,13 @@ pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> St
         {
             id.to_owned()
         }
-        _ => format!("{:016x}", random()),
+        _ => hex(random()),
     }
+}
+
+fn hex(number: u64) -> String {
+    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 15, 16).unwrap_or('0');
+    (0..16).rev().map(digit).collect()
 }
 
 /// The caller's own limit for the call, if it sent one that can be read.
@@ -59,20 +65,25 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     let own = [X_CALL_ID, X_FORWARDED_FOR, X_TIMEOUT, "Expect"];
     head.forward(headers, &own);
     head.text(X_CALL_ID, call.id);
-    let mut forwarded_for = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        forwarded_for.extend_from_slice(value);
-        forwarded_for.extend_from_slice(b", ");
+    let mut forwarded_for = String::with_capacity(64);
+    let _ = write!(forwarded_for, "{}", call.peer.ip()); // a String cannot fail
+    let mut others = headers.get_all(X_FORWARDED_FOR).peekable();
+    if others.peek().is_some() {
+        let others: Vec<_> = others.chain([forwarded_for.as_bytes()]).collect();
+        head.header(X_FORWARDED_FOR, &others.join(&b", "[..]));
+    } else {
+        head.text(X_FORWARDED_FOR, &forwarded_for);
     }
-    forwarded_for.extend_from_slice(call.peer.ip().to_string().as_bytes());
-    head.header(X_FORWARDED_FOR, &forwarded_for);
     if let (None, Some(host)) = (headers.get(X_FORWARDED_HOST), headers.get("host")) {
         head.header(X_FORWARDED_HOST, host);
     }
     if headers.get(X_FORWARDED_PROTO).is_none() {
         head.text(X_FORWARDED_PROTO, "http");
     }
-    head.text(X_TIMEOUT, &format!("{}ms", call.left.as_millis().max(1)));
+    if let Some(protocol) = request.upgrade() {
+        head.upgrade(protocol);
+    }
+    head.number(X_TIMEOUT, (call.left.as_millis() as u64).max(1), "ms");
     head
 }
 
@@ -89,7 +100,7 @@ pub(crate) fn to_client(
     head.forward(response.headers(), &ours);
     own(&mut head, id, took);
     if let Some(waited) = cold_start {
-        head.text(X_COLD_START_MS, &waited.as_millis().to_string());
+        head.number(X_COLD_START_MS, waited.as_millis() as u64, "");
     }
     head
 }
@@ -97,7 +108,7 @@ pub(crate) fn to_client(
 /// What every answer to a call carries.
 pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
     head.text(X_CALL_ID, id);
-    head.text(X_DURATION_SECONDS, &format!("{:.6}", took.as_secs_f64()));
+    head.seconds(X_DURATION_SECONDS, took);
 }
 
 #[cfg(test)]

@@ -83,7 +83,11 @@ impl Relay for Begun {
         call.observe(code);
     }
 
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, connection, upload): (End, Connection, Upload)) {
+    fn go_on(
+        self: Box<Self>,
+        exchange: &mut Exchange<'_>,
+        (end, connection, upload): (End, Connection, Upload),
+    ) {
         let Begun { edge, mut call, in_use } = *self;
         drop(connection);
         let result = match end {
@@ -143,7 +147,11 @@ impl Call {
             length: invocation.length,
             started,
             total,
-            limits: Limits { deadline, stall: edge.limits.body_stall_timeout },
+            limits: Limits {
+                deadline,
+                stall: edge.limits.body_stall_timeout,
+                idle: edge.limits.idle_timeout,
+            },
             id: headers::call_id(request, || edge.dice.roll()),
             tried: Vec::new(),
             last_error: None,
@@ -347,12 +355,7 @@ impl Call {
     }
 
     /// There is no replica: it is waited for where one is on its way.
-    fn wait_for_replica(
-        &self,
-        edge: &Edge,
-        exchange: &Exchange<'_>,
-        version: u64,
-    ) -> Result<(), Failure> {
+    fn wait_for_replica(&self, edge: &Edge, exchange: &Exchange<'_>, version: u64) -> Result<(), Failure> {
         let function = &self.function;
         if function.wanted == 0 {
             return Err(Failure::ScaledToZero);

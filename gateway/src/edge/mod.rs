@@ -34,6 +34,8 @@ pub(crate) struct CallLimits {
     pub(crate) upstream_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) body_stall_timeout: Duration,
+    /// How long nothing may move where the protocol was changed.
+    pub(crate) idle_timeout: Duration,
     /// Calls of one function that may wait for a replica.
     pub(crate) max_waiting: usize,
 }

@@ -1,8 +1,8 @@
 //! What is counted: one [`FunctionSeries`] per known function, dropped with it, and [`Rejected`] for
 //! requests that reached none. All of it atomics; an observation takes no lock.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http1::Refusal;

@@ -12,6 +12,7 @@ mod reload;
 mod retries;
 mod routes;
 mod start;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -100,4 +101,18 @@ fn is_own(reply: &Reply, (status, kind): (u16, &str), parts: &[&str]) {
 fn is_well(gateway: &Running) {
     let reply = gateway.post(&path("/well"), "hello");
     assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// Waits until a gauge of [`ONE`] has this value.
+#[track_caller]
+fn becomes(gateway: &Running, name: &str, want: f64) {
+    eventually(SOON, || match of_one(gateway, name) {
+        got if got == want => Ok(()),
+        got => Err(format!("{name} is {got}, not {want}")),
+    });
+}
+
+/// The value of a series of [`ONE`]; 0 while there is none.
+fn of_one(gateway: &Running, name: &str) -> f64 {
+    gateway.metrics("/metrics").value(name, &[("function_name", ONE)]).unwrap_or(0.0)
 }

@@ -6,22 +6,9 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use testkit::metrics::Kind;
 use testkit::unreachable::Refusing;
-use testkit::{Gate, Peer, Running, Script, eventually, proc};
+use testkit::{Gate, Peer, Script, eventually, proc};
 
-use crate::{OK, ONE, SOON, at, before, counts, gateway, path, process, raw, well};
-
-/// The value of a series of [`ONE`]; 0 while there is none.
-fn of_one(gateway: &Running, name: &str) -> f64 {
-    gateway.metrics("/metrics").value(name, &[("function_name", ONE)]).unwrap_or(0.0)
-}
-
-#[track_caller]
-fn becomes(gateway: &Running, name: &str, want: f64) {
-    eventually(SOON, || match of_one(gateway, name) {
-        got if got == want => Ok(()),
-        got => Err(format!("{name} is {got}, not {want}")),
-    });
-}
+use crate::{OK, ONE, SOON, at, becomes, before, counts, gateway, of_one, path, process, raw, well};
 
 #[test]
 fn every_family_of_the_contract_is_there() {

@@ -7,7 +7,7 @@ use kit::Deadline;
 use kit::sys::Socket;
 
 use super::{ClientConfig, Endpoint, Error, Phase};
-use crate::body::Length;
+use crate::body::{Framing, Length};
 use crate::head::{ResponseHead, Scan};
 use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
 use crate::writer::Persistence;
@@ -27,6 +27,7 @@ pub struct Connection {
     head: Option<ResponseHead>,
     interim: usize,
     is_head_request: bool,
+    is_upgrade: bool,
     is_reused: bool,
     has_received: bool,
     /// The peer broke the connection off, without an orderly end before.
@@ -74,6 +75,7 @@ impl Connection {
             head: None,
             interim: 0,
             is_head_request: false,
+            is_upgrade: false,
             is_reused: false,
             has_received: false,
             was_reset: false,
@@ -142,7 +144,7 @@ impl Connection {
     /// Begins a request; its head goes out with the first [`Connection::write`] or
     /// [`Connection::finish`].
     pub fn start(&mut self, head: HeadWriter, length: Length) {
-        self.is_head_request = head.is_head_request();
+        (self.is_head_request, self.is_upgrade) = (head.is_head_request(), head.is_upgrade());
         (self.head, self.interim, self.has_received) = (None, 0, false);
         self.scan = Scan::default();
         self.sent_before = self.outgoing.total();
@@ -195,6 +197,8 @@ impl Connection {
             if head.status() >= 200 {
                 self.incoming.begin(head.framing(), u64::MAX).map_err(Error::Refused)?;
                 self.head = Some(head);
+            } else if head.status() == 101 && self.is_upgrade && head.headers().get("upgrade").is_some() {
+                self.head = Some(head);
             } else {
                 self.interim += 1;
                 if self.interim > MAX_INTERIM || head.status() == 101 {
@@ -239,6 +243,17 @@ impl Connection {
         self.head.as_ref()
     }
 
+    /// Begins the tunnel that the server agreed to: both sides send until they close.
+    pub(crate) fn begin_tunnel(&mut self) {
+        let _ = self.incoming.begin(Framing::UntilClose, u64::MAX); // no length, so none that is too large
+        self.outgoing.begin(Vec::new(), Mode::UntilClose);
+    }
+
+    /// Whether the response's head agrees to a change of protocol.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.status() == 101)
+    }
+
     /// The length of the response's body, as its head tells it.
     #[must_use]
     pub fn body_length(&self) -> Length {
@@ -261,7 +276,8 @@ impl Connection {
     /// Whether the response was taken whole, the request was sent whole, and both allow another.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.head.as_ref().is_some_and(ResponseHead::keeps_alive)
+        !self.is_tunnel()
+            && self.head.as_ref().is_some_and(ResponseHead::keeps_alive)
             && self.incoming.is_done()
             && self.incoming.pending().is_empty()
             && self.outgoing.is_finished()

@@ -44,8 +44,11 @@ pub struct ClientConfig {
     /// How long an unused connection is kept. It must be shorter than what the server keeps, so that
     /// reuse seldom meets a closing connection.
     pub idle_timeout: Duration,
-    /// The most unused connections that one pool keeps.
+    /// The most unused connections that one pool keeps, and as many for each poller.
     pub max_idle: usize,
+    /// The pollers of the server whose transfers use its pools; see
+    /// [`ServerConfig::pollers`](crate::ServerConfig::pollers).
+    pub pollers: usize,
     /// The largest response head, in bytes.
     pub max_header_bytes: usize,
     /// The most fields of a response head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS).
@@ -58,6 +61,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(15),
             max_idle: 64,
+            pollers: 0,
             max_header_bytes: 64 * 1024,
             max_headers: 128,
         }

@@ -2,7 +2,7 @@
 //! is needed.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kit::Deadline;
@@ -11,23 +11,25 @@ use super::{ClientConfig, Connection, Endpoint, Error, Response};
 use crate::HeadWriter;
 use crate::head::is_idempotent;
 
-/// How many of the youngest connections are looked through for one of a certain poller.
-const NEAR: usize = 8;
-
 /// The connections to one endpoint.
 #[derive(Debug)]
 pub struct Pool {
     endpoint: Endpoint,
     config: ClientConfig,
-    /// Unused connections with the time since when, oldest first; `None` once the pool is closed.
-    idle: Mutex<Option<Vec<(Connection, Instant)>>>,
+    /// One for connections that no poller has in its epoll, then one for each poller: a poller takes what is its
+    /// own, and waits for no other.
+    shelves: Box<[Shelf]>,
 }
+
+/// Unused connections with the time since when, oldest first; `None` once the pool is closed.
+type Shelf = Mutex<Option<Vec<(Connection, Instant)>>>;
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Pool {
-        Pool { endpoint, config, idle: Mutex::new(Some(Vec::new())) }
+        let shelves = (0..=config.pollers).map(|_| Mutex::new(Some(Vec::new()))).collect();
+        Pool { endpoint, config, shelves }
     }
 
     /// Where its connections go.
@@ -39,28 +41,19 @@ impl Pool {
     /// An idle connection that still stands, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Connection> {
-        self.take_where(Vec::pop)
+        self.shelves.iter().find_map(|shelf| self.take_from(shelf))
     }
 
-    /// The same for a transfer that the poller of that number will step: rather one that it has in its epoll already.
+    /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
     #[must_use]
     pub fn take_watched(&self, poller: usize) -> Option<Connection> {
-        let take = |idle: &mut Vec<(Connection, Instant)>| {
-            let near = |(connection, _): &(Connection, Instant)| connection.watched_by == Some(poller);
-            let found = idle.iter().rev().take(NEAR).position(near).unwrap_or_default();
-            let place = idle.len().checked_sub(found + 1)?;
-            Some(idle.remove(place))
-        };
-        self.take_where(take)
+        let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf));
+        own.or_else(|| self.take_from(&self.shelves[0]))
     }
 
-    fn take_where(
-        &self,
-        take: impl Fn(&mut Vec<(Connection, Instant)>) -> Option<(Connection, Instant)>,
-    ) -> Option<Connection> {
+    fn take_from(&self, shelf: &Shelf) -> Option<Connection> {
         loop {
-            let taken = take(self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?);
-            let (connection, since) = taken?;
+            let (connection, since) = lock(shelf).as_mut()?.pop()?;
             if since.elapsed() < self.config.idle_timeout && connection.is_quiet() {
                 return Some(connection);
             }
@@ -89,23 +82,26 @@ impl Pool {
             return;
         }
         connection.rest();
-        self.renew(Instant::now(), Some(connection));
+        let place = connection.watched_by.map_or(0, |poller| poller + 1);
+        let shelf = self.shelves.get(place).unwrap_or(&self.shelves[0]);
+        self.renew(shelf, Instant::now(), Some(connection));
     }
 
     /// Closes the connections that have been unused for too long; to be called now and then.
     pub fn sweep(&self, now: Instant) {
-        self.renew(now, None);
+        self.shelves.iter().for_each(|shelf| self.renew(shelf, now, None));
     }
 
     /// Takes those out that have been unused for too long, and adds one if there is room. What is not kept is
     /// closed once the lock is gone.
-    fn renew(&self, now: Instant, added: Option<Connection>) {
+    fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Connection>) {
         let mut surplus = Vec::new();
-        if let Some(idle) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            let fresh = idle.partition_point(|(_, since)| {
-                now.saturating_duration_since(*since) >= self.config.idle_timeout
-            });
-            surplus.extend(idle.drain(..fresh));
+        if let Some(idle) = lock(shelf).as_mut() {
+            let is_old = |since: Instant| now.saturating_duration_since(since) >= self.config.idle_timeout;
+            if idle.first().is_some_and(|(_, since)| is_old(*since)) {
+                let fresh = idle.partition_point(|(_, since)| is_old(*since));
+                surplus.extend(idle.drain(..fresh));
+            }
             let has_room = idle.len() < self.config.max_idle;
             let place = if has_room { idle } else { &mut surplus };
             place.extend(added.map(|connection| (connection, now)));
@@ -115,16 +111,18 @@ impl Pool {
 
     /// Closes all idle connections; those in use may come back.
     pub fn clear(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let surplus = idle.as_mut().map(std::mem::take);
-        drop(idle);
-        drop(surplus);
+        for shelf in &self.shelves {
+            let surplus = lock(shelf).as_mut().map(std::mem::take);
+            drop(surplus);
+        }
     }
 
     /// Closes all idle connections, and those in use as they come back.
     pub fn close(&self) {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(idle);
+        for shelf in &self.shelves {
+            let idle = lock(shelf).take();
+            drop(idle);
+        }
     }
 
     /// Sends a whole request and waits for the head of its response, on an idle connection or a new one. A
@@ -146,6 +144,10 @@ impl Pool {
         connection.exchange(request, deadline)?;
         Ok(Response::new(self, connection))
     }
+}
+
+fn lock(shelf: &Shelf) -> MutexGuard<'_, Option<Vec<(Connection, Instant)>>> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A whole request for [`Pool::send`].

@@ -8,7 +8,7 @@ use kit::sys::{Ready, Socket};
 
 use super::Shared;
 use super::conn::{Conn, Next};
-use crate::body::Length;
+use crate::body::{Framing, Length};
 use crate::head::{RequestHead, Version};
 use crate::wire::{Body, BodyError, Mode};
 use crate::writer::Persistence;
@@ -128,7 +128,9 @@ impl<'a> Exchange<'a> {
     /// See [`BodyError`]; after one the connection will be closed. A service that then returns without an
     /// answer leaves the one to a refusal to the server, as [`Exchange::refuse`] gives it.
     pub fn body(&mut self) -> Result<Body<'_>, BodyError> {
-        if self.turn.owes_continue && self.turn.progress == Progress::Waiting && self.conn.incoming.pending().is_empty()
+        if self.turn.owes_continue
+            && self.turn.progress == Progress::Waiting
+            && self.conn.incoming.pending().is_empty()
         {
             self.conn.outgoing.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.conn.outgoing.flush(&self.conn.socket).map_err(BodyError::Io)?;
@@ -236,6 +238,19 @@ impl<'a> Exchange<'a> {
         };
         let mode = if has_body { Mode::of(length, chunked) } else { Mode::Bodiless };
         self.conn.outgoing.begin(head.finish(length, chunked, persistence), mode);
+        self.turn.progress = Progress::Started;
+    }
+
+    /// Agrees to the change of protocol that the request asked for: what was written as a head is sent, then both
+    /// sides send what they like until they close. [`Exchange::body`] is what the client sends.
+    pub(crate) fn start_tunnel(&mut self, head: HeadWriter) {
+        if self.turn.progress != Progress::Waiting || self.turn.request.upgrade().is_none() {
+            return self.abort();
+        }
+        self.turn.closes = true;
+        let _ = self.conn.incoming.begin(Framing::UntilClose, u64::MAX); // no length that could be too large
+        let head = head.finish(Length::None, true, Persistence::Default);
+        self.conn.outgoing.begin(head, Mode::UntilClose);
         self.turn.progress = Progress::Started;
     }
 

@@ -58,11 +58,7 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        number: usize,
-        listener: Option<Listener>,
-    ) -> io::Result<Poller> {
+    pub(super) fn new(shared: Arc<Shared>, number: usize, listener: Option<Listener>) -> io::Result<Poller> {
         let shortest = shared.config.header_timeout.min(shared.config.idle_timeout).min(CLOSING_TIME);
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let lane = &shared.lanes[number];
@@ -198,7 +194,8 @@ impl Poller {
     fn make_room(&mut self) -> bool {
         for _ in 0..ROOM_TRIES {
             let lanes = self.shared.lanes.iter();
-            let least = lanes.filter_map(|lane| lane.table().least_useful().map(|(rank, token)| (rank, token, lane)));
+            let least =
+                lanes.filter_map(|lane| lane.table().least_useful().map(|(rank, token)| (rank, token, lane)));
             let Some((_, token, lane)) = least.min_by_key(|(rank, ..)| *rank) else { return false };
             let taken = lane.table().take(token);
             match taken {
@@ -416,7 +413,7 @@ impl Poller {
     /// Throws away what a refused peer still sends, up to a bound.
     fn discard(&mut self, mut conn: Box<Conn>) {
         loop {
-            let mut buffer = spare::take();
+            let mut buffer = spare::buffer();
             let received = conn.socket.receive(&mut buffer);
             spare::give(buffer);
             match received {

@@ -39,7 +39,7 @@ impl Running {
         let Running { conn, turn, transfer, relay } = self;
         let mut exchange = Exchange::new(shared, conn, turn);
         let step = || {
-            if exchange.is_hung_up() {
+            if exchange.is_hung_up() && transfer.ends_with_client() {
                 return Some(transfer.client_is_gone(&mut exchange));
             }
             let ended = transfer.step(&mut exchange, &mut |head| relay.head(head));
@@ -60,9 +60,8 @@ impl Running {
     pub(super) fn finish(self, shared: &Shared, end: End) -> (Box<Conn>, Next) {
         let Running { mut conn, mut turn, transfer, relay } = self;
         let (end, connection, _) = transfer.into_parts(end);
-        let path = turn.path().to_vec();
         if panic::catch_unwind(AssertUnwindSafe(|| relay.ended(end, connection))).is_err() {
-            shared.count_panic(&path);
+            shared.count_panic(turn.path());
         }
         let next = Exchange::new(shared, &mut conn, &mut turn).end();
         (conn, next)

@@ -293,10 +293,7 @@ fn run(shared: &Arc<Shared>) {
 fn serve(shared: &Arc<Shared>, mut job: Job) {
     loop {
         let (mut conn, next) = one(shared, job);
-        if next != Next::KeepAlive
-            || shared.relays
-            || shared.is_draining() && conn.next_head().is_none()
-        {
+        if next != Next::KeepAlive || shared.relays || shared.is_draining() && conn.next_head().is_none() {
             return finish(shared, conn, next);
         }
         match wait_for_next(shared, &mut conn) {
