@@ -1,6 +1,8 @@
 //! A head being written: bytes in the order of the wire. The fields that frame the message are added
 //! last, by the connection that sends it, and never by a caller.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::body::Length;
@@ -141,6 +143,13 @@ impl HeadWriter {
             }
         }
         self.bytes.extend_from_slice(&headers.bytes()[lines]);
+        self
+    }
+
+    /// Adds a field whose value is shown as text without control characters, such as an address.
+    pub fn display(&mut self, name: &str, value: &dyn Display) -> &mut HeadWriter {
+        self.bytes.extend_from_slice(name.as_bytes());
+        let _ = write!(self.bytes, ": {value}\r\n"); // a Vec cannot fail
         self
     }
 

@@ -1,6 +1,5 @@
 //! The heads that cross the gateway: what is dropped, what is added.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,15 +64,15 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     let own = [X_CALL_ID, X_FORWARDED_FOR, X_TIMEOUT, "Expect"];
     head.forward(headers, &own);
     head.text(X_CALL_ID, call.id);
-    let mut forwarded_for = String::with_capacity(64);
-    let _ = write!(forwarded_for, "{}", call.peer.ip()); // a String cannot fail
-    let mut others = headers.get_all(X_FORWARDED_FOR).peekable();
-    if others.peek().is_some() {
-        let others: Vec<_> = others.chain([forwarded_for.as_bytes()]).collect();
-        head.header(X_FORWARDED_FOR, &others.join(&b", "[..]));
-    } else {
-        head.text(X_FORWARDED_FOR, &forwarded_for);
-    }
+    let own = call.peer.ip();
+    match headers.get(X_FORWARDED_FOR) {
+        None => head.display(X_FORWARDED_FOR, &own),
+        Some(_) => {
+            let own = own.to_string();
+            let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).chain([own.as_bytes()]).collect();
+            head.header(X_FORWARDED_FOR, &all.join(&b", "[..]))
+        }
+    };
     if let (None, Some(host)) = (headers.get(X_FORWARDED_HOST), headers.get("host")) {
         head.header(X_FORWARDED_HOST, host);
     }

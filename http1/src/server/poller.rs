@@ -12,7 +12,7 @@ use kit::sys::{Listener, Ready, Socket, poll::Event};
 
 use super::conn::{Conn, Next, Phase};
 use super::exchange::{Exchange, Turn};
-use super::relays::{Relays, Running, Step, UPSTREAM};
+use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
 use super::worker::{Job, Work, finish};
 use super::{Lane, Shared};
@@ -344,7 +344,7 @@ impl Poller {
                 return self.submit(Job::new(conn, Work::End(turn)));
             }
         };
-        let mut running = Box::new(Running { conn, turn, transfer, relay });
+        let mut running = self.relays.hold(Running { conn, turn, transfer, relay });
         match self.relays.watch(&self.shared.lanes, &mut running) {
             Ok(()) => self.advance(running, None),
             Err(cause) => self.ended(running, End::Again(cause)),
@@ -352,7 +352,7 @@ impl Poller {
     }
 
     /// Steps a call; `now` is given where its time may be up.
-    fn advance(&mut self, mut running: Box<Running>, now: Option<Instant>) {
+    fn advance(&mut self, mut running: Held, now: Option<Instant>) {
         match running.step(&self.shared, now) {
             Step::Wait => self.relays.keep(running),
             Step::More => {
@@ -361,19 +361,18 @@ impl Poller {
             }
             Step::Ended(end) => self.ended(running, end),
             Step::Panicked => {
-                self.relays.forget(&running);
+                let Running { conn, turn, .. } = self.relays.release(running);
                 self.end_relay();
-                let Running { conn, turn, .. } = *running;
                 self.submit(Job::new(conn, Work::End(turn)));
             }
         }
     }
 
-    fn ended(&mut self, running: Box<Running>, end: End) {
-        self.relays.forget(&running);
+    fn ended(&mut self, running: Held, end: End) {
+        let running = self.relays.release(running);
         self.end_relay();
         if matches!(end, End::Failed(_) | End::Again(_)) {
-            let Running { conn, turn, transfer, relay } = *running;
+            let Running { conn, turn, transfer, relay } = running;
             let parts = Box::new(transfer.into_parts(end));
             return self.submit(Job::new(conn, Work::GoOn { turn, relay, parts }));
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
@@ -21,6 +22,23 @@ pub(super) struct Running {
     pub(super) turn: Turn,
     pub(super) transfer: Transfer,
     pub(super) relay: Box<dyn Relay>,
+}
+
+/// A call on its way. Its memory is used again for the next: it is the largest that a call needs.
+pub(super) struct Held(Box<Option<Running>>);
+
+impl Deref for Held {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        self.0.as_ref().as_ref().expect("held until it is released")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Running {
+        self.0.as_mut().as_mut().expect("held until it is released")
+    }
 }
 
 /// What a step came to.
@@ -68,10 +86,14 @@ impl Running {
     }
 }
 
+/// Memory for calls that is kept while there is none.
+const MAX_SPARE: usize = 16;
+
 /// The calls of a poller, by the place of their client's connection.
 #[derive(Default)]
 pub(super) struct Relays {
-    running: Vec<Option<Box<Running>>>,
+    running: Vec<Option<Held>>,
+    spare: Vec<Held>,
     /// Whose an upstream descriptor is at present.
     upstreams: Vec<Option<Token>>,
     /// When calls must be looked at, at the latest; one entry for each place, so that there are no more of them than
@@ -81,20 +103,40 @@ pub(super) struct Relays {
 }
 
 impl Relays {
+    /// Makes room for a call.
+    pub(super) fn hold(&mut self, running: Running) -> Held {
+        let mut held = self.spare.pop().unwrap_or_else(|| Held(Box::new(None)));
+        *held.0 = Some(running);
+        held
+    }
+
+    /// Takes a call apart; its upstream is forgotten, before others may have it.
+    pub(super) fn release(&mut self, mut held: Held) -> Running {
+        let running = held.0.take().expect("held until it is released");
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(held);
+        }
+        let fd = running.transfer.connection.socket().as_fd().as_raw_fd();
+        if let Some(place) = self.upstreams.get_mut(fd as usize) {
+            *place = None;
+        }
+        running
+    }
+
     /// Takes a call to step it.
-    pub(super) fn take(&mut self, token: Token) -> Option<Box<Running>> {
+    pub(super) fn take(&mut self, token: Token) -> Option<Held> {
         let place = self.running.get_mut(token.index())?;
         if place.as_ref().is_some_and(|running| running.conn.token == token) { place.take() } else { None }
     }
 
     /// Takes the call to which an upstream descriptor belongs.
-    pub(super) fn take_by_upstream(&mut self, fd: usize) -> Option<Box<Running>> {
+    pub(super) fn take_by_upstream(&mut self, fd: usize) -> Option<Held> {
         let token = (*self.upstreams.get(fd)?)?;
         self.take(token)
     }
 
     /// Keeps a call until it is ready again, or its time is up.
-    pub(super) fn keep(&mut self, running: Box<Running>) {
+    pub(super) fn keep(&mut self, running: Held) {
         let index = running.conn.token.index();
         if self.running.len() <= index {
             self.running.resize_with(index + 1, || None);
@@ -131,21 +173,13 @@ impl Relays {
         Ok(())
     }
 
-    /// Forgets a call's upstream, before others may have it.
-    pub(super) fn forget(&mut self, running: &Running) {
-        let fd = running.transfer.connection.socket().as_fd().as_raw_fd();
-        if let Some(place) = self.upstreams.get_mut(fd as usize) {
-            *place = None;
-        }
-    }
-
     /// When the next call must be looked at.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         self.alarms.peek().map(|Reverse((at, _))| *at)
     }
 
     /// A call whose time may be up.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Box<Running>> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Held> {
         while let Some(Reverse((at, index))) = self.alarms.peek().copied() {
             if at > now {
                 return None;

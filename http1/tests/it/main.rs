@@ -8,6 +8,7 @@ mod limits;
 mod load;
 mod persistence;
 mod refusals;
+mod relays;
 mod roundtrip;
 mod support;
 mod timeouts;
