@@ -102,7 +102,7 @@ size-long: bench-binaries ## the same, with the growth over 100,000 requests
 bench: bench-edge bench-fwatchdog ## both of the following
 
 .PHONY: bench-edge
-bench-edge: bench-binaries ## the gateway beside nginx and HAProxy; ARGS="--quick", "--before OLD_GATEWAY"
+bench-edge: bench-binaries ## the gateway beside nginx and HAProxy; ARGS="--quick", "--before OLD_GATEWAY", "--calls"
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- $(ARGS)
 
 .PHONY: bench-fwatchdog

@@ -4,6 +4,7 @@
 //! rounds. Printed is a Markdown table. The exit code is 1 when an answer was wrong.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod events;
 mod options;
 mod report;
@@ -18,7 +19,7 @@ use bench::proxy::is_installed;
 use options::Options;
 
 const USAGE: &str = "usage: edge [--quick] [--rounds N] [--seconds S] [--situations NAME,NAME] \
-    [--subjects NAME,NAME] [--before GATEWAY]";
+    [--subjects NAME,NAME] [--before GATEWAY] [--calls]";
 
 fn main() -> ExitCode {
     let options = Options::read(std::env::args().skip(1)).unwrap_or_else(|wrong| {
@@ -26,9 +27,17 @@ fn main() -> ExitCode {
         std::process::exit(2);
     });
     let options = without_missing(options);
+    if options.counts_calls && !is_installed("strace") {
+        eprintln!("strace is not installed: the system calls are not counted");
+        return ExitCode::FAILURE;
+    }
     interrupt::watch();
     let backend = Backend::start();
-    let is_good = report::print(&options, backend.addr());
+    let is_good = if options.counts_calls {
+        calls::print(&options, backend.addr())
+    } else {
+        report::print(&options, backend.addr())
+    };
     match (interrupt::seen(), is_good) {
         (true, _) => ExitCode::from(interrupt::EXIT_CODE),
         (false, true) => ExitCode::SUCCESS,

@@ -12,6 +12,8 @@ const SUBJECTS: [&str; 5] = ["gateway", "nginx", "haproxy", "before", "tiny_http
 pub(crate) struct Options {
     pub(crate) common: Common,
     pub(crate) situations: Vec<&'static Situation>,
+    /// Whether system calls are counted, and nothing else.
+    pub(crate) counts_calls: bool,
 }
 
 impl Options {
@@ -19,11 +21,12 @@ impl Options {
         let subjects = SUBJECTS[..3].iter().map(|name| (*name).to_owned()).collect();
         let mut common = Common { rounds: 5, span: Duration::from_secs(2), subjects, before: None };
         let all = SITUATIONS.map(|situation| situation.name);
-        let mut names = all.map(str::to_owned).to_vec();
+        let (mut names, mut counts_calls) = (all.map(str::to_owned).to_vec(), false);
         while let Some(arg) = args.next() {
             match &*arg {
                 "--quick" => (common.rounds, common.span) = (1, Duration::from_millis(500)),
                 "--situations" => names = list(&arg, &mut args)?,
+                "--calls" => counts_calls = true,
                 _ if common.take(&arg, &mut args)? => {}
                 _ => return Err(format!("unknown: {arg}")),
             }
@@ -38,6 +41,6 @@ impl Options {
         }
         let situations =
             SITUATIONS.iter().filter(|situation| names.iter().any(|name| name == situation.name));
-        Ok(Options { common, situations: situations.collect() })
+        Ok(Options { common, situations: situations.collect(), counts_calls })
     }
 }
