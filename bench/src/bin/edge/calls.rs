@@ -1,16 +1,17 @@
-//! The system calls of a server for each request, as `strace -c` counts them. Traced, a server is some ten times as
-//! slow, and finds more requests ready at a time than it would otherwise: counts of epoll_wait(2) and futex(2) are
-//! lower than they are in truth.
+//! The system calls of a server for each request. `strace -c` tells which there are. It makes a server some ten times
+//! as slow, so that more requests are ready at a time and more threads meet at a lock; where `perf` is installed and
+//! allowed, it counts those calls again, and context switches, at next to no cost.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use bench::cost::tree;
 use bench::interrupt;
 use bench::load::Crowd;
-use bench::proxy::Proxy;
+use bench::proxy::{Proxy, is_installed};
 use testkit::{Bin, eventually, proc};
 
 use crate::options::Options;
@@ -19,13 +20,22 @@ use crate::situations::{Others, Situation, Work};
 /// How long strace may take to attach to hundreds of threads, and to leave them.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What is before the name of a call in that of perf's event.
+const EVENT: &str = "syscalls:sys_enter_";
+
+/// How long perf may take until it counts. Until then nothing is asked of the server.
+const PERF_START: Duration = Duration::from_secs(1);
+
+/// What perf counts besides.
+const SWITCHES: &str = "context-switches";
+
 /// What is rarer than this is not printed: it is not for a request.
 const MIN_SHARE: f64 = 0.005;
 
 /// A table of all situations and subjects, printed; whether all went well.
 pub(crate) fn print(options: &Options, upstream: SocketAddr) -> bool {
     println!("System calls for each request\n");
-    println!("| situation | subject | requests | all | each |\n|---|---|---|---|---|");
+    println!("| situation | subject | by | requests | all | each |\n|---|---|---|---|---|---|");
     let mut is_good = true;
     for situation in &options.situations {
         let Work::Answers(bytes) = situation.work else { continue };
@@ -51,6 +61,19 @@ fn count(situation: &Situation, proxy: &Proxy, bytes: u64, span: Duration) -> Re
     let mut crowd = Crowd::open(&situation.target(proxy, bytes), situation.clients)?;
     crowd.run(span / 10)?; // so that all threads are there
     let pids = tree(proxy.process());
+    let (requests, calls) = by_strace(&mut crowd, &pids, span)?;
+    let share = |count: u64| count as f64 / requests.max(1) as f64;
+    let names = calls.iter().filter(|(_, count)| share(*count) >= MIN_SHARE).map(|(name, _)| name.as_str());
+    let counted = by_perf(&mut crowd, &pids, &names.collect::<Vec<_>>(), span)?;
+    Ok(match counted {
+        Some((requests, calls)) => format!("perf | {}", line(requests, &calls)),
+        None => format!("strace | {}", line(requests, &calls)),
+    })
+}
+
+type Counted = (u64, Vec<(String, u64)>);
+
+fn by_strace(crowd: &mut Crowd, pids: &[u32], span: Duration) -> Result<Counted, String> {
     let bin = Bin::at("strace").arg("-f").arg("-c");
     let file = bin.file("calls", "");
     let bin = pids.iter().fold(bin.arg("-o").arg(&file), |bin, pid| bin.arg("-p").arg(pid.to_string()));
@@ -62,8 +85,30 @@ fn count(situation: &Situation, proxy: &Proxy, bytes: u64, span: Duration) -> Re
     let pace = crowd.run(span);
     strace.signal(proc::SIGINT);
     strace.wait(TIMEOUT);
-    let requests = pace?.done;
-    Ok(line(requests, &read(&file)?))
+    Ok((pace?.done, read(&file)?))
+}
+
+/// The same calls again; `None` where perf is not installed, or cannot count one of them.
+fn by_perf(
+    crowd: &mut Crowd,
+    pids: &[u32],
+    names: &[&str],
+    span: Duration,
+) -> Result<Option<Counted>, String> {
+    if !is_installed("perf") {
+        return Ok(None);
+    }
+    let events: Vec<String> = names.iter().map(|name| format!("{EVENT}{name}")).collect();
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    let bin =
+        Bin::at("perf").arg("stat").arg("-x,").arg("-e").arg(format!("{SWITCHES},{}", events.join(",")));
+    let perf = bin.arg("-p").arg(pids.join(",")).spawn();
+    thread::sleep(PERF_START); // it does not say when it has begun
+    let pace = crowd.run(span);
+    perf.signal(proc::SIGINT);
+    perf.wait(TIMEOUT);
+    let calls = parse_perf(&perf.log());
+    Ok((calls.len() == names.len() + 1).then_some((pace?.done, calls)))
 }
 
 /// Whether all threads of a process are traced by `tracer`.
@@ -93,9 +138,19 @@ fn parse(report: &str) -> Vec<(String, u64)> {
     report.lines().filter_map(row).collect()
 }
 
+/// The names and counts of `perf stat -x,`: the count comes first, the event third.
+fn parse_perf(report: &str) -> Vec<(String, u64)> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split(',').collect();
+        let name = words.get(2)?;
+        Some((name.strip_prefix(EVENT).unwrap_or(name).to_owned(), words.first()?.parse().ok()?))
+    };
+    report.lines().filter_map(row).collect()
+}
+
 fn line(requests: u64, calls: &[(String, u64)]) -> String {
     let share = |count: u64| count as f64 / requests.max(1) as f64;
-    let all: u64 = calls.iter().map(|(_, count)| count).sum();
+    let all: u64 = calls.iter().filter(|(name, _)| name != SWITCHES).map(|(_, count)| count).sum();
     let mut calls = calls.to_vec();
     calls.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let each: Vec<String> = calls
@@ -122,5 +177,12 @@ mod tests {
         let calls = parse(report);
         assert_eq!(calls.len(), 3);
         assert_eq!(line(1000, &calls), "1000 | 4.00 | recvfrom 3.00, futex 1.00");
+    }
+    #[test]
+    fn counts_of_perf_are_read() {
+        let report = "2500,,context-switches,100,100.00,,\n3000,,syscalls:sys_enter_recvfrom,100,100.00,,\n\
+            <not counted>,,syscalls:sys_enter_futex,0,0.00,,\n";
+        let calls = parse_perf(report);
+        assert_eq!(line(1000, &calls), "1000 | 3.00 | recvfrom 3.00, context-switches 2.50");
     }
 }
