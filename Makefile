@@ -99,8 +99,11 @@ size-long: bench-binaries ## the same, with the growth over 100,000 requests
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin size -- --long
 
 .PHONY: bench
-bench: bench-binaries ## CPU time per request and memory of the gateway and nginx, in turn
-	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin proxies -- gateway nginx
+bench: bench-edge bench-fwatchdog ## both of the following
+
+.PHONY: bench-edge
+bench-edge: bench-binaries ## the gateway beside nginx and HAProxy; ARGS="--quick", "--before OLD_GATEWAY", "--calls"
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- $(ARGS)
 
 .PHONY: bench-fwatchdog
 bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start of a process; ARGS=--quick
@@ -109,7 +112,7 @@ bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start o
 .PHONY: bench-decision
 bench-decision: bench-binaries ## what docs/decisions/0001 measures: a tiny_http prototype, the gateway, nginx
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults
-	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin proxies -- tiny_http gateway nginx
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- --rounds 3 --situations 1,32,256 --subjects tiny_http,gateway,nginx
 
 .PHONY: clean
 clean: ## remove what was built

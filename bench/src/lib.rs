@@ -4,8 +4,12 @@
 //! All load stays on loopback and ends by itself.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod caller;
+pub mod cost;
+pub mod interrupt;
 pub mod load;
+pub mod options;
 pub mod pace;
 pub mod proxy;
 pub mod run;

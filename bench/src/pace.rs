@@ -71,7 +71,9 @@ impl Pace {
         Pace::new(ends.into_iter().flat_map(|(took, _, _)| took).collect(), failed, took)
     }
 
-    fn new(mut each_us: Vec<u64>, failed: u64, took: Duration) -> Pace {
+    /// One of which each good time took so long, and all together `took`.
+    #[must_use]
+    pub fn new(mut each_us: Vec<u64>, failed: u64, took: Duration) -> Pace {
         each_us.sort_unstable();
         let at = |hundredths: usize| each_us.get(each_us.len() * hundredths / 100).copied().unwrap_or(0);
         Pace {

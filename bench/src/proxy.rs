@@ -1,51 +1,84 @@
-//! The servers that are compared, each set up to do the same: one hop to an upstream that answers 12 bytes,
-//! connections kept on both sides.
+//! The servers that are compared, each set up to do the same: one hop to an upstream, connections kept on both
+//! sides, two workers or threads, no access log, a minute for a head. Debian's packages of nginx and HAProxy.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use testkit::engine::free_port;
 use testkit::{Bin, Process, Running, eventually};
 
+use crate::load::Target;
+
 /// How long a server may take until it accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Open files for each server: 256 clients and as many connections upstream, with room.
-const OPEN_FILES: u64 = 4096;
+/// Open files for each server: those of the most clients that are measured, with room.
+const OPEN_FILES: u64 = 16 * 1024;
+
+const NGINX_WORKERS: usize = 2;
+
+/// nginx keeps at most so many connections upstream, for each worker.
+const KEPT_UPSTREAM: usize = 512;
 
 /// An nginx that answers by itself.
 const HELLO: &str = r#"server { listen 127.0.0.1:PORT; location / { return 200 "hello world\n"; } }"#;
 
 /// A server under test, ended when dropped.
 pub struct Proxy {
-    /// As it was asked for.
-    pub name: String,
-    /// What to request.
-    pub url: String,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What goes before the path of a request.
+    prefix: &'static str,
     server: Server,
 }
 
 enum Server {
-    Spoken(Running),
+    Spoken(Box<Running>),
     Silent(Process),
 }
 
+/// What is behind a proxy, and before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// Whom it forwards to.
+    pub upstream: SocketAddr,
+    /// How many clients are connected to it at most. nginx and HAProxy take memory for as many as they may have.
+    pub clients: usize,
+    /// The older gateway.
+    pub before: Option<&'a Path>,
+}
+
 impl Proxy {
-    /// The proxy `name` in front of `upstream`: `tiny_http`, `gateway`, `nginx` or `haproxy`.
+    /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy`, `haproxy-no-delay`
+    /// or `tiny_http`.
     ///
     /// # Panics
     /// When it cannot be started, or `name` is none of these.
     #[must_use]
-    pub fn start(name: &str, upstream: SocketAddr) -> Proxy {
-        let (url, server) = match name {
-            "tiny_http" => spoken(tiny_http(upstream), "/"),
+    pub fn start(name: &str, setup: Setup<'_>) -> Proxy {
+        let upstream = setup.upstream;
+        match name {
+            "tiny_http" => spoken(tiny_http(upstream), ""),
             "gateway" => spoken(gateway(upstream), "/function/hello"),
-            "nginx" => silent(|port| nginx(port, &nginx_proxy(upstream))),
-            "haproxy" => silent(|port| haproxy(port, upstream)),
-            other => panic!("expected tiny_http, gateway, nginx or haproxy, got `{other}`"),
-        };
-        Proxy { name: name.to_owned(), url, server }
+            "before" => {
+                let path = setup.before.unwrap_or_else(|| panic!("no older gateway was named"));
+                spoken(with_function(Bin::at(path).env("port", "0"), upstream), "/function/hello")
+            }
+            "nginx" => {
+                silent(NGINX_WORKERS, |port| nginx(port, setup.connections(), &nginx_proxy(upstream, "")))
+            }
+            "nginx-unbuffered" => {
+                let directives = "proxy_buffering off; proxy_buffer_size 16k; proxy_buffers 8 16k;";
+                silent(NGINX_WORKERS, |port| {
+                    nginx(port, setup.connections(), &nginx_proxy(upstream, directives))
+                })
+            }
+            "haproxy" => silent(0, |port| haproxy(port, setup, "")),
+            "haproxy-no-delay" => silent(0, |port| haproxy(port, setup, "  option http-no-delay\n")),
+            other => panic!("there is no proxy `{other}`"),
+        }
     }
 
     /// Its process.
@@ -56,25 +89,34 @@ impl Proxy {
             Server::Silent(process) => process,
         }
     }
+
+    /// What is asked of it so that its upstream is asked for `path`.
+    #[must_use]
+    pub fn target(&self, path: &str, length: u64) -> Target {
+        Target { addr: self.addr, path: format!("{}{path}", self.prefix), length }
+    }
 }
 
-/// An nginx that answers every request with 12 bytes.
-///
-/// # Panics
-/// When it cannot be started.
+impl Setup<'_> {
+    /// The connections of all clients, in the worst case to one worker, and theirs upstream.
+    fn connections(&self) -> usize {
+        self.clients + KEPT_UPSTREAM + 64
+    }
+}
+
+/// Whether `program` can be started.
 #[must_use]
-pub fn upstream() -> (SocketAddr, Process) {
-    let port = free_port();
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let process = nginx(port, HELLO).spawn();
-    wait_until_open(addr, &process);
-    (addr, process)
+pub fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+    command.status().is_ok()
 }
 
-/// The command line of such an nginx for `port`, with its files in the directory of `starter`.
+/// The command line of an nginx that answers every request with 12 bytes on `port`, with its files in the
+/// directory of `starter`.
 #[must_use]
 pub fn upstream_command(starter: &Bin, port: u16) -> String {
-    let config = starter.file("upstream.conf", nginx_config(starter.dir(), port, HELLO));
+    let config = starter.file("upstream.conf", nginx_config(starter.dir(), port, 2048, HELLO));
     format!("nginx -e stderr -c '{}'", config.display())
 }
 
@@ -97,72 +139,75 @@ pub fn tiny_http(upstream: SocketAddr) -> Bin {
 /// The gateway with one function, `hello`, that is `upstream`.
 #[must_use]
 pub fn gateway(upstream: SocketAddr) -> Bin {
-    let bin = Bin::gateway().env("provider", "local");
+    with_function(Bin::gateway(), upstream)
+}
+
+fn with_function(bin: Bin, upstream: SocketAddr) -> Bin {
     let functions = format!(r#"{{"functions": [{{"name": "hello", "address": "{upstream}"}}]}}"#);
     let file = bin.file("functions.json", functions);
-    bin.env("functions_file", file)
+    bin.env("provider", "local").env("header_timeout", "60s").env("functions_file", file)
 }
 
-fn spoken(bin: Bin, path: &str) -> (String, Server) {
+fn spoken(bin: Bin, prefix: &'static str) -> Proxy {
     let running = bin.nofile(OPEN_FILES).start();
-    (running.url(path), Server::Spoken(running))
+    Proxy { addr: running.addr(), prefix, server: Server::Spoken(Box::new(running)) }
 }
 
-/// A server that does not say when it listens.
-fn silent(on_port: impl Fn(u16) -> Bin) -> (String, Server) {
+/// A server that does not say when it listens, and does so before its workers are there.
+fn silent(workers: usize, on_port: impl Fn(u16) -> Bin) -> Proxy {
     let port = free_port();
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let process = on_port(port).nofile(OPEN_FILES).spawn();
-    wait_until_open(addr, &process);
-    (format!("http://{addr}/"), Server::Silent(process))
+    eventually(START_TIMEOUT, || {
+        assert!(process.try_status().is_none(), "it ended"); // its report is printed with this
+        TcpStream::connect(addr).map_err(|error| format!("{addr}: {error}"))?;
+        let count = process.descendants().len();
+        if count == workers { Ok(()) } else { Err(format!("{count} of {workers} workers")) }
+    });
+    Proxy { addr, prefix: "", server: Server::Silent(process) }
 }
 
 /// nginx with two workers, and `server` among its `http` directives, where `PORT` stands for `port`.
-fn nginx(port: u16, server: &str) -> Bin {
+fn nginx(port: u16, connections: usize, server: &str) -> Bin {
     let bin = Bin::at("nginx");
-    let config = nginx_config(bin.dir(), port, server);
+    let config = nginx_config(bin.dir(), port, connections, server);
     let path = bin.file("nginx.conf", config);
     bin.arg("-e").arg("stderr").arg("-c").arg(path)
 }
 
-fn nginx_config(dir: &Path, port: u16, server: &str) -> String {
+fn nginx_config(dir: &Path, port: u16, connections: usize, server: &str) -> String {
     let dir = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String =
         temporary.iter().map(|kind| format!("{kind}_temp_path {dir}/{kind};\n")).collect();
     let server = server.replace("PORT", &port.to_string());
     format!(
-        "daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log stderr;\n\
-        events {{ worker_connections 2048; }}\n\
-        http {{ access_log off; keepalive_requests 1000000000;\n{temporary}{server} }}\n"
+        "daemon off; worker_processes {NGINX_WORKERS}; pid {dir}/nginx.pid; error_log stderr;\n\
+        events {{ worker_connections {connections}; }}\n\
+        http {{ access_log off; keepalive_timeout 75s; keepalive_requests 1000000000;\n{temporary}{server} }}\n"
     )
 }
 
-fn nginx_proxy(upstream: SocketAddr) -> String {
+fn nginx_proxy(upstream: SocketAddr, directives: &str) -> String {
     format!(
-        "upstream hello {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}\n\
-        server {{ listen 127.0.0.1:PORT; location / {{\n\
+        "upstream hello {{ server {upstream}; keepalive {KEPT_UPSTREAM}; keepalive_requests 1000000000; }}\n\
+        server {{ listen 127.0.0.1:PORT; location / {{ {directives}\n\
         proxy_pass http://hello; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}"
     )
 }
 
 /// HAProxy with two threads.
-fn haproxy(port: u16, upstream: SocketAddr) -> Bin {
+fn haproxy(port: u16, setup: Setup<'_>, option: &str) -> Bin {
     let bin = Bin::at("haproxy");
+    let (connections, upstream) = (setup.connections(), setup.upstream);
     let config = format!(
-        "global\n  nbthread 2\n  maxconn 1000\n\
-        defaults\n  mode http\n  http-reuse always\n  timeout connect 2s\n  timeout client 60s\n  \
-        timeout server 60s\n\
+        "global\n  nbthread 2\n  maxconn {connections}\n  \
+        tune.pool-low-fd-ratio 80\n  tune.pool-high-fd-ratio 90\n  no strict-limits\n\
+        defaults\n  mode http\n  http-reuse always\n  option splice-response\n  timeout connect 2s\n  \
+        timeout client 75s\n  timeout http-request 60s\n  timeout http-keep-alive 75s\n  timeout server 60s\n{option}\
         frontend front\n  bind 127.0.0.1:{port}\n  default_backend back\n\
-        backend back\n  server hello {upstream}\n"
+        backend back\n  server hello {upstream} pool-low-conn {KEPT_UPSTREAM}\n"
     );
     let path = bin.file("haproxy.cfg", config);
     bin.arg("-db").arg("-f").arg(path)
-}
-
-fn wait_until_open(addr: SocketAddr, process: &Process) {
-    eventually(START_TIMEOUT, || match (TcpStream::connect(addr), process.try_status()) {
-        (Ok(_), None) => Ok(()),
-        (refused, status) => Err(format!("{addr}: {refused:?}, {status:?}\n{}", process.report())),
-    });
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::interrupt;
 use crate::run::Run;
 use crate::spread::Spread;
 
@@ -34,6 +35,33 @@ impl Row {
     pub fn cpu_over(&self, base: &Row) -> Spread {
         Spread::of(self.runs.iter().zip(&base.runs).map(|(run, base)| run.cpu_us - base.cpu_us))
     }
+}
+
+/// So many rounds, in each of which every subject has its turn; the next one begins each time. Every subject has
+/// as many runs as the others, fewer when the program is interrupted.
+#[must_use]
+pub fn rounds<S>(
+    count: usize,
+    clients: usize,
+    subjects: &[(String, S)],
+    mut run: impl FnMut(&str, &S) -> Run,
+) -> Vec<Row> {
+    let row = |(name, _): &(String, S)| Row { subject: name.clone(), clients, runs: Vec::new() };
+    let mut rows: Vec<Row> = subjects.iter().map(row).collect();
+    for round in 0..count {
+        for turn in 0..subjects.len() {
+            let place = (round + turn) % subjects.len();
+            let (name, subject) = &subjects[place];
+            let run = run(name, subject);
+            if interrupt::seen() {
+                let whole = |row: &mut Row| row.runs.truncate(round);
+                rows.iter_mut().for_each(whole);
+                return rows;
+            }
+            rows[place].runs.push(run);
+        }
+    }
+    rows
 }
 
 /// The row of a subject with so many clients.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use nix::time::clock_getcpuclockid;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Hang-up: configuration is read again.
@@ -126,6 +127,28 @@ pub fn rss_bytes(pid: u32) -> u64 {
     field_bytes(pid, "smaps_rollup", "Rss:").or_else(|| field_bytes(pid, "status", "VmRSS:")).unwrap_or(0)
 }
 
+/// Resident memory of several processes in bytes: what is theirs alone, and what they share, once. That is the
+/// memory of a server that forks; for one process it is [`rss_bytes`].
+#[must_use]
+pub fn resident_bytes(pids: &[u32]) -> u64 {
+    let (mut own, mut shared) = (0, 0);
+    for pid in pids {
+        let field = |name| field_bytes(*pid, "smaps_rollup", name).unwrap_or(0);
+        let private = field("Private_Clean:") + field("Private_Dirty:");
+        own += private;
+        shared = shared.max(rss_bytes(*pid).saturating_sub(private));
+    }
+    own + shared
+}
+
+/// The CPU time of a process with all its threads, also those that have ended, to the nanosecond; `/proc/PID/stat`
+/// counts in steps of 10 ms. `None` when there is none with that id.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    clock.now().ok().map(Duration::from)
+}
+
 /// The most resident memory that the process ever had, in bytes (`VmHWM`).
 #[must_use]
 pub fn peak_rss_bytes(pid: u32) -> u64 {
@@ -180,6 +203,9 @@ mod tests {
         assert!(stat.is_alive() && stat.threads >= 1);
         assert!(rss_bytes(me) > 100 * 1024 && peak_rss_bytes(me) >= rss_bytes(me) / 2);
         assert!(fds(me) >= 3);
+        let nobody = (1 << 22) + 1; // above the largest pid that Linux gives (proc(5), pid_max)
+        assert!(cpu_time(me).unwrap() > Duration::ZERO && cpu_time(nobody).is_none());
+        assert!(resident_bytes(&[me]).abs_diff(rss_bytes(me)) < 1024 * 1024);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A process that a test has started: its end, its logs, its figures, and everything that it started.
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
@@ -195,7 +196,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.report());
+            // Not eprintln: where nobody reads (`| head`) it would panic once more, which ends this program at once.
+            let _ = writeln!(io::stderr(), "{}", self.report());
         }
         // The parent first, so that it starts nothing more; then whatever is left, until nothing is.
         let mut left = self.descendants();

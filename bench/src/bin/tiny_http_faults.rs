@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bench::backend::Backend;
 use bench::proxy;
 use testkit::floods::try_connections;
 use testkit::{Bin, Running, http};
@@ -18,11 +19,12 @@ fn main() {
     if names.is_empty() {
         names = vec!["tiny_http".to_owned(), "gateway".to_owned()];
     }
-    let (upstream, _process) = proxy::upstream();
+    let backend = Backend::start();
+    let upstream = backend.addr();
     for name in names {
         let (bin, good, refused): (fn(SocketAddr) -> Bin, _, _) = match &*name {
-            "tiny_http" => (proxy::tiny_http, "/", "/refused"),
-            "gateway" => (proxy::gateway, "/function/hello", "/nothing-here"),
+            "tiny_http" => (proxy::tiny_http, "/12", "/refused"),
+            "gateway" => (proxy::gateway, "/function/hello/12", "/nothing-here"),
             other => panic!("expected tiny_http or gateway, got `{other}`"),
         };
         let length = declared_length(&bin(upstream).start(), refused, good);

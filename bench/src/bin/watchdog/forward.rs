@@ -2,17 +2,17 @@
 //! time of the one that forwards.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bench::load;
-use bench::proxy::{Proxy, upstream_command};
+use bench::cost::tree;
+use bench::load::{self, Target};
+use bench::proxy::{Proxy, Setup, is_installed, upstream_command};
+use bench::run::Run;
 use bench::table;
 use testkit::engine::free_port;
 use testkit::{Bin, Running, eventually};
 
 use crate::options::Options;
-use crate::rounds;
 use crate::starts::python;
 use crate::targets::Targets;
 
@@ -21,14 +21,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 const OPEN_FILES: u64 = 4096;
 
+/// What the processes behind them answer.
+const ANSWER_BYTES: u64 = 12;
+
 /// One that forwards: its processes, and what to request.
-type Subject = (Vec<u32>, String);
+type Subject = (Vec<u32>, Target);
 
 /// The tables, printed and judged.
 pub(crate) fn measure(options: &Options, targets: &mut Targets) {
-    let has_nginx = is_there("nginx");
-    if !has_nginx || !is_there("wrk") {
-        println!("\nhttp: nginx and wrk are needed: not measured");
+    if !is_installed("nginx") {
+        println!("\nhttp: nginx is not installed: not measured");
         return;
     }
     backend(options, "nginx", upstream_command, targets);
@@ -39,12 +41,6 @@ pub(crate) fn measure(options: &Options, targets: &mut Targets) {
             backend(options, &version, |_, port| format!("{server} {port}"), targets);
         }
     }
-}
-
-fn is_there(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
-    command.status().is_ok()
 }
 
 /// One table: the same process behind both.
@@ -58,14 +54,21 @@ fn backend(options: &Options, name: &str, command: impl Fn(&Bin, u16) -> String,
         let bin = bin.env("fprocess", line).env("upstream_url", format!("http://{upstream}"));
         let running = bin.start();
         wait_until_healthy(&running);
-        let nginx = Proxy::start("nginx", upstream);
+        let nginx = Proxy::start("nginx", Setup { upstream, clients: *clients, before: None });
+        let to = |addr| Target { addr, path: "/".to_owned(), length: ANSWER_BYTES };
         // Its own processes only: the one behind it is a child of fwatchdog's and nobody's overhead.
         let subjects: [(String, Subject); 2] = [
-            ("http".to_owned(), (vec![running.pid()], running.url("/"))),
-            ("nginx".to_owned(), (load::tree(nginx.process()), nginx.url.clone())),
+            ("http".to_owned(), (vec![running.pid()], to(running.addr()))),
+            ("nginx".to_owned(), (tree(nginx.process()), to(nginx.addr))),
         ];
-        let span = Duration::from_secs(options.span.as_secs().max(1)); // wrk's least
-        rows.extend(rounds(options, *clients, &subjects, |(pids, url)| load::run(pids, url, *clients, span)));
+        let common = &options.common;
+        let run = |name: &str, (pids, target): &Subject| {
+            load::run(pids, target, *clients, common.span).unwrap_or_else(|error| {
+                eprintln!("http, {name}: {error}");
+                Run::failed()
+            })
+        };
+        rows.extend(table::rounds(common.rounds, *clients, &subjects, run));
     }
     println!("\n## mode=http and nginx before {name}\n\n{}", table::markdown(&rows, "nginx"));
     targets.http(name, &rows);

@@ -10,8 +10,6 @@ mod pauses;
 mod starts;
 mod targets;
 
-use bench::table::Row;
-
 use options::Options;
 use targets::Targets;
 
@@ -27,7 +25,7 @@ fn main() {
         std::process::exit(2);
     });
     let mut targets = Targets::default();
-    println!("{} rounds, median (range)", options.rounds);
+    println!("{} rounds, median (range)", options.common.rounds);
     for part in &options.parts {
         match &**part {
             "pauses" => targets.pauses(&pauses::measure(&options)),
@@ -41,21 +39,4 @@ fn main() {
         }
     }
     println!("\n## Issue targets\n\n{targets}");
-}
-
-/// A subject's name and its rounds, for each of which `run` is called.
-fn rounds<S>(
-    options: &Options,
-    clients: usize,
-    subjects: &[(String, S)],
-    run: impl Fn(&S) -> bench::run::Run,
-) -> Vec<Row> {
-    let row = |(name, _): &(String, S)| Row { subject: name.clone(), clients, runs: Vec::new() };
-    let mut rows: Vec<Row> = subjects.iter().map(row).collect();
-    for _ in 0..options.rounds {
-        for (row, (_, subject)) in rows.iter_mut().zip(subjects) {
-            row.runs.push(run(subject));
-        }
-    }
-    rows
 }

@@ -6,7 +6,6 @@ use bench::pace::Plan;
 use bench::table::{self, Row};
 
 use crate::options::Options;
-use crate::rounds;
 use crate::starts::{Program, Subject};
 
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
@@ -25,10 +24,10 @@ pub(crate) fn measure(options: &Options) -> Vec<Row> {
     };
     let mut rows = Vec::new();
     for clients in CLIENTS {
-        let plan = Plan { clients, span: options.span * SPANS, pause: PAUSE };
+        let plan = Plan { clients, span: options.common.span * SPANS, pause: PAUSE };
         let subjects = ["fork-nocgi", "prewarm"]
-            .map(|name| (name.to_owned(), Subject::start(name, &program, options.before.as_deref())));
-        rows.extend(rounds(options, clients, &subjects, |subject| subject.run(plan)));
+            .map(|name| (name.to_owned(), Subject::start(name, &program, options.common.before.as_deref())));
+        rows.extend(table::rounds(options.common.rounds, clients, &subjects, |_, subject| subject.run(plan)));
     }
     let title = format!("{}, clients that pause {} ms", program.name, PAUSE.as_millis());
     println!("\n## {title}\n\n{}", table::markdown(&rows, "fork-nocgi"));

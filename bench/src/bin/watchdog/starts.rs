@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::caller::Caller;
-use bench::load;
+use bench::cost::tree;
 use bench::pace::{Pace, Plan};
 use bench::proxy::sibling;
 use bench::run::Run;
@@ -14,7 +14,6 @@ use bench::table::{self, Row};
 use testkit::{Bin, Running, eventually, proc};
 
 use crate::options::Options;
-use crate::rounds;
 
 pub(crate) const SUBJECTS: [&str; 7] =
     ["floor", "floor3", "fork", "before", "fork-nocgi", "prewarm", "streaming"];
@@ -83,17 +82,18 @@ pub(crate) fn measure(options: &Options, name: &str) -> Vec<Row> {
         println!("\n{name} is not installed: not measured");
         return Vec::new();
     };
+    let common = &options.common;
     let mut rows = Vec::new();
     for clients in &options.clients {
-        let plan = Plan { clients: *clients, span: options.span, pause: Duration::ZERO };
-        let names = options.subjects.iter().filter(|name| *name != "before" || options.before.is_some());
+        let plan = Plan { clients: *clients, span: common.span, pause: Duration::ZERO };
+        let names = common.subjects.iter().filter(|name| *name != "before" || common.before.is_some());
         // New processes for each number of clients: memory that one run asked for is not the next one's.
-        let start = |name: &String| (name.clone(), Subject::start(name, &program, options.before.as_deref()));
+        let start = |name: &String| (name.clone(), Subject::start(name, &program, common.before.as_deref()));
         let subjects: Vec<_> = names.map(start).collect();
         for (_, subject) in &subjects {
             let _ = subject.run(Plan { span: WARM_UP, ..plan });
         }
-        rows.extend(rounds(options, *clients, &subjects, |subject| subject.run(plan)));
+        rows.extend(table::rounds(common.rounds, *clients, &subjects, |_, subject| subject.run(plan)));
     }
     println!("\n## {}\n\n{}", program.name, table::markdown(&rows, "floor"));
     rows
@@ -144,22 +144,14 @@ impl<'a> Subject<'a> {
             }
         };
         self.settle();
-        Run {
-            requests: pace.done,
-            failures: pace.failed,
-            rate: pace.rate(),
-            p50_us: pace.p50_us as f64,
-            p99_us: pace.p99_us as f64,
-            cpu_us: cpu.as_secs_f64() * 1e6 / pace.done.max(1) as f64,
-            rss,
-        }
+        Run::new(pace, cpu, rss)
     }
 
     /// Waits until the processes that are started ahead are there: what that costs is not the next one's.
     fn settle(&self) {
         let Subject::Watchdog(running) = self else { return };
         let cpu = || -> Duration {
-            let stats = load::tree(running).into_iter().filter_map(proc::stat);
+            let stats = tree(running).into_iter().filter_map(proc::stat);
             stats.map(|stat| stat.cpu + stat.children_cpu).sum()
         };
         let give_up = Instant::now() + SETTLE_TIMEOUT;
