@@ -110,9 +110,9 @@ bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start o
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin watchdog -- $(ARGS)
 
 .PHONY: bench-decision
-bench-decision: bench-binaries ## what docs/decisions/0001 measures: a tiny_http prototype, the gateway, nginx
+bench-decision: bench-binaries ## what docs/decisions measure: two prototypes, the gateway, nginx
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults
-	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- --rounds 3 --situations 1,32,256 --subjects tiny_http,gateway,nginx
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- --rounds 3 --situations 1,32,256 --subjects tiny_http,blocking,gateway,nginx
 
 .PHONY: clean
 clean: ## remove what was built

@@ -51,8 +51,8 @@ pub struct Setup<'a> {
 }
 
 impl Proxy {
-    /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy`, `haproxy-no-delay`
-    /// or `tiny_http`.
+    /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy`, `haproxy-no-delay`, or one of
+    /// the prototypes `tiny_http` and `blocking`.
     ///
     /// # Panics
     /// When it cannot be started, or `name` is none of these.
@@ -61,6 +61,7 @@ impl Proxy {
         let upstream = setup.upstream;
         match name {
             "tiny_http" => spoken(tiny_http(upstream), ""),
+            "blocking" => spoken(Bin::at(sibling("blocking_proxy")).arg(upstream.to_string()), ""),
             "gateway" => spoken(gateway(upstream), "/function/hello"),
             "before" => {
                 let path = setup.before.unwrap_or_else(|| panic!("no older gateway was named"));

@@ -7,7 +7,7 @@ use bench::options::{Common, known, list};
 use crate::situations::{SITUATIONS, Situation};
 
 /// Those that may be asked for; without asking it is the first three.
-const SUBJECTS: [&str; 5] = ["gateway", "nginx", "haproxy", "before", "tiny_http"];
+const SUBJECTS: [&str; 6] = ["gateway", "nginx", "haproxy", "before", "tiny_http", "blocking"];
 
 pub(crate) struct Options {
     pub(crate) common: Common,
