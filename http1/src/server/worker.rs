@@ -23,8 +23,8 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names, one
-/// request each, while all workers are busy. Such requests are rare and quick; more of them wait in line.
+/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names while all
+/// workers are busy. Such requests are rare and quick; more of them wait in line, for a worker or one of these.
 pub const MAX_URGENT: usize = 2;
 
 /// A request whose head is complete, with its connection.
@@ -101,7 +101,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Serves a job on a thread of its own.
+    /// Serves a job on a thread of its own, and those that it finds in line behind it.
     fn submit_urgent(
         &self,
         shared: &Arc<Shared>,
@@ -113,16 +113,28 @@ impl Workers {
         let (clone, theirs) = (Arc::clone(shared), Arc::clone(&place));
         let take = |place: &Mutex<Option<Job>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let serve = move || {
-            if let Some(job) = take(&theirs) {
-                serve_one(&clone, job.conn);
+            let mut next = take(&theirs); // nobody else takes it once this runs
+            while let Some(job) = next {
+                serve_urgent(&clone, job.conn);
+                next = clone.workers.next_urgent(&clone);
             }
-            clone.workers.lock().urgent -= 1;
         };
         match kit::thread::spawn(&format!("{}-urgent", shared.config.name), serve) {
             Ok(_) => state.urgent += 1,
             Err(_) => return take(&place).map_or(Ok(()), |job| Err(Box::new(job))),
         }
         Ok(())
+    }
+
+    /// The first urgent job in line, if there is room for it: it came while the threads for such were about to end.
+    fn next_urgent(&self, shared: &Shared) -> Option<Job> {
+        let mut state = self.lock();
+        let urgent = state.urgent;
+        let place = state.jobs.iter().position(|job| urgent < job.conn.urgent_threads(shared))?;
+        let job = state.jobs.remove(place)?;
+        self.waiting.store(state.jobs.len(), Ordering::Relaxed);
+        state.urgent += 1;
+        Some(job)
     }
 
     /// Queues the next request of a connection behind all that wait and answers the first: the worker that
@@ -231,9 +243,11 @@ fn serve(shared: &Arc<Shared>, mut conn: Conn) {
     }
 }
 
-/// Serves one request. What follows it on its connection waits for a worker like any other.
-fn serve_one(shared: &Arc<Shared>, mut conn: Conn) {
+/// Serves one urgent request, and gives its place up before its connection: what follows on that, urgent or not, is
+/// submitted like any other.
+fn serve_urgent(shared: &Arc<Shared>, mut conn: Conn) {
     let next = one(shared, &mut conn);
+    shared.workers.lock().urgent -= 1;
     if next != Next::KeepAlive || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
