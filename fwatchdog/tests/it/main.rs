@@ -40,6 +40,15 @@ fn counts(dog: &Running, code: &str, want: f64) {
     });
 }
 
+/// Waits until no child is left that has ended and was not waited for: the main thread does that, a moment later.
+#[track_caller]
+fn no_zombies(dog: &Running) {
+    eventually(SOON, || match dog.zombies() {
+        zombies if zombies.is_empty() => Ok(()),
+        zombies => Err(format!("zombies: {zombies:?}")),
+    });
+}
+
 /// Runs with `pairs` and expects exit code 2 and one line with each of `parts`.
 #[track_caller]
 fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
