@@ -10,11 +10,11 @@ use crate::prometheus::Prometheus;
 use crate::scene::Scene;
 use crate::{alerts, dashboard};
 
-/// How long an alert may take: the figure, its reading, two evaluations, a second each.
-const ALERT_TIME: Duration = Duration::from_secs(20);
+/// How long an alert may take: the figure, its reading, two evaluations, a second each; on a busy machine longer.
+const ALERT_TIME: Duration = Duration::from_secs(60);
 
 /// How long it may take until all of it has been read a few times.
-const FIGURES_TIME: Duration = Duration::from_secs(30);
+const FIGURES_TIME: Duration = Duration::from_secs(60);
 
 /// What must fire under the load, and for whom.
 const UNDER_LOAD: [(&str, &str); 4] = [
