@@ -26,7 +26,7 @@ fn an_idle_dog_ends_at_once() {
 
 #[test]
 fn a_running_request_finishes_while_health_is_503() {
-    let dog = shell("read line; echo $line").start();
+    let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
     let (mut running, mut health) = (dog.connect(), dog.connect());
     running.send(POST).unwrap();
     health.send("GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

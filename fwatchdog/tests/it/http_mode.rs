@@ -217,7 +217,8 @@ fn a_running_request_is_finished_first() {
             .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
             .close(),
     );
-    let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "100ms").start();
+    let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "100ms");
+    let dog = dog.env("drain_timeout", "60s").start();
     thread::scope(|scope| {
         let call = scope.spawn(|| dog.get("/"));
         peer.wait_requests(1, SOON);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use testkit::{Bin, Running, eventually, program};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A fwatchdog around a program of the testkit.
 fn dog(program_line: &str) -> Bin {

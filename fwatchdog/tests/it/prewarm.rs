@@ -168,7 +168,8 @@ fn those_that_wait_end_with_it_and_never_take_the_end_for_a_request() {
 
 #[test]
 fn a_running_request_is_finished_though_its_starter_stops() {
-    let dog = warm("read -r line; echo begun >&2; sleep 1; echo $line", 2).start();
+    let dog =
+        warm("read -r line; echo begun >&2; sleep 1; echo $line", 2).env("drain_timeout", "60s").start();
     waiting(&dog, 2);
     thread::scope(|scope| {
         let call = scope.spawn(|| dog.post("/", "to the end\n"));

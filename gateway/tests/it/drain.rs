@@ -37,7 +37,7 @@ fn an_idle_gateway_ends_at_once() {
 fn running_calls_finish_while_new_ones_are_sent_away() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
-    let gateway = before(&peer).start();
+    let gateway = before(&peer).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("POST", "Content-Length: 2\r\n", "hi")).unwrap();
     peer.wait_requests(1, SOON);
@@ -66,7 +66,8 @@ fn running_calls_finish_while_new_ones_are_sent_away() {
 
 #[test]
 fn a_call_of_a_process_finishes_too() {
-    let gateway = gateway(&[process(ONE, "sh -c 'read line; echo got $line'")]).start();
+    let function = process(ONE, "sh -c 'read line; echo got $line'");
+    let gateway = gateway(&[function]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("POST", "Content-Length: 4\r\n", "")).unwrap();
     eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use testkit::{Bin, Peer, Reply, Running, Script, eventually, proc};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A whole answer of a function.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
