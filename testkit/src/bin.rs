@@ -20,7 +20,7 @@ use crate::process::{Process, STDERR, STDOUT, exit_code};
 use crate::reply::Reply;
 
 /// How long a binary may take until it listens, and how long [`Bin::run`] waits for its end.
-pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The variable that marks everything a test started, so that it can be found and ended.
 const ENV_MARK: &str = "FAAS_TEST_MARK";

@@ -14,7 +14,7 @@ use socket2::SockRef;
 use crate::http::Client;
 
 /// How long a connection may take, also when the server's queue is full.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pause of a slow client between two bytes.
 const SLOW_PAUSE: Duration = Duration::from_secs(1);

@@ -18,6 +18,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Size of the pieces in which a body from a reader is sent.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// How long the rest of a body may still be sent once the answer is there. One that is taken is sent at once; a busy
+/// machine keeps its thread from saying so for a while.
+const SENDER_TIME: Duration = Duration::from_millis(500);
+
 /// Up to this size a body goes out together with the head, before anything is read.
 const INLINE_BYTES: usize = 16 * 1024;
 
@@ -368,7 +372,7 @@ impl Connection {
             let result = self.receive(&method, sink);
             if !sender.is_finished() {
                 // The answer is there, or never will be: nobody reads the rest of the body.
-                let patience = Instant::now() + Duration::from_millis(200);
+                let patience = Instant::now() + SENDER_TIME;
                 while !sender.is_finished() && result.is_ok() && Instant::now() < patience {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -559,38 +563,48 @@ mod tests {
     #[test]
     fn cut_answers_are_errors() {
         type Check = fn(&HttpError) -> bool;
-        let cases: [(Script, Check); 5] = [
-            (Script::new().request().close(), |e| matches!(e, HttpError::Closed)),
-            (Script::new().request().reset(), |e| matches!(e, HttpError::Broken(..))),
-            (Script::new().request().send(&OK[..20]).close(), |e| matches!(e, HttpError::CutHead(_))),
-            (Script::new().request().send(&OK[..OK.len() - 1]).close(), |e| {
-                matches!(e, HttpError::CutBody(_))
-            }),
-            (Script::new().request().send(&OK[..OK.len() - 1]).stall(), |e| {
-                matches!(e, HttpError::Timeout(_))
-            }),
+        const PATIENCE: Duration = Duration::from_secs(10);
+        const SHORT: Duration = Duration::from_millis(500);
+        let cases: [(Script, Check, Duration); 5] = [
+            (Script::new().request().close(), |e| matches!(e, HttpError::Closed), PATIENCE),
+            (Script::new().request().reset(), |e| matches!(e, HttpError::Broken(..)), PATIENCE),
+            (
+                Script::new().request().send(&OK[..20]).close(),
+                |e| matches!(e, HttpError::CutHead(_)),
+                PATIENCE,
+            ),
+            (
+                Script::new().request().send(&OK[..OK.len() - 1]).close(),
+                |e| matches!(e, HttpError::CutBody(_)),
+                PATIENCE,
+            ),
+            (
+                Script::new().request().send(&OK[..OK.len() - 1]).stall(),
+                |e| matches!(e, HttpError::Timeout(_)),
+                SHORT,
+            ),
         ];
-        for (script, is_expected) in cases {
+        for (script, is_expected, timeout) in cases {
             let peer = Peer::tcp(script);
-            let error = request(peer.address()).timeout(Duration::from_millis(300)).send().unwrap_err();
+            let error = request(peer.address()).timeout(timeout).send().unwrap_err();
             assert!(is_expected(&error), "{error:?}");
         }
     }
 
     #[test]
     fn talk_tells_how_it_ended() {
-        let timeout = Duration::from_millis(300);
+        let patience = Duration::from_secs(10);
         let cases = [
-            (Script::new().head().send(b"x").close(), End::Closed),
-            (Script::new().head().send(b"x").stall(), End::Open),
+            (Script::new().head().send(b"x").close(), End::Closed, patience),
+            (Script::new().head().send(b"x").stall(), End::Open, patience / 10),
         ];
-        for (script, end) in cases {
+        for (script, end, timeout) in cases {
             let peer = Peer::tcp(script);
             let raw = talk(peer.address(), b"a b\r\n\r\n", timeout).unwrap();
             assert_eq!((raw.bytes, raw.end), (b"x".to_vec(), end));
         }
         let peer = Peer::tcp(Script::new().head().reset());
-        assert_eq!(talk(peer.address(), b"a b\r\n\r\n", timeout).unwrap().end, End::Reset);
+        assert_eq!(talk(peer.address(), b"a b\r\n\r\n", patience).unwrap().end, End::Reset);
     }
 
     #[test]

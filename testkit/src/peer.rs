@@ -2,7 +2,7 @@
 //! recorded, everything ends when the handle is dropped.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::eventually;
 use crate::script::{Gate, Request, Script, Step};
 use crate::stream::{Address, Stream};
+use crate::unreachable::Refusing;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,6 +29,8 @@ pub struct Peer {
     /// Dropped to end the acceptor's wait.
     wake: Option<io::PipeWriter>,
     _dir: Option<TempDir>,
+    /// Keeps the port where nobody listens any more, so that no other test is given it.
+    _port: Option<Refusing>,
 }
 
 #[derive(Default)]
@@ -66,8 +69,11 @@ impl Peer {
     /// A TCP server whose n-th connection follows the n-th script, and all further ones the last.
     #[must_use]
     pub fn tcp_each(scripts: Vec<Script>) -> Peer {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|e| panic!("bind: {e}"));
-        Peer::on(listener, scripts)
+        let port = Refusing::new();
+        let listener = TcpListener::bind(port.addr()).unwrap_or_else(|e| panic!("bind: {e}"));
+        let mut peer = Peer::on(listener, scripts);
+        peer._port = Some(port);
+        peer
     }
 
     /// A TCP server on a listener that the test has bound.
@@ -101,7 +107,7 @@ impl Peer {
             let shared = shared.clone();
             move || accept(&listener, &wake_end, &shared)
         });
-        Peer { address, shared, acceptor: Some(acceptor), wake: Some(wake), _dir: dir }
+        Peer { address, shared, acceptor: Some(acceptor), wake: Some(wake), _dir: dir, _port: None }
     }
 
     /// Where it listens.
@@ -261,11 +267,12 @@ fn serve(stream: Stream, shared: &Arc<Shared>) {
         let mut connection =
             Connection { number, stream: &stream, unread: vec![], shared: &shared, request: None };
         let is_reset = connection.follow(script);
-        // The outside handle goes first, so that the last one decides how the connection ends.
-        shared.log().connections[number].stream = None;
-        if is_reset {
-            stream.reset();
+        match is_reset {
+            true => stream.reset(),
+            false => drop(stream),
         }
+        // The outside handle goes last: once the log says that the connection has ended, it has.
+        shared.log().connections[number].stream = None;
     });
     log.threads.push(thread);
 }

@@ -117,7 +117,8 @@ impl Stream {
         }
     }
 
-    /// Closes the connection with a RST (`SO_LINGER` 0, socket(7)). A UNIX socket only closes.
+    /// Closes the connection with a RST (`SO_LINGER` 0, socket(7)), once its last handle is gone. A UNIX socket only
+    /// closes.
     pub fn reset(self) {
         if let Stream::Tcp(stream) = &self {
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO)); // it may have ended already

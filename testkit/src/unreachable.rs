@@ -1,6 +1,7 @@
 //! Addresses behind which nobody answers: one refuses, one stays silent.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -22,6 +23,18 @@ impl Refusing {
     pub fn addr(&self) -> SocketAddr {
         local_addr(&self.0)
     }
+}
+
+/// A free port of loopback for a program that must be told where to listen: until it does, connections are refused
+/// there. It stays bound for as long as this process lives, so that the kernel gives it to nobody who asks for any
+/// port; who asks for this one, with `SO_REUSEADDR` as servers do, gets it (socket(7)).
+#[must_use]
+pub fn reserved_port() -> u16 {
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(vec![]);
+    let socket = bound();
+    let port = local_addr(&socket).port();
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    port
 }
 
 /// An address where a connection is neither accepted nor refused, for as long as this lives: its queue is
@@ -63,6 +76,7 @@ impl Deaf {
 fn bound() -> Socket {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap_or_else(|e| panic!("socket: {e}"));
+    socket.set_reuse_address(true).unwrap_or_else(|e| panic!("SO_REUSEADDR: {e}"));
     socket.bind(&SockAddr::from(any)).unwrap_or_else(|e| panic!("bind: {e}"));
     socket
 }
@@ -76,6 +90,19 @@ fn local_addr(socket: &Socket) -> SocketAddr {
 mod tests {
     use super::*;
     use std::io;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_reserved_port_is_given_to_who_asks_for_it() {
+        let port = reserved_port();
+        let error = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        for _ in 0..2 {
+            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            drop((listener.accept().unwrap(), stream));
+        }
+    }
 
     #[test]
     fn refusing_and_deaf_addresses() {

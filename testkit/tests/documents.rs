@@ -87,7 +87,7 @@ fn functions_files_in_documents_are_taken() {
             // The working directory that the example names.
             fs::create_dir_all(bin.dir().join("nodeinfo")).expect("a directory");
             let gateway = bin.env("functions_file", file).start();
-            gateway.wait_log("functions known", Duration::from_secs(5));
+            gateway.wait_log("functions known", Duration::from_secs(30));
             seen += 1;
         }
     }

@@ -139,7 +139,7 @@ fn nonsense_about_the_version_is_an_error_that_says_so() {
 
 #[test]
 fn agreeing_anew_has_no_time_of_its_own() {
-    let timeout = Duration::from_millis(1500);
+    let timeout = Duration::from_secs(3);
     let refusal = message(400, "client version 1.41 is too old. Minimum supported API version is 1.44");
     let script = Script::new().request().send(Api::engine_20().ping());
     let script = script.request().pause(timeout * 2 / 3).send(refusal).request().stall();

@@ -1,4 +1,6 @@
 //! The end: SIGTERM lets what runs finish, and nothing is left behind.
+//!
+//! Where an end must not wait for `drain_timeout`, that is so long that the test would fail for it.
 
 use std::time::{Duration, Instant};
 
@@ -6,24 +8,25 @@ use testkit::{eventually, proc};
 
 use crate::{SOON, dog, shell};
 
+/// Longer than any wait for an end.
+const LONG: &str = "60s";
+
 const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
 
 #[test]
 fn an_idle_dog_ends_at_once() {
     for signal in [proc::SIGTERM, proc::SIGINT] {
-        let dog = dog("exits 0").start();
+        let dog = dog("exits 0").env("drain_timeout", LONG).start();
         let mut idle = dog.client();
         assert_eq!(idle.request().send().unwrap().status, 200);
-        let started = Instant::now();
         dog.signal(signal);
         assert_eq!(dog.wait(SOON).code(), Some(0));
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     }
 }
 
 #[test]
 fn a_running_request_finishes_while_health_is_503() {
-    let dog = shell("read line; echo $line").start();
+    let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
     let (mut running, mut health) = (dog.connect(), dog.connect());
     running.send(POST).unwrap();
     health.send("GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -52,26 +55,40 @@ fn drain_timeout_ends_what_does_not_finish() {
     dog.wait_log("ready", SOON);
     let started = Instant::now();
     dog.signal(proc::SIGTERM);
-    let reply = connection.within(SOON).reply("GET").unwrap();
-    assert_eq!(reply.status, 503);
+    // Half a second is kept for the kill and the answer; on a busy machine fwatchdog may go without the latter.
+    if let Ok(reply) = connection.within(SOON).reply("GET") {
+        assert_eq!(reply.status, 503);
+    }
     assert_eq!(dog.wait(SOON).code(), Some(1), "a request was not served");
     let took = started.elapsed();
     // SIGKILL comes a tenth of kill_grace early, so that the answer is out when it has passed.
-    assert!(took >= Duration::from_millis(480) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_millis(480) && took < SOON, "{took:?}");
+    eventually(SOON, || if dog.descendants().is_empty() { Ok(()) } else { Err("goes on".to_owned()) });
+}
+
+#[test]
+fn a_call_that_is_ended_by_drain_timeout_is_503() {
+    // It ends at SIGTERM, so that there is a minute for the answer.
+    let dog = shell("echo ready >&2; exec sleep 600").env("drain_timeout", "300ms").env("kill_grace", LONG);
+    let dog = dog.start();
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    dog.wait_log("ready", SOON);
+    dog.signal(proc::SIGTERM);
+    assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 503);
+    assert_eq!(dog.wait(SOON).code(), Some(1), "a request was not served");
     assert_eq!(dog.descendants(), [0; 0]);
 }
 
 #[test]
 fn a_second_signal_ends_it_now() {
-    let dog = dog("sleeps").start();
+    let dog = dog("sleeps").env("drain_timeout", LONG).env("kill_grace", LONG).start();
     let mut connection = dog.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     dog.wait_log("ready", SOON);
     dog.signal(proc::SIGTERM);
     dog.wait_log("draining", SOON);
-    let started = Instant::now();
     dog.signal(proc::SIGTERM);
     assert_eq!(dog.wait(SOON).code(), Some(1));
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     eventually(SOON, || if dog.descendants().is_empty() { Ok(()) } else { Err("goes on".to_owned()) });
 }

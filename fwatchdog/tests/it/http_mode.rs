@@ -2,22 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use testkit::engine::free_port;
+use testkit::unreachable::reserved_port;
 use testkit::{Bin, Peer, Running, Script, eventually, proc, program};
 
-use crate::{SOON, counts, refused};
+use crate::{SOON, counts, no_zombies, refused};
 
-/// fwatchdog around a process that listens on a free port; `arguments` follow the port.
-fn http(arguments: &str) -> Bin {
-    let port = free_port();
-    around(&program(&format!("serves {port} {arguments}")), port)
+/// fwatchdog around a process that listens on a free port.
+fn http() -> Bin {
+    let port = reserved_port();
+    around(&program(&format!("serves {port}")), port)
 }
 
 fn around(command: &str, port: u16) -> Bin {
+    set_up(Bin::fwatchdog(), command, port)
+}
+
+fn set_up(dog: Bin, command: &str, port: u16) -> Bin {
     let url = format!("http://127.0.0.1:{port}");
-    Bin::fwatchdog().env("fprocess", command).env("mode", "http").env("upstream_url", url)
+    dog.env("fprocess", command).env("mode", "http").env("upstream_url", url)
 }
 
 /// What the process says of itself and of the request.
@@ -37,7 +41,7 @@ fn process(dog: &Running) -> u32 {
 
 #[test]
 fn one_process_serves_all_requests_as_they_are() {
-    let dog = http("").start();
+    let dog = http().start();
     let pid = process(&dog);
     let mut client = dog.client();
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
@@ -57,7 +61,7 @@ fn one_process_serves_all_requests_as_they_are() {
 
 #[test]
 fn bodies_of_any_size_go_both_ways_in_constant_memory() {
-    let dog = http("").start();
+    let dog = http().start();
     let body = vec![b'x'; 8 << 20];
     let chunks: Vec<Vec<u8>> = body.chunks(100_000).map(<[u8]>::to_vec).collect();
     for request in [
@@ -72,23 +76,31 @@ fn bodies_of_any_size_go_both_ways_in_constant_memory() {
 
 #[test]
 fn requests_wait_until_it_listens() {
-    let dog = http("700").start();
+    let port = reserved_port();
+    let dog = Bin::fwatchdog();
+    let begin = dog.dir().join("begin");
+    let script = format!("while ! test -e {}; do sleep 0.01; done", begin.display());
+    let command = format!("sh -c '{script}; exec {}'", program(&format!("serves {port}")));
+    let dog = set_up(dog, &command, port).start();
     assert_eq!(dog.get("/_/health").status, 503);
     assert!(dog.get("/_/health").text().contains("upstream_url"));
-    let started = Instant::now();
     let pids: BTreeSet<u32> = thread::scope(|scope| {
         let clients: Vec<_> = (0..20).map(|_| scope.spawn(|| words(&dog.post("/", "x").text()).0)).collect();
+        eventually(SOON, || match dog.metrics("/_/metrics").value("http_requests_in_flight", &[]) {
+            Some(20.0) => Ok(()),
+            other => Err(format!("{other:?} in flight")),
+        });
+        std::fs::write(&begin, "").unwrap();
         clients.into_iter().map(|client| client.join().expect("an answer")).collect()
     });
     assert_eq!(pids.len(), 1);
-    println!("answered after {:?}", started.elapsed());
     assert_eq!(dog.get("/_/health").status, 200);
     dog.wait_log("listening", SOON);
 }
 
 #[test]
 fn one_that_dies_is_started_again_and_requests_wait_for_it() {
-    let dog = http("").start();
+    let dog = http().start();
     let first = process(&dog);
     assert_eq!(dog.get("/").status, 200);
     assert_eq!(dog.get("/exit").status, 502);
@@ -99,12 +111,12 @@ fn one_that_dies_is_started_again_and_requests_wait_for_it() {
     dog.wait_log("signal 9", SOON); // who had it in hand before that would be told 502
     let (third, _) = words(&dog.post("/", "x").text());
     assert_ne!(second, third);
-    assert_eq!(dog.zombies(), [0; 0]);
+    no_zombies(&dog);
 }
 
 #[test]
 fn one_that_always_dies_is_started_with_growing_pauses() {
-    let port = free_port();
+    let port = reserved_port();
     let dog = around(&program("exits 3 going"), port).start();
     eventually(SOON, || match dog.log().matches("started `").count() {
         count if count >= 4 => Ok(()),
@@ -121,7 +133,7 @@ fn one_that_always_dies_is_started_with_growing_pauses() {
 
 #[test]
 fn one_that_cannot_be_started_is_told() {
-    let dog = around("/no/such/program", free_port()).start();
+    let dog = around("/no/such/program", reserved_port()).start();
     dog.wait_log("cannot start `/no/such/program`", SOON);
     let reply = dog.request().path("/").header("X-Timeout", "200ms").send().unwrap();
     assert!(reply.status == 504 && reply.text().contains("X-Timeout"), "{}", reply.text());
@@ -129,7 +141,7 @@ fn one_that_cannot_be_started_is_told() {
 
 #[test]
 fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
-    let port = free_port();
+    let port = reserved_port();
     let serves = program(&format!("serves {port}"));
     // The shell dies; what serves the port is its child, in a session of its own.
     let dog = around(&format!("sh -c 'setsid {serves} & read -r x </dev/zero'"), port)
@@ -143,15 +155,16 @@ fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
         reply if words(&reply.text()).0 != first => Ok(words(&reply.text()).0),
         _ => Err("the old one still serves".to_owned()),
     });
-    assert!(proc::stat(first).is_none(), "{first} is there beside {second}");
+    assert!(proc::stat(first).is_none_or(|stat| !stat.is_alive()), "{first} is there beside {second}");
+    no_zombies(&dog);
 }
 
 #[test]
 fn a_time_limit_is_504_and_spares_the_process() {
-    let dog = http("").env("exec_timeout", "300ms").start();
+    let dog = http().env("exec_timeout", "2s").start();
     let pid = process(&dog);
     let reply = dog.get("/sleep");
-    assert!(reply.status == 504 && reply.text().contains("exec_timeout is 300ms"), "{}", reply.text());
+    assert!(reply.status == 504 && reply.text().contains("exec_timeout is 2s"), "{}", reply.text());
     assert_eq!(words(&dog.post("/", "x").text()).0, pid);
     counts(&dog, "504", 1.0);
 }
@@ -174,7 +187,7 @@ fn an_answer_that_is_cut_is_never_taken_for_whole() {
 
 #[test]
 fn it_is_told_to_end_once_no_request_is_left_and_its_exit_code_is_kept() {
-    let dog = http("").start();
+    let dog = http().env("kill_grace", "60s").start();
     assert_eq!(dog.get("/").status, 200);
     dog.signal(proc::SIGTERM);
     assert_eq!(dog.wait(SOON).code(), Some(0));
@@ -182,12 +195,12 @@ fn it_is_told_to_end_once_no_request_is_left_and_its_exit_code_is_kept() {
     assert!(log.contains("ending") && log.contains("done"), "{log}");
     assert_eq!(dog.descendants(), [0; 0]);
 
-    for (script, want) in [
-        ("trap \"exit 5\" TERM; echo ready; while :; do sleep 0.01; done", 5),
-        ("echo ready; exec sleep 600", 0), // ended by the signal that it was told by
-        ("trap \"\" TERM; echo ready; while :; do sleep 0.01; done", 1), // killed
+    for (script, grace, want) in [
+        ("trap \"exit 5\" TERM; echo ready; while :; do sleep 0.01; done", "60s", 5),
+        ("echo ready; exec sleep 600", "60s", 0), // ended by the signal that it was told by
+        ("trap \"\" TERM; echo ready; while :; do sleep 0.01; done", "200ms", 1), // killed
     ] {
-        let dog = around(&format!("sh -c '{script}'"), free_port()).env("kill_grace", "200ms").start();
+        let dog = around(&format!("sh -c '{script}'"), reserved_port()).env("kill_grace", grace).start();
         dog.wait_log("ready", SOON);
         dog.signal(proc::SIGTERM);
         assert_eq!(dog.wait(SOON).code(), Some(want), "{script}: {}", dog.log());
@@ -204,7 +217,8 @@ fn a_running_request_is_finished_first() {
             .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
             .close(),
     );
-    let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "100ms").start();
+    let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "100ms");
+    let dog = dog.env("drain_timeout", "60s").start();
     thread::scope(|scope| {
         let call = scope.spawn(|| dog.get("/"));
         peer.wait_requests(1, SOON);
@@ -216,7 +230,7 @@ fn a_running_request_is_finished_first() {
 
 #[test]
 fn a_client_that_leaves_costs_no_worker_and_no_file() {
-    let dog = http("").start();
+    let dog = http().start();
     assert_eq!(dog.get("/").status, 200);
     let fds = dog.fds();
     for _ in 0..20 {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::rng::{Matches, Noise};
 use testkit::{Bin, Running, eventually, proc};
 
-use crate::{SOON, counts, shell};
+use crate::{SOON, counts, no_zombies, shell};
 
 /// Set by `make soak`.
 const ENV_SOAK: &str = "FAAS_SOAK";
@@ -61,7 +61,7 @@ impl Before {
             let left: Vec<String> = dog.descendants().into_iter().map(proc::command_line).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("survivors: {left:?}")) }
         });
-        assert_eq!(dog.zombies(), [0; 0], "zombies");
+        no_zombies(dog);
         eventually(SOON, || match dog.fds() {
             fds if fds <= self.fds => Ok(()),
             fds => Err(format!("{fds} open files, {} before", self.fds)),

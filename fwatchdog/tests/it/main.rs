@@ -18,7 +18,7 @@ use std::time::Duration;
 use testkit::{Bin, Running, eventually, program};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A fwatchdog around a program of the testkit.
 fn dog(program_line: &str) -> Bin {
@@ -37,6 +37,15 @@ fn counts(dog: &Running, code: &str, want: f64) {
     eventually(SOON, || {
         let got = dog.metrics("/_/metrics").sum("http_requests_total", &[("code", code)]);
         if got == want { Ok(()) } else { Err(format!("{got} answers with {code} are counted, not {want}")) }
+    });
+}
+
+/// Waits until no child is left that has ended and was not waited for: the main thread does that, a moment later.
+#[track_caller]
+fn no_zombies(dog: &Running) {
+    eventually(SOON, || match dog.zombies() {
+        zombies if zombies.is_empty() => Ok(()),
+        zombies => Err(format!("zombies: {zombies:?}")),
     });
 }
 

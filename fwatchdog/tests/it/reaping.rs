@@ -9,7 +9,7 @@ use crate::{SOON, shell};
 
 #[test]
 fn orphans_are_adopted_and_waited_for() {
-    let dog = shell("(sleep 0.2 >/dev/null 2>&1 &) ; (sleep 0.3 >/dev/null 2>&1 &) ; echo done").start();
+    let dog = shell("(sleep 0.2 >/dev/null 2>&1 &) ; (sleep 3 >/dev/null 2>&1 &) ; echo done").start();
     for _ in 0..5 {
         assert_eq!(dog.get("/").text(), "done\n");
     }
@@ -91,7 +91,13 @@ fn a_process_starts_with_clean_signals() {
 fn an_idle_dog_sleeps() {
     let dog = Bin::fwatchdog().env("fprocess", "cat").start();
     dog.post("/", "x");
-    let before = dog.cpu_time();
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(dog.cpu_time() - before <= Duration::from_millis(10));
+    // What it still has to do after the answer may fall into the first spans.
+    eventually(SOON, || {
+        let before = dog.cpu_time();
+        std::thread::sleep(Duration::from_millis(500)); // what is measured is what happens in it
+        match dog.cpu_time() - before {
+            busy if busy <= Duration::from_millis(10) => Ok(()),
+            busy => Err(format!("{busy:?} of CPU time in half a second")),
+        }
+    });
 }

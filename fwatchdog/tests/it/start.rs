@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use testkit::unreachable::Refusing;
 use testkit::{Bin, eventually, proc};
 
 use crate::{SOON, dog, refused};
@@ -51,8 +52,8 @@ fn the_health_check_tells_by_its_exit_code() {
     let dog = dog("exits 0").start();
     let check = |port: u16| Bin::fwatchdog().env("port", port.to_string()).arg("--healthcheck").run();
     assert_eq!(check(dog.addr().port()).code(), 0);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let output = check(free);
+    let refusing = Refusing::new();
+    let output = check(refusing.addr().port());
     assert_eq!(output.code(), 1);
     assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
 }
@@ -110,8 +111,13 @@ fn it_ends_with_the_parent_that_asked_for_it() {
         .env("fprocess", "cat")
         .env("port", "0")
         .spawn();
-    let log = parent.wait_log("listening on", SOON);
-    let pid: u32 = log.lines().find_map(|line| line.strip_prefix("pid ")).unwrap().parse().unwrap();
+    parent.wait_log("listening on", SOON);
+    // Whichever of the two is quicker.
+    let pid: u32 = eventually(SOON, || {
+        let log = parent.log();
+        let line = log.split_inclusive('\n').find_map(|line| line.strip_prefix("pid ")?.strip_suffix('\n'));
+        line.ok_or(log.clone()).map(|pid| pid.parse().unwrap())
+    });
     parent.signal(proc::SIGKILL);
     eventually(SOON, || match proc::stat(pid).is_some_and(|stat| stat.is_alive()) {
         true => Err(format!("{pid} goes on without its parent")),
@@ -160,7 +166,10 @@ fn descriptors_of_the_parent_do_not_reach_the_process() {
 
 #[test]
 fn it_starts_quickly() {
-    let quickest = (0..5).map(|_| dog("exits 0").start().started_in()).min().unwrap();
-    // The budget is 5 ms for the release build; this guards against waits.
-    assert!(quickest < Duration::from_millis(60), "{quickest:?}");
+    // The budget is 5 ms for the release build; this guards against waits, with which none would be quick. On a busy
+    // machine most are slow.
+    eventually(3 * SOON, || match dog("exits 0").start().started_in() {
+        quick if quick < Duration::from_millis(60) => Ok(()),
+        slow => Err(format!("{slow:?}")),
+    });
 }

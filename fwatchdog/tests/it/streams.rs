@@ -82,7 +82,7 @@ fn a_background_child_does_not_hold_the_answer() {
     let started = Instant::now();
     assert_eq!(dog.get("/").text(), "done\n");
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took >= Duration::from_millis(100) && took < SOON, "{took:?}");
     assert_eq!(dog.descendants().len(), 1, "it was not asked to be ended");
 }
 
@@ -104,7 +104,7 @@ fn a_held_stderr_does_not_hold_the_answer() {
     let dog = shell("sleep 60 >/dev/null & echo done; echo bye >&2").start();
     let started = Instant::now();
     assert_eq!(dog.get("/").text(), "done\n");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < SOON);
     dog.wait_log("bye", SOON);
 }
 
@@ -124,11 +124,16 @@ fn a_slow_reader_slows_the_process_and_not_the_memory() {
     let mut connection = dog.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     connection.head().unwrap();
-    let before = dog.cpu_time();
-    // Long enough for a busy loop to show, or for all of the output to be taken in.
-    thread::sleep(Duration::from_millis(300));
-    let busy = dog.cpu_time() - before;
-    assert!(busy < Duration::from_millis(150), "{busy:?} of CPU time while the client does not read");
+    // Buffers may still be filling at first.
+    eventually(SOON, || {
+        let before = dog.cpu_time();
+        // Long enough for a busy loop to show, or for all of the output to be taken in.
+        thread::sleep(Duration::from_millis(300));
+        match dog.cpu_time() - before {
+            busy if busy < Duration::from_millis(150) => Ok(()),
+            busy => Err(format!("{busy:?} of CPU time while the client does not read")),
+        }
+    });
     assert!(dog.peak_rss_bytes() < 8 * MIB as u64);
     let raw = connection.rest();
     assert!(raw.bytes.len() >= 50_000_000 && raw.bytes.ends_with(b"0\r\n\r\n"));

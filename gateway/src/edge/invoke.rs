@@ -278,8 +278,8 @@ impl Call {
         Transfer::new(connection, upload, self.limits)
     }
 
-    /// A connection to a replica: a kept one, or a new one. Replicas that refuse are left for others, and
-    /// tried again until it is clear that they are down.
+    /// A connection to a replica: a kept one at the first try, or a new one. Replicas that refuse are left for
+    /// others, and tried again until it is clear that they are down.
     fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Connection), Failure> {
         loop {
             let version = edge.table.version();
@@ -296,7 +296,10 @@ impl Call {
                 continue;
             };
             let in_use = Use::of(replica);
-            if let Some(connection) = replica.pool().take() {
+            // Where one kept connection was stale the others may be too, and more of them than there are tries.
+            if self.tries == 0
+                && let Some(connection) = replica.pool().take()
+            {
                 return Ok((in_use, connection));
             }
             match replica.pool().connect(self.limits.deadline) {

@@ -17,9 +17,10 @@ const SCRIPT: &str = "echo $HOSTNAME >>/shared/$Http_X_Call_Id; sleep 0.2; echo 
 const BEFORE: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_millis(500);
 
-/// From the first failure to the last: a dying process gives its sockets up within some tens of milliseconds.
-/// Until the last one is gone its system still takes connections, so that a client may fail twice.
-const WAVE: Duration = Duration::from_millis(500);
+/// From the first failure to the last: a dying process gives its sockets up within some tens of milliseconds, and on a
+/// busy machine within some hundreds. Until the last one is gone its system still takes connections, so that a client
+/// may fail twice.
+const WAVE: Duration = Duration::from_secs(2);
 
 const ROUNDS: usize = 3;
 

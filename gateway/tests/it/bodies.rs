@@ -10,7 +10,7 @@ use testkit::reply::{BodyReader, Framing, HttpError};
 use testkit::rng::{Matches, Noise, Rng};
 use testkit::{Gate, Peer, Running, Script, eventually, proc};
 
-use crate::{OK, ONE, SOON, at, before, counts, gateway, is_own, is_well, path, process, raw, well};
+use crate::{OK, ONE, SOON, at, before, counts, dogs, gateway, is_own, is_well, path, process, raw, well};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -285,7 +285,7 @@ fn half_an_answer_is_never_taken_for_the_whole() {
 #[test]
 fn a_hundred_megabytes_are_echoed_in_constant_memory() {
     const BYTES: u64 = 100 * 1000 * 1000;
-    let gateway = gateway(&[process(ONE, "cat")]).start();
+    let gateway = gateway(&[process(ONE, "cat")]).env("upstream_timeout", "120s").start();
     for is_chunked in [false, true] {
         let noise = Noise::new(7, BYTES);
         let request = gateway.request().method("POST").path(path("")).timeout(Duration::from_secs(120));
@@ -295,13 +295,7 @@ fn a_hundred_megabytes_are_echoed_in_constant_memory() {
         let (status, bytes) = (reply.status, reply.body_bytes);
         assert!(status == 200 && matches.is_whole(), "chunked: {is_chunked}, {status}, {bytes} bytes");
     }
-    let dogs: Vec<u32> = gateway
-        .descendants()
-        .into_iter()
-        .filter(|pid| proc::command_line(*pid).ends_with("fwatchdog"))
-        .collect();
-    assert_eq!(dogs.len(), 1);
-    for pid in [gateway.pid(), dogs[0]] {
+    for pid in [gateway.pid(), dogs(&gateway, 1)[0]] {
         let peak = proc::peak_rss_bytes(pid);
         assert!(peak < 8 * MIB, "{}: {peak} bytes resident", proc::command_line(pid));
     }

@@ -4,15 +4,9 @@
 use std::thread;
 
 use serde_json::json;
-use testkit::{Running, eventually, proc, program};
+use testkit::{eventually, proc, program};
 
-use crate::{ONE, SOON, gateway, path, process, raw};
-
-/// The fwatchdogs that run.
-fn dogs(gateway: &Running) -> Vec<u32> {
-    let is_dog = |pid: &u32| proc::command_line(*pid).ends_with("fwatchdog");
-    gateway.descendants().into_iter().filter(is_dog).collect()
-}
+use crate::{ONE, SOON, dogs, gateway, path, process, raw};
 
 #[test]
 fn a_killed_gateway_leaves_no_process() {
@@ -20,6 +14,7 @@ fn a_killed_gateway_leaves_no_process() {
     let mut running = gateway.connect();
     running.send(raw("GET", "", "")).unwrap();
     gateway.wait_log("ready", SOON);
+    dogs(&gateway, 2);
     assert!(gateway.descendants().len() >= 4, "two dogs, a process, its children");
     gateway.signal(proc::SIGKILL);
     gateway.wait(SOON);
@@ -33,7 +28,7 @@ fn a_killed_gateway_leaves_no_process() {
 fn a_killed_fwatchdog_is_started_again_and_calls_wait_for_it() {
     let gateway = gateway(&[process(ONE, "cat")]).start();
     assert_eq!(gateway.post(&path(""), "x").status, 200);
-    let before = dogs(&gateway);
+    let before = dogs(&gateway, 1);
     proc::signal(before[0], proc::SIGKILL);
     gateway.wait_log("killed by signal 9", SOON);
     // Nobody runs at first; its socket is there all the time.
@@ -47,9 +42,11 @@ fn a_killed_fwatchdog_is_started_again_and_calls_wait_for_it() {
             });
         }
     });
-    let after = dogs(&gateway);
-    assert!(after.len() == 1 && after != before, "{before:?}, {after:?}");
-    assert_eq!(gateway.zombies(), [0; 0]);
+    assert_ne!(dogs(&gateway, 1), before);
+    eventually(SOON, || match gateway.zombies() {
+        zombies if zombies.is_empty() => Ok(()),
+        zombies => Err(format!("zombies: {zombies:?}")),
+    });
 }
 
 #[test]
@@ -61,7 +58,7 @@ fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
         let mut running = gateway.connect();
         running.send(raw(method, "", "")).unwrap();
         eventually(SOON, || if ready() > before { Ok(()) } else { Err("not started".to_owned()) });
-        assert!(dogs(&gateway).into_iter().all(|pid| proc::signal(pid, proc::SIGKILL)));
+        assert!(dogs(&gateway, 1).into_iter().all(|pid| proc::signal(pid, proc::SIGKILL)));
         let reply = running.within(SOON).reply(method).unwrap();
         crate::is_own(&reply, (502, "upstream_closed"), &["`one`"]);
     }
@@ -72,11 +69,7 @@ fn replicas_share_the_calls() {
     let function = json!({ "name": ONE, "fprocess": "sh -c 'echo $PPID'", "replicas": 2 });
     let gateway = gateway(&[function]).start();
     let mut seen = [0, 0];
-    // Children are started behind the line that says that the gateway listens.
-    let pids = eventually(SOON, || match dogs(&gateway) {
-        pids if pids.len() == 2 => Ok(pids),
-        pids => Err(format!("{} dogs", pids.len())),
-    });
+    let pids = dogs(&gateway, 2);
     for _ in 0..30 {
         let text = gateway.get(&path("")).text();
         let pid: u32 = text.trim().parse().unwrap_or_else(|e| panic!("{text}: {e}"));

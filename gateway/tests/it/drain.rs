@@ -1,10 +1,15 @@
 //! The end: SIGTERM lets what runs finish, and nothing is left behind.
+//!
+//! Where an end must not wait for `drain_timeout`, that is so long that the test would fail for it.
 
 use std::time::{Duration, Instant};
 
 use testkit::{Gate, Peer, Running, Script, eventually, proc, program};
 
 use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
+
+/// Longer than any wait for an end.
+const LONG: &str = "60s";
 
 #[track_caller]
 fn leaves_nothing(gateway: &Running) {
@@ -17,14 +22,12 @@ fn leaves_nothing(gateway: &Running) {
 #[test]
 fn an_idle_gateway_ends_at_once() {
     for signal in [proc::SIGTERM, proc::SIGINT] {
-        let gateway = gateway(&[process(ONE, "cat")]).start();
+        let gateway = gateway(&[process(ONE, "cat")]).env("drain_timeout", LONG).start();
         let mut idle = gateway.client();
         assert_eq!(idle.request().method("POST").path(path("")).body("x").send().unwrap().status, 200);
         assert!(!gateway.descendants().is_empty());
-        let started = Instant::now();
         gateway.signal(signal);
         assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         leaves_nothing(&gateway);
         assert!(gateway.log().ends_with("info stopped\n"), "{}", gateway.log());
     }
@@ -34,7 +37,7 @@ fn an_idle_gateway_ends_at_once() {
 fn running_calls_finish_while_new_ones_are_sent_away() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
-    let gateway = before(&peer).start();
+    let gateway = before(&peer).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("POST", "Content-Length: 2\r\n", "hi")).unwrap();
     peer.wait_requests(1, SOON);
@@ -63,7 +66,8 @@ fn running_calls_finish_while_new_ones_are_sent_away() {
 
 #[test]
 fn a_call_of_a_process_finishes_too() {
-    let gateway = gateway(&[process(ONE, "sh -c 'read line; echo got $line'")]).start();
+    let function = process(ONE, "sh -c 'read line; echo got $line'");
+    let gateway = gateway(&[function]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("POST", "Content-Length: 4\r\n", "")).unwrap();
     eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
@@ -89,7 +93,7 @@ fn drain_timeout_ends_what_does_not_finish() {
     gateway.signal(proc::SIGTERM);
     gateway.wait(SOON);
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
     assert!(gateway.log().contains("drain_timeout passed"), "{}", gateway.log());
     leaves_nothing(&gateway);
     // The call ends with the process that served it, or with the gateway; it has not succeeded.
@@ -100,28 +104,24 @@ fn drain_timeout_ends_what_does_not_finish() {
 
 #[test]
 fn a_second_signal_ends_it_now() {
-    let gateway = gateway(&[process(ONE, &program("sleeps"))]).start();
+    let gateway = gateway(&[process(ONE, &program("sleeps"))]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("GET", "", "")).unwrap();
     gateway.wait_log("ready", SOON);
     gateway.signal(proc::SIGTERM);
     gateway.wait_log("draining", SOON);
-    let started = Instant::now();
     gateway.signal(proc::SIGTERM);
     gateway.wait(SOON);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     leaves_nothing(&gateway);
 }
 
 #[test]
 fn clients_that_only_hold_connections_do_not_hold_the_end() {
     let peer = well();
-    let gateway = before(&peer).start();
+    let gateway = before(&peer).env("drain_timeout", LONG).env("header_timeout", LONG).start();
     let idle = testkit::floods::idle_connections(gateway.addr(), 20, &path(""));
     let silent = testkit::floods::open_connections(gateway.addr(), 20);
-    let started = Instant::now();
     gateway.signal(proc::SIGTERM);
     assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     drop((idle, silent));
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::http::chunked;
+use testkit::metrics::Metrics;
 use testkit::reply::HttpError;
 use testkit::unreachable::{Deaf, Refusing};
 use testkit::{Peer, Script, eventually};
@@ -56,13 +57,13 @@ fn a_body_that_stops_coming_is_408() {
 #[test]
 fn a_slow_body_that_goes_on_is_no_stall() {
     let peer = Peer::tcp(Script::new().request().send(OK));
-    let gateway = before(&peer).env("body_stall_timeout", "400ms").start();
+    let gateway = before(&peer).env("body_stall_timeout", "2s").start();
     let mut connection = gateway.connect();
     connection.send(raw("POST", "Content-Length: 8\r\n", "")).unwrap();
     let started = Instant::now();
     for count in 1..=8 {
         eventually(SOON, || match started.elapsed() {
-            past if past >= Duration::from_millis(count * 100) => Ok(()),
+            past if past >= Duration::from_millis(count * 300) => Ok(()),
             past => Err(format!("{past:?}")),
         });
         connection.send("x").unwrap();
@@ -117,17 +118,17 @@ fn heads_over_their_limits_are_414_and_431() {
 #[test]
 fn a_function_that_refuses_is_502() {
     let refusing = Refusing::new();
-    let gateway = gateway(&[at(ONE, &[refusing.addr()])]).env("connect_timeout", "200ms").start();
+    let gateway = gateway(&[at(ONE, &[refusing.addr()])]).env("connect_timeout", "2s").start();
     let address = refusing.addr().to_string();
     let started = Instant::now();
     let reply = gateway.post(&path(""), "x");
     is_own(&reply, (502, "connect"), &["`one`", &address, "refused", "connect_timeout"]);
     // It might only be on its way up: it is tried for as long as a connect may take, and not much longer.
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_secs(2) && took < SOON, "{took:?}");
     let started = Instant::now();
     assert_eq!(gateway.post(&path(""), "x").status, 502);
-    assert!(started.elapsed() < Duration::from_millis(150), "it is known by now: {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(2), "it is known by now: {:?}", started.elapsed());
     counts(&gateway, "502", 2.0);
 }
 
@@ -197,7 +198,12 @@ fn more_calls_than_workers_and_queue_are_503() {
     });
     assert_eq!(peer.requests().len(), 2);
     assert_eq!(gateway.get("/healthz").status, 200, "it is busy and not sick");
-    assert!(gateway.metrics("/metrics").value("gateway_workers", &[("state", "busy")]) > Some(0.0));
+    // There is one thread for such pages, which the one before may not have left yet.
+    let page = eventually(SOON, || match gateway.get("/metrics") {
+        reply if reply.status == 200 => Ok(reply.text()),
+        reply => Err(reply.text()),
+    });
+    assert!(Metrics::read(&page).value("gateway_workers", &[("state", "busy")]) > Some(0.0));
     drop(connections);
     eventually(SOON, || match gateway.request().path("/healthz").send() {
         Ok(reply) if reply.status == 200 => Ok(()),
@@ -222,20 +228,20 @@ fn a_connect_that_takes_too_long_is_502_or_504() {
 #[test]
 fn an_answer_that_does_not_begin_is_504() {
     let peer = silent();
-    let gateway = before(&peer).env("upstream_timeout", "200ms").start();
+    let gateway = before(&peer).env("upstream_timeout", "900ms").start();
     let started = Instant::now();
     let reply = gateway.post(&path(""), "x");
-    let parts = ["`one`", "200ms", "first byte", "upstream_timeout"];
+    let parts = ["`one`", "900ms", "first byte", "upstream_timeout"];
     is_own(&reply, (504, "timeout_first_byte"), &parts);
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(900) && took < SOON, "{took:?}");
     is_left_alone(&peer);
     assert_eq!(peer.requests().len(), 1, "it is not repeated");
     counts(&gateway, "504", 1.0);
     // A caller may want it sooner.
     let gateway = before(&peer).start();
-    let reply = gateway.request().path(path("")).header("X-Timeout", "100ms").send().unwrap();
-    is_own(&reply, (504, "timeout_first_byte"), &["100ms", "see X-Timeout"]);
+    let reply = gateway.request().path(path("")).header("X-Timeout", "800ms").send().unwrap();
+    is_own(&reply, (504, "timeout_first_byte"), &["800ms", "see X-Timeout"]);
 }
 
 #[test]
@@ -250,14 +256,14 @@ fn an_answer_that_does_not_end_is_broken_off_at_the_deadline() {
     let endless = endless.repeat();
     for (name, script) in [("stalled", stalled), ("endless", endless)] {
         let peer = Peer::tcp(script);
-        let gateway = before(&peer).env("upstream_timeout", "300ms").start();
+        let gateway = before(&peer).env("upstream_timeout", "900ms").start();
         let started = Instant::now();
         match gateway.request().path(path("")).send_into(&mut std::io::sink()) {
             Err(HttpError::CutBody(reply)) => assert_eq!(reply.status, 200),
             other => panic!("{name}: {other:?}"),
         }
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{name}: {took:?}");
+        assert!(took >= Duration::from_millis(900) && took < SOON, "{name}: {took:?}");
         counts(&gateway, "504", 1.0);
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use testkit::script::Request;
+use testkit::unreachable::Refusing;
 use testkit::{Peer, Script};
 
-use crate::{OK, ONE, before, counts, path, well};
+use crate::{OK, ONE, at, before, counts, gateway as gateway_of, path, well};
 
 /// The lines of a head as the function got them, without the first.
 fn lines(request: &Request) -> Vec<String> {
@@ -113,7 +114,9 @@ fn a_call_has_one_id_on_all_its_ways() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 4, "{seen:?}");
-    drop(peer);
+    // The gateway's own answers have it too.
+    let refusing = Refusing::new();
+    let gateway = gateway_of(&[at(ONE, &[refusing.addr()])]).env("connect_timeout", "100ms").start();
     let reply = gateway.request().path(path("")).header("X-Call-Id", "mine-2").send().unwrap();
     assert_eq!((reply.status, reply.header("x-call-id")), (502, Some("mine-2")));
     assert!(reply.header("x-duration-seconds").is_some());

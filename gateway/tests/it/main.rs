@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Bin, Peer, Reply, Running, Script, eventually};
+use testkit::{Bin, Peer, Reply, Running, Script, eventually, proc};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A whole answer of a function.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -83,6 +83,20 @@ fn counts(gateway: &Running, code: &str, want: f64) {
 /// How many requests were refused for `reason`.
 fn rejected(gateway: &Running, reason: &str) -> f64 {
     gateway.metrics("/metrics").value("gateway_rejected_total", &[("reason", reason)]).unwrap_or(0.0)
+}
+
+/// The fwatchdogs, once there are exactly `count`: children are started behind the line that says that the gateway
+/// listens, and between fork and exec each one's own child has its name too.
+#[track_caller]
+fn dogs(gateway: &Running, count: usize) -> Vec<u32> {
+    let is_dog = |pid: &u32| {
+        let is_child = proc::stat(*pid).is_some_and(|stat| stat.parent == gateway.pid());
+        is_child && proc::command_line(*pid).ends_with("fwatchdog")
+    };
+    eventually(SOON, || {
+        let dogs: Vec<u32> = gateway.descendants().into_iter().filter(is_dog).collect();
+        if dogs.len() == count { Ok(dogs) } else { Err(format!("{dogs:?} run, not {count}")) }
+    })
 }
 
 /// Expects an answer of the gateway itself: one line of text that holds `parts`.

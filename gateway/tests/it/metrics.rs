@@ -94,9 +94,12 @@ fn each_call_is_counted_once_whatever_becomes_of_it() {
             })
             .repeat(),
     );
-    let gateway = before(&peer).env("upstream_timeout", "300ms").env("max_body", "100").start();
+    let gateway = before(&peer).env("max_body", "100").start();
     let get = |below: &str| gateway.get(&path(below)).status;
-    assert_eq!([get(""), get("/x"), get("/teapot"), get("/bad"), get("/slow")], [200, 200, 418, 502, 504]);
+    assert_eq!([get(""), get("/x"), get("/teapot"), get("/bad")], [200, 200, 418, 502]);
+    // The only one that is meant to run out of time.
+    let slow = gateway.request().path(path("/slow")).header("X-Timeout", "300ms").send().unwrap();
+    assert_eq!(slow.status, 504);
     let chunks = [vec![0; 50], vec![0; 51]];
     let reply = gateway.request().method("POST").path(path("")).chunks(chunks).send().unwrap();
     assert_eq!(reply.status, 413);
@@ -109,9 +112,9 @@ fn each_call_is_counted_once_whatever_becomes_of_it() {
     want.iter().for_each(|(code, count)| counts(&gateway, code, *count));
     let metrics = gateway.metrics("/metrics");
     assert_eq!(metrics.sum("gateway_function_invocation_total", &[]), 7.0);
-    let seconds = |suffix: &str| of_one(&gateway, &format!("gateway_functions_seconds_{suffix}"));
-    assert_eq!(seconds("count"), 7.0);
-    assert!((0.3..3.0).contains(&seconds("sum")), "{}", seconds("sum"));
+    becomes(&gateway, "gateway_functions_seconds_count", 7.0);
+    let seconds = of_one(&gateway, "gateway_functions_seconds_sum");
+    assert!((0.3..30.0).contains(&seconds), "{seconds}");
     becomes(&gateway, "gateway_function_inflight", 0.0);
     // What reaches no function is no call.
     gateway.get("/function/two");
@@ -127,9 +130,13 @@ fn calls_in_flight_are_seen_and_gone_again() {
     let mut connections: Vec<_> = (0..5).map(|_| gateway.connect()).collect();
     connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
     becomes(&gateway, "gateway_function_inflight", 5.0);
-    let metrics = gateway.metrics("/metrics");
-    assert_eq!(metrics.sum("gateway_connections", &[("state", "active")]), 6.0, "this one among them");
-    assert!(metrics.sum("gateway_workers", &[("state", "busy")]) >= 6.0);
+    // The one that asks is among them; the one that asked before it may still be there.
+    eventually(SOON, || {
+        let metrics = gateway.metrics("/metrics");
+        let active = metrics.sum("gateway_connections", &[("state", "active")]);
+        let busy = metrics.sum("gateway_workers", &[("state", "busy")]);
+        if active == 6.0 && busy == 6.0 { Ok(()) } else { Err(format!("{active} active, {busy} busy")) }
+    });
     gate.open();
     for connection in &mut connections {
         assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);

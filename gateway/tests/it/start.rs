@@ -128,7 +128,7 @@ fn a_taken_port_is_a_failure() {
 fn the_health_check_tells_by_its_exit_code() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK));
-    let gateway = before(&peer).start();
+    let gateway = before(&peer).env("drain_timeout", "60s").start();
     let check = |port: u16| Bin::gateway().env("port", port.to_string()).arg("--healthcheck").run();
     let output = check(gateway.addr().port());
     assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (0, "", ""));

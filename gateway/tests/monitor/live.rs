@@ -10,11 +10,11 @@ use crate::prometheus::Prometheus;
 use crate::scene::Scene;
 use crate::{alerts, dashboard};
 
-/// How long an alert may take: the figure, its reading, two evaluations, a second each.
-const ALERT_TIME: Duration = Duration::from_secs(20);
+/// How long an alert may take: the figure, its reading, two evaluations, a second each; on a busy machine longer.
+const ALERT_TIME: Duration = Duration::from_secs(60);
 
 /// How long it may take until all of it has been read a few times.
-const FIGURES_TIME: Duration = Duration::from_secs(30);
+const FIGURES_TIME: Duration = Duration::from_secs(60);
 
 /// What must fire under the load, and for whom.
 const UNDER_LOAD: [(&str, &str); 4] = [
@@ -25,9 +25,10 @@ const UNDER_LOAD: [(&str, &str); 4] = [
 ];
 
 /// What may fire beside it: whose replicas come and go all the time, or who has none.
-const MAY_FIRE: [(&str, &str); 4] = [
+const MAY_FIRE: [(&str, &str); 5] = [
     ("FunctionWithoutReplica", "waited-for"),
     ("FunctionWithoutReplica", "cold"),
+    ("FunctionCallsWaiting", "cold"),
     ("FunctionRetries", "partly"),
     ("FunctionRetries", "stale"),
 ];
@@ -43,10 +44,12 @@ fn every_panel_has_figures_and_alerts_fire_for_what_is_wrong() {
     panels_have_figures(&prometheus, &scene);
     rules_are_well(&prometheus);
     eventually(ALERT_TIME, || fires(&prometheus, &UNDER_LOAD));
-    for (alert, about) in prometheus.firing().unwrap() {
-        let pair = (&*alert, &*about);
-        assert!(UNDER_LOAD.contains(&pair) || MAY_FIRE.contains(&pair), "{alert} fires for `{about}`");
-    }
+    // A machine that is busy for seconds may keep a gateway from answering one reading or two.
+    let is_expected = |(alert, about): &(String, String)| {
+        let pair = (&**alert, &**about);
+        UNDER_LOAD.contains(&pair) || MAY_FIRE.contains(&pair)
+    };
+    none_fires(&prometheus, |alert| !is_expected(alert));
     drop(load);
 
     let [local_addr, swarm_addr] = scene.addresses().map(|addr| addr.to_string());
@@ -55,7 +58,7 @@ fn every_panel_has_figures_and_alerts_fire_for_what_is_wrong() {
     swarm.signal(proc::SIGKILL);
     eventually(ALERT_TIME, || fires(&prometheus, &[("GatewayDown", &swarm_addr)]));
     let is_about = |alert: &(String, String)| alert.1 == local_addr || alert.0 == "GatewayAbsent";
-    assert!(!prometheus.firing().unwrap().iter().any(is_about), "one gateway is there");
+    none_fires(&prometheus, is_about); // one gateway is there
     local.signal(proc::SIGKILL);
     eventually(ALERT_TIME, || fires(&prometheus, &[("GatewayDown", &local_addr), ("GatewayAbsent", "")]));
 }
@@ -80,8 +83,10 @@ fn panels_have_figures(prometheus: &Prometheus, scene: &Scene) {
         if empty.is_empty() { Ok(()) } else { Err(format!("of {count} queries:\n{}", empty.join("\n"))) }
     });
     for query in dashboard::queries().iter().filter(|query| query.expr.contains("process_")) {
-        let values = prometheus.ask(&query.filled_in(&instances)).unwrap();
-        assert_eq!(values.len(), instances.len(), "{}: gateways, and nobody else", query.panel);
+        eventually(FIGURES_TIME, || match prometheus.ask(&query.filled_in(&instances))?.len() {
+            count if count == instances.len() => Ok(()),
+            count => Err(format!("{}: {count} and not the gateways, and nobody else", query.panel)),
+        });
     }
 }
 
@@ -97,6 +102,14 @@ fn rules_are_well(prometheus: &Prometheus) {
         }
     });
     assert_eq!(names, alerts().into_iter().collect());
+}
+
+#[track_caller]
+fn none_fires(prometheus: &Prometheus, is_meant: impl Fn(&(String, String)) -> bool) {
+    eventually(ALERT_TIME, || match prometheus.firing()?.into_iter().find(&is_meant) {
+        None => Ok(()),
+        Some((alert, about)) => Err(format!("{alert} fires for `{about}`")),
+    });
 }
 
 fn fires(prometheus: &Prometheus, wanted: &[(&str, &str)]) -> Result<(), String> {

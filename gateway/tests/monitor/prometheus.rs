@@ -11,7 +11,7 @@ use testkit::{Bin, Process, eventually, http, proc};
 use crate::{alerts, text};
 
 /// How long it may take to start, and to read its configuration again.
-const START_TIME: Duration = Duration::from_secs(15);
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {

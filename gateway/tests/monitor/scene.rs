@@ -16,7 +16,7 @@ use testkit::{Bin, Peer, Running, Script, eventually, program};
 use crate::engine::{Engine, NETWORK};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Between two rounds of calls. Prometheus reads every second, so a few of them are between two readings.
 const PACE: Duration = Duration::from_millis(50);

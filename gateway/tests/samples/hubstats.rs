@@ -1,4 +1,5 @@
 use serde_json::json;
+use testkit::unreachable::Refusing;
 use testkit::{Peer, Script};
 
 use crate::{is_text, rust, serve};
@@ -35,8 +36,7 @@ fn it_says_what_is_wrong_with_the_hub() {
         let gateway = serve(&rust("hubstats", json!({ "hub_url": format!("http://{}", hub.addr()) })));
         is_text(&gateway.post("/function/hubstats", "library"), 500, &format!("{prefix} {want}\n"));
     }
-    let mut gone = hub("200 OK", "");
-    gone.stop_listening();
+    let gone = Refusing::new();
     let gateway = serve(&rust("hubstats", json!({ "hub_url": format!("http://{}", gone.addr()) })));
     let reply = gateway.post("/function/hubstats", "library");
     is_text(&reply, 500, &format!("{prefix} cannot be reached, see hub_url\n"));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use testkit::{Bin, Reply, Running, sample};
 
 /// How long something may take that happens at once.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A gateway that serves one function.
 fn serve(function: &Value) -> Running {

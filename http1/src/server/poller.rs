@@ -305,7 +305,10 @@ impl Poller {
     fn begin(&mut self, conn: Box<Conn>) {
         match self.shared.relays && self.shared.workers.begin_relay(&self.shared) {
             true => self.relay(conn),
-            false => self.submit(Job::new(conn, Work::Request)),
+            false => {
+                let job = Job::request(&self.shared, conn);
+                self.submit(job);
+            }
         }
     }
 
@@ -321,6 +324,7 @@ impl Poller {
     }
 
     fn relay(&mut self, mut conn: Box<Conn>) {
+        let urgent_threads = conn.urgent_threads(&self.shared);
         let request = match conn.take_request(&self.shared) {
             Ok(request) => request,
             Err(refusal) => {
@@ -336,7 +340,7 @@ impl Poller {
             Ok(Some(taken)) => taken,
             Ok(None) => {
                 self.end_relay();
-                return self.submit(Job::new(conn, Work::Call(turn)));
+                return self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
             }
             Err(_) => {
                 self.shared.count_panic(turn.path());

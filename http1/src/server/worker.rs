@@ -24,16 +24,18 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile. Where pollers serve calls the next one is theirs.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names, one
-/// request each, while all workers are busy. Such requests are rare and quick; more of them wait in line.
+/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names while all
+/// workers are busy. Such requests are rare and quick; more of them wait in line, for a worker or one of these.
 pub const MAX_URGENT: usize = 2;
 
 /// Something to be done for a connection.
 pub(super) struct Job {
-    conn: Box<Conn>,
-    work: Work,
+    pub(super) conn: Box<Conn>,
+    pub(super) work: Work,
+    /// How many threads the service has for it, and ones like it, beyond the workers.
+    pub(super) urgent_threads: usize,
     /// When it began to wait for a worker.
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 pub(super) enum Work {
@@ -49,7 +51,13 @@ pub(super) enum Work {
 
 impl Job {
     pub(super) fn new(conn: Box<Conn>, work: Work) -> Job {
-        Job { conn, work, since: Instant::now() }
+        Job { conn, work, urgent_threads: 0, since: Instant::now() }
+    }
+
+    /// The next request of a connection, whose head is there.
+    pub(super) fn request(shared: &Shared, conn: Box<Conn>) -> Job {
+        let urgent_threads = conn.urgent_threads(shared);
+        Job { urgent_threads, ..Job::new(conn, Work::Request) }
     }
 
     /// Refuses it for want of a worker. The connection is to be closed.
@@ -131,7 +139,7 @@ impl Workers {
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) -> Result<(), Box<Job>> {
         let mut state = self.lock();
         let is_full = state.jobs.len() >= state.idle && !self.has_room(shared, &state);
-        if is_full && !state.is_stopping && state.urgent < job.conn.urgent_threads(shared) {
+        if is_full && !state.is_stopping && state.urgent < job.urgent_threads {
             return self.submit_urgent(shared, state, job);
         }
         let bound = shared.config.max_workers + shared.config.max_waiting();
@@ -177,7 +185,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Serves a job on a thread of its own.
+    /// Serves a job on a thread of its own, and those that it finds in line behind it.
     fn submit_urgent(
         &self,
         shared: &Arc<Shared>,
@@ -189,16 +197,28 @@ impl Workers {
         let (clone, theirs) = (Arc::clone(shared), Arc::clone(&place));
         let take = |place: &Mutex<Option<Job>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let serve = move || {
-            if let Some(job) = take(&theirs) {
-                serve_one(&clone, job);
+            let mut next = take(&theirs); // nobody else takes it once this runs
+            while let Some(job) = next {
+                serve_urgent(&clone, job);
+                next = clone.workers.next_urgent();
             }
-            clone.workers.lock().urgent -= 1;
         };
         match kit::thread::spawn(&format!("{}-urgent", shared.config.name), serve) {
             Ok(_) => state.urgent += 1,
             Err(_) => return take(&place).map_or(Ok(()), |job| Err(Box::new(job))),
         }
         Ok(())
+    }
+
+    /// The first urgent job in line, if there is room for it: it came while the threads for such were about to end.
+    fn next_urgent(&self) -> Option<Job> {
+        let mut state = self.lock();
+        let urgent = state.urgent;
+        let place = state.jobs.iter().position(|job| urgent < job.urgent_threads)?;
+        let job = state.jobs.remove(place)?;
+        self.waiting.store(state.jobs.len(), SeqCst);
+        state.urgent += 1;
+        Some(job)
     }
 
     /// Queues the next request of a connection behind all that wait and answers the first: the worker that
@@ -297,8 +317,8 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
             return finish(shared, conn, next);
         }
         match wait_for_next(shared, &mut conn) {
-            Wait::Ready if !shared.workers.has_waiting() => job = Job::new(conn, Work::Request),
-            Wait::Ready => job = shared.workers.exchange(Job::new(conn, Work::Request)),
+            Wait::Ready if !shared.workers.has_waiting() => job = Job::request(shared, conn),
+            Wait::Ready => job = shared.workers.exchange(Job::request(shared, conn)),
             Wait::TooLarge => {
                 conn.refuse(shared, Refusal::HeadTooLarge);
                 return finish(shared, conn, Next::CloseSlowly);
@@ -309,13 +329,15 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
     }
 }
 
-/// Serves one request. What follows it on its connection waits for a worker like any other.
-fn serve_one(shared: &Arc<Shared>, job: Job) {
+/// Serves one urgent request, and gives its place up before its connection: what follows on that, urgent or not, is
+/// submitted like any other.
+fn serve_urgent(shared: &Arc<Shared>, job: Job) {
     let (mut conn, next) = one(shared, job);
+    shared.workers.lock().urgent -= 1;
     if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
-    if let Err(job) = shared.workers.submit(shared, Job::new(conn, Work::Request)) {
+    if let Err(job) = shared.workers.submit(shared, Job::request(shared, conn)) {
         close_slowly(shared, job.give_up(shared, Refusal::Overloaded));
     }
 }

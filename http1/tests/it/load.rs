@@ -28,7 +28,9 @@ fn child() {
         return;
     }
     let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let server = Server::start(listener, ServerConfig::default(), Arc::new(Probe::default())).unwrap();
+    // So long that nothing here waits for it.
+    let config = ServerConfig { header_timeout: 6 * PATIENCE, ..ServerConfig::default() };
+    let server = Server::start(listener, config, Arc::new(Probe::default())).unwrap();
     eprintln!("listening on {}", server.address());
     loop {
         thread::park(); // until the parent ends it
@@ -54,7 +56,7 @@ fn assert_serves(server: &Running) {
     let since = Instant::now();
     let reply = server.request().method("POST").path("/echo").body("hello").send().unwrap();
     assert_eq!((reply.status, &reply.body[..]), (200, &b"hello"[..]));
-    assert!(since.elapsed() < Duration::from_secs(1), "served after {:?}", since.elapsed());
+    assert!(since.elapsed() < PATIENCE / 2, "served after {:?}", since.elapsed());
 }
 
 #[test]
@@ -130,7 +132,8 @@ fn slow_heads_leave_nothing() {
     for _ in 0..10 {
         assert_serves(&server);
     }
-    assert!(server.threads() <= threads + 2, "{} threads", server.threads());
+    // A few workers more where one has not come back yet when the next request is there.
+    assert!(server.threads() <= threads + 10, "{} threads, {threads} before", server.threads());
     assert_eq!(slow.open(), 200);
     drop(slow);
     assert_fds(&server, before);
@@ -183,7 +186,7 @@ fn eventually_settled(server: &Running) -> usize {
         if now != last.0 {
             last = (now, Instant::now());
         }
-        if last.1.elapsed() > Duration::from_millis(100) {
+        if last.1.elapsed() > Duration::from_millis(500) {
             Ok(now)
         } else {
             Err(format!("{now} and changing"))
@@ -227,15 +230,18 @@ fn misbehave(fixture: &Fixture, rng: &mut Rng) -> usize {
     let size = 8 << rng.below(14);
     let body = rng.bytes(size);
     let mut wire = post(path, &body).repeat(count);
-    if rng.one_in(4) {
+    let is_cut = rng.one_in(4);
+    if is_cut {
         wire.truncate(rng.below(wire.len()));
     }
+    // Where nothing more is to be expected, nobody waits for long.
+    let time = if is_cut { PATIENCE / 50 } else { PATIENCE };
     let Ok(mut connection) = Connection::open(fixture.addr()) else { return 0 };
     // A server that gives a connection up may do so while it is written to.
     let is_sent = connection.within(PATIENCE).send(&wire).is_ok();
     let mut served = 0;
     while is_sent && served < count && !rng.one_in(6) {
-        match connection.within(PATIENCE / 50).reply("POST") {
+        match connection.within(time).reply("POST") {
             Ok(reply) if reply.status == 503 => break,
             Ok(reply) => {
                 let is_whole = reply.body == body || !matches!(path, "/echo" | "/stream");

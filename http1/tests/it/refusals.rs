@@ -74,7 +74,7 @@ fn a_large_head_is_refused_at_once_wherever_it_is_read() {
     let endless = whole[..1020].to_vec();
     for large in [whole, endless] {
         let refused = |connection: &mut testkit::http::Connection| {
-            let reply = connection.within(PATIENCE / 5).reply("GET").unwrap();
+            let reply = connection.within(PATIENCE / 2).reply("GET").unwrap();
             assert_eq!((reply.status, reply.header("X-Refused")), (431, Some("head_too_large")));
             assert!(connection.within(PATIENCE).rest().bytes.is_empty());
         };

@@ -9,16 +9,19 @@ use crate::support::{Fixture, PATIENCE, get, head};
 
 const SHORT: Duration = Duration::from_millis(300);
 
+/// Short too, and yet longer than a busy machine keeps a peer from doing what it is about to do.
+const AMPLE: Duration = Duration::from_secs(2);
+
 fn config() -> ServerConfig {
     ServerConfig::default()
 }
 
-/// How the connection ended, and that it took the short time and not much longer.
+/// How the connection ended, and that it took the short time and not as long as any other bound.
 #[track_caller]
 fn rest_after_short(connection: &mut Connection, since: Instant) -> Raw {
     let raw = connection.within(PATIENCE).rest();
     let took = since.elapsed();
-    assert!(took >= SHORT - Duration::from_millis(5) && took < SHORT * 6, "{took:?}");
+    assert!(took >= SHORT - Duration::from_millis(5) && took < PATIENCE / 2, "{took:?}");
     assert_ne!(raw.end, End::Open);
     raw
 }
@@ -49,19 +52,20 @@ fn half_a_head_is_answered_408() {
 /// A byte now and then does not prolong it; the time begins anew with each head.
 #[test]
 fn the_whole_head_has_one_time() {
-    let fixture = Fixture::start(ServerConfig { header_timeout: SHORT, ..config() });
+    let fixture = Fixture::start(ServerConfig { header_timeout: AMPLE, ..config() });
     let mut connection = fixture.send(get("/"));
     assert_eq!(connection.reply("GET").unwrap().status, 200);
     let since = Instant::now();
     let mut sent = 0;
     while connection.send("G").is_ok() && since.elapsed() < PATIENCE {
         sent += 1;
-        connection.within(SHORT / 10);
+        connection.within(AMPLE / 40);
         if connection.head().is_ok_and(|head| head.status == 408) {
             break;
         }
     }
-    assert!(sent > 3 && since.elapsed() >= SHORT && since.elapsed() < SHORT * 6, "{:?}", since.elapsed());
+    let took = since.elapsed();
+    assert!(sent > 3 && took >= AMPLE && took < PATIENCE, "{took:?}, {sent} bytes");
     assert_eq!(fixture.probe.refused(), ["header_timeout"]);
 }
 
@@ -77,10 +81,10 @@ fn an_idle_connection_is_closed() {
 
 #[test]
 fn the_idle_time_is_longer_than_that_of_heads() {
-    let fixture = Fixture::start(ServerConfig { header_timeout: SHORT / 3, ..config() });
+    let fixture = Fixture::start(ServerConfig { header_timeout: AMPLE / 2, ..config() });
     let mut connection = fixture.send(get("/"));
     assert_eq!(connection.reply("GET").unwrap().status, 200);
-    assert_eq!(connection.within(SHORT).rest().end, End::Open);
+    assert_eq!(connection.within(AMPLE).rest().end, End::Open);
     connection.within(PATIENCE).send(get("/")).unwrap();
     assert_eq!(connection.reply("GET").unwrap().status, 200);
 }
@@ -101,14 +105,14 @@ fn a_body_that_stops_is_answered_408() {
 
 #[test]
 fn a_slow_body_that_goes_on_is_served() {
-    let fixture = Fixture::start(ServerConfig { body_stall_timeout: SHORT, ..config() });
+    let fixture = Fixture::start(ServerConfig { body_stall_timeout: AMPLE, ..config() });
     let mut connection = fixture.send(head("POST", "/", "Content-Length: 10\r\n"));
     let since = Instant::now();
     for _ in 0..10 {
-        assert_eq!(connection.within(SHORT / 5).rest().end, End::Open);
+        assert_eq!(connection.within(AMPLE / 8).rest().end, End::Open);
         connection.within(PATIENCE).send("x").unwrap();
     }
-    assert!(since.elapsed() > SHORT);
+    assert!(since.elapsed() > AMPLE);
     assert_eq!(connection.reply("POST").unwrap().body, [b'x'; 10]);
 }
 
@@ -129,7 +133,7 @@ fn a_client_that_stops_reading_is_broken_off() {
 /// Each piece that the client takes begins the time anew.
 #[test]
 fn a_slow_reader_gets_everything() {
-    let fixture = Fixture::start(ServerConfig { write_stall_timeout: SHORT * 3, ..config() });
+    let fixture = Fixture::start(ServerConfig { write_stall_timeout: AMPLE, ..config() });
     let size = 12 << 20;
     let body = vec![b'x'; size];
     let mut connection = fixture.connect();
@@ -145,9 +149,9 @@ fn a_slow_reader_gets_everything() {
         seen += piece.len();
         if seen >= next_rest {
             next_rest += size / 6;
-            std::thread::sleep(SHORT / 2); // it is this slow
+            std::thread::sleep(AMPLE / 5); // it is this slow
         }
     }
     assert_eq!(seen, size);
-    assert!(since.elapsed() >= SHORT * 3, "it was not slow");
+    assert!(since.elapsed() >= AMPLE, "it was not slow");
 }

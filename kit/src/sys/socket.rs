@@ -472,7 +472,10 @@ mod tests {
 
     #[test]
     fn a_refused_connect_says_so() {
-        let address = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap().address().unwrap();
+        // The other end of a connection: nobody listens there, and nobody else is given the port.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let address = held.local_addr().unwrap();
         let error = Socket::connect(address, Deadline::after(SOON)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let error = Socket::connect_unix(Path::new("/nonexistent/socket"), Deadline::NEVER).unwrap_err();

@@ -4,7 +4,7 @@ mod peer;
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -110,9 +110,10 @@ fn the_input_has_a_largest_size() {
 
 #[test]
 fn a_hub_that_refuses_is_said() {
+    // The other end of a connection: nobody listens there, and nobody else is given the port.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    drop(listener);
+    let held = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("a connection");
+    let url = format!("http://{}", held.local_addr().expect("it is bound"));
     let output = run(hubstats(&url), b"alexellis2");
     is_no_count(&output, "the Docker hub cannot be reached, see hub_url");
     assert!(String::from_utf8_lossy(&output.stderr).contains("refused"));

@@ -199,6 +199,9 @@ fn spawns_grandchild() -> io::Result<()> {
         let mut child = start(mode, Stdio::piped())?;
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?; // it was asked for
         BufReader::new(stderr).read_line(&mut String::new())?;
+        if mode == "orphans" {
+            child.wait()?; // the go-between; what it left behind is there now, and nobody else
+        }
     }
     eprintln!("ready");
     thread::sleep(LIFE);
