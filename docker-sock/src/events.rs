@@ -12,7 +12,7 @@ pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
 /// An open stream.
 pub struct EventStream {
-    connection: Connection,
+    connection: Box<Connection>,
     host: String,
     /// What has arrived and was not taken yet.
     buffer: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(connection: Connection, host: String) -> EventStream {
+    pub(crate) fn new(connection: Box<Connection>, host: String) -> EventStream {
         EventStream { connection, host, buffer: Vec::new(), searched: 0 }
     }
 

@@ -47,7 +47,7 @@ impl Call<'_> {
     }
 
     /// A kept connection or a new one, tried for while the process starts.
-    fn connect(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> Result<Connection, u16> {
+    fn connect(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> Result<Box<Connection>, u16> {
         if let Some(connection) = resident.pool.take() {
             return Ok(connection);
         }

@@ -105,7 +105,7 @@ pub type Head<'a> = &'a mut dyn FnMut(&ResponseHead) -> HeadWriter;
 
 /// One try of a call on one connection, whose request was begun.
 pub struct Transfer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     upload: Upload,
     limits: Limits,
     state: State,
@@ -151,14 +151,14 @@ type Stop = End;
 impl Transfer {
     /// A try that has not begun to move anything.
     #[must_use]
-    pub fn new(connection: Connection, upload: Upload, limits: Limits) -> Transfer {
+    pub fn new(connection: Box<Connection>, upload: Upload, limits: Limits) -> Transfer {
         let state = State { last_move: Some(Instant::now()), ..State::default() };
         Transfer { connection, upload, limits, state }
     }
 
     /// Runs the try to its end. The connection is for its pool, which closes it unless all went well; the body
     /// is for the next try.
-    pub fn run(mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> (End, Connection, Upload) {
+    pub fn run(mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> (End, Box<Connection>, Upload) {
         loop {
             let ended = self.step(exchange, head).or_else(|| self.wait(exchange).err());
             if let Some(end) = ended {
@@ -167,7 +167,7 @@ impl Transfer {
         }
     }
 
-    pub(crate) fn into_parts(self, end: End) -> (End, Connection, Upload) {
+    pub(crate) fn into_parts(self, end: End) -> (End, Box<Connection>, Upload) {
         match end {
             // However a tunnel ends: that is between its two sides.
             End::Broken(_) if self.state.is_tunnel => (End::Done(101), self.connection, self.upload),

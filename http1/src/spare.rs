@@ -18,12 +18,13 @@ const FIELDS: usize = 16;
 /// Where one field of a head is: its name and its value.
 pub(crate) type Field = (crate::head::Span, crate::head::Span);
 
-/// What a thread keeps. A call needs a buffer for each of its sides, the heads that come and those that go.
+/// What a thread keeps: a buffer for each side of a call, and the heads of calls that wait for their answers, of
+/// which a poller has many. A worker that has nothing to do keeps nothing.
 #[derive(Default)]
 struct Kept {
     buffers: Stack<Vec<u8>, 2>,
-    heads: Stack<Vec<u8>, 4>,
-    fields: Stack<Vec<Field>, 2>,
+    heads: Stack<Vec<u8>, 128>,
+    fields: Stack<Vec<Field>, 128>,
 }
 
 /// At most `N` things.
@@ -113,13 +114,13 @@ mod tests {
         }
         give_fields(Vec::with_capacity(8 * FIELDS + 1));
         assert_eq!(kept(), (0, 0, 0));
-        for _ in 0..9 {
+        for _ in 0..200 {
             give(Vec::with_capacity(FIRST_BYTES));
             give(Vec::with_capacity(MAX_BYTES));
             give(Vec::with_capacity(HEAD_BYTES));
             give_fields(Vec::with_capacity(FIELDS));
         }
-        assert_eq!(kept(), (2, 4, 2));
+        assert_eq!(kept(), (2, 128, 128));
         clear();
         assert_eq!(kept(), (0, 0, 0));
     }

@@ -282,6 +282,9 @@ impl Outgoing {
             }
             Mode::Length(left) | Mode::Chunked(left) if left > 0 => &data[..data.len().min(clamp(left))],
             Mode::Chunked(_) if !data.is_empty() => {
+                if self.ready.capacity() == 0 {
+                    self.ready = spare::head();
+                }
                 let _ = write!(self.ready, "{:x}\r\n", data.len()); // a Vec cannot fail
                 self.mode = Mode::Chunked(data.len() as u64);
                 data
@@ -353,8 +356,7 @@ impl Outgoing {
 
     fn compact(&mut self) {
         if self.sent == self.ready.len() {
-            self.ready.clear();
-            self.sent = 0;
+            self.rest();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A head being written: bytes in the order of the wire. The fields that frame the message are added
 //! last, by the connection that sends it, and never by a caller.
 
-use std::fmt::Display;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::body::Length;
@@ -97,14 +97,24 @@ impl HeadWriter {
     /// Adds a field as it came in a parsed head.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut HeadWriter {
         self.has_date |= name.eq_ignore_ascii_case(b"date");
-        self.bytes.extend_from_slice(name);
-        self.bytes.extend_from_slice(b": ");
+        self.begin(name);
         if value.iter().any(|byte| is_forbidden(*byte)) {
             self.bytes.extend(value.iter().filter(|byte| !is_forbidden(**byte)));
         } else {
             self.bytes.extend_from_slice(value);
         }
-        self.bytes.extend_from_slice(b"\r\n");
+        self.end()
+    }
+
+    fn begin(&mut self, name: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(b':');
+        self.bytes.push(b' ');
+    }
+
+    fn end(&mut self) -> &mut HeadWriter {
+        self.bytes.push(b'\r');
+        self.bytes.push(b'\n');
         self
     }
 
@@ -146,32 +156,38 @@ impl HeadWriter {
         self
     }
 
-    /// Adds a field whose value is shown as text without control characters, such as an address.
-    pub fn display(&mut self, name: &str, value: &dyn Display) -> &mut HeadWriter {
-        self.bytes.extend_from_slice(name.as_bytes());
-        let _ = write!(self.bytes, ": {value}\r\n"); // a Vec cannot fail
-        self
+    /// Adds a field that is an address.
+    pub fn address(&mut self, name: &str, address: IpAddr) -> &mut HeadWriter {
+        self.begin(name.as_bytes());
+        match address {
+            IpAddr::V4(address) => {
+                for (place, part) in address.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        self.bytes.push(b'.');
+                    }
+                    push_decimal(&mut self.bytes, u64::from(part), 1);
+                }
+            }
+            IpAddr::V6(address) => drop(write!(self.bytes, "{address}")), // a Vec cannot fail
+        }
+        self.end()
     }
 
     /// Adds a field that is a number and `suffix`, which is plain text.
     pub fn number(&mut self, name: &str, value: u64, suffix: &str) -> &mut HeadWriter {
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(b": ");
+        self.begin(name.as_bytes());
         push_decimal(&mut self.bytes, value, 1);
         self.bytes.extend_from_slice(suffix.as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
-        self
+        self.end()
     }
 
     /// Adds a field that is a time in seconds, to the microsecond.
     pub fn seconds(&mut self, name: &str, value: Duration) -> &mut HeadWriter {
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(b": ");
+        self.begin(name.as_bytes());
         push_decimal(&mut self.bytes, value.as_secs(), 1);
         self.bytes.push(b'.');
         push_decimal(&mut self.bytes, u64::from(value.subsec_micros()), 6);
-        self.bytes.extend_from_slice(b"\r\n");
-        self
+        self.end()
     }
 
     /// Asks for a change of the connection's protocol, or agrees to it (RFC 9110 section 7.8).
@@ -242,7 +258,8 @@ fn push_decimal(bytes: &mut Vec<u8>, mut value: u64, width: usize) {
         digits[at] = b'0' + (value % 10) as u8;
         value /= 10;
     }
-    bytes.extend_from_slice(&digits[at.min(digits.len() - width)..]);
+    // One by one: few as they are, a call to copy them costs more.
+    digits[at.min(digits.len() - width)..].iter().for_each(|digit| bytes.push(*digit));
 }
 
 fn is_forbidden(byte: u8) -> bool {

@@ -1,6 +1,8 @@
 //! The heads that cross the gateway: what is dropped, what is added.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Duration;
 
 use http1::{HeadWriter, RequestHead, ResponseHead};
@@ -20,21 +22,47 @@ const X_COLD_START_MS: &str = "X-Cold-Start-Ms";
 const MAX_CALL_ID_BYTES: usize = 128;
 
 /// The name of one call, in logs and on the wire: the caller's own, or 16 hex digits of `random`.
-pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> String {
+pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
     let own = request.headers().get(X_CALL_ID).and_then(|value| std::str::from_utf8(value).ok());
     match own {
         Some(id)
             if (1..=MAX_CALL_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) =>
         {
-            id.to_owned()
+            CallId::Theirs(id.to_owned())
         }
-        _ => hex(random()),
+        _ => CallId::Ours(hex(random())),
     }
 }
 
-fn hex(number: u64) -> String {
-    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 15, 16).unwrap_or('0');
-    (0..16).rev().map(digit).collect()
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 15];
+    }
+    digits
+}
+
+/// The name of one call. Most are made here, and cost no allocation.
+pub(crate) enum CallId {
+    Ours([u8; 16]),
+    Theirs(String),
+}
+
+impl Deref for CallId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            CallId::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(), // they are ASCII
+            CallId::Theirs(id) => id,
+        }
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 /// The caller's own limit for the call, if it sent one that can be read.
@@ -66,7 +94,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     head.text(X_CALL_ID, call.id);
     let own = call.peer.ip();
     match headers.get(X_FORWARDED_FOR) {
-        None => head.display(X_FORWARDED_FOR, &own),
+        None => head.address(X_FORWARDED_FOR, own),
         Some(_) => {
             let own = own.to_string();
             let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).chain([own.as_bytes()]).collect();
@@ -182,13 +210,12 @@ mod tests {
 
     #[test]
     fn call_ids_are_kept_when_they_are_fit_to_be_logged() {
-        assert_eq!(call_id(&request("Host: x\r\nX-Call-Id: abc-1\r\n"), || 0), "abc-1");
+        assert_eq!(call_id(&request("Host: x\r\nX-Call-Id: abc-1\r\n"), || 0).to_string(), "abc-1");
         let long = format!("Host: x\r\nX-Call-Id: {}\r\n", "a".repeat(MAX_CALL_ID_BYTES + 1));
         for fields in
             ["Host: x\r\n", "Host: x\r\nX-Call-Id:\r\n", "Host: x\r\nX-Call-Id: a b\r\n", long.as_str()]
         {
-            let id = call_id(&request(fields), || 0xabc);
-            assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+            assert_eq!(call_id(&request(fields), || 0xabc0_0000_0000_0def).to_string(), "abc0000000000def");
         }
     }
 

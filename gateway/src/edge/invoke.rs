@@ -69,7 +69,7 @@ impl Relay for Begun {
         self.call.head(response)
     }
 
-    fn ended(self: Box<Self>, end: End, connection: Connection) {
+    fn ended(self: Box<Self>, end: End, connection: Box<Connection>) {
         let Begun { call, in_use, .. } = *self;
         in_use.replica().works();
         let code = match end {
@@ -86,7 +86,7 @@ impl Relay for Begun {
     fn go_on(
         self: Box<Self>,
         exchange: &mut Exchange<'_>,
-        (end, connection, upload): (End, Connection, Upload),
+        (end, connection, upload): (End, Box<Connection>, Upload),
     ) {
         let Begun { edge, mut call, in_use } = *self;
         drop(connection);
@@ -116,7 +116,7 @@ struct Call {
     /// What the deadline was made of, for messages.
     total: TimeLimit,
     limits: Limits,
-    id: String,
+    id: headers::CallId,
     /// Replicas that could not be connected to in this round.
     tried: Vec<SocketAddr>,
     /// Why the last of them could not.
@@ -263,7 +263,7 @@ impl Call {
     fn transfer(
         &mut self,
         exchange: &Exchange<'_>,
-        (in_use, mut connection): (&Use, Connection),
+        (in_use, mut connection): (&Use, Box<Connection>),
         upload: Upload,
     ) -> Transfer {
         self.tries += 1;
@@ -280,7 +280,7 @@ impl Call {
 
     /// A connection to a replica: a kept one at the first try, or a new one. Replicas that refuse are left for
     /// others, and tried again until it is clear that they are down.
-    fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Connection), Failure> {
+    fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Box<Connection>), Failure> {
         loop {
             let version = edge.table.version();
             let name = self.function.name.as_str();

@@ -21,8 +21,8 @@ pub struct Pool {
     shelves: Box<[Shelf]>,
 }
 
-/// Unused connections with the time since when, oldest first; `None` once the pool is closed.
-type Shelf = Mutex<Option<Vec<(Connection, Instant)>>>;
+/// Unused connections with the time since when, oldest first; `None` once the pool is closed. Connections are moved often, and are large.
+type Shelf = Mutex<Option<Vec<(Box<Connection>, Instant)>>>;
 
 impl Pool {
     /// An empty pool.
@@ -40,18 +40,18 @@ impl Pool {
 
     /// An idle connection that still stands, if there is one.
     #[must_use]
-    pub fn take(&self) -> Option<Connection> {
+    pub fn take(&self) -> Option<Box<Connection>> {
         self.shelves.iter().find_map(|shelf| self.take_from(shelf))
     }
 
     /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
     #[must_use]
-    pub fn take_watched(&self, poller: usize) -> Option<Connection> {
+    pub fn take_watched(&self, poller: usize) -> Option<Box<Connection>> {
         let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf));
         own.or_else(|| self.take_from(&self.shelves[0]))
     }
 
-    fn take_from(&self, shelf: &Shelf) -> Option<Connection> {
+    fn take_from(&self, shelf: &Shelf) -> Option<Box<Connection>> {
         loop {
             let (connection, since) = lock(shelf).as_mut()?.pop()?;
             if since.elapsed() < self.config.idle_timeout && connection.is_quiet() {
@@ -64,20 +64,20 @@ impl Pool {
     ///
     /// # Errors
     /// What connect(2) says at once; `Unsupported` for a UNIX socket.
-    pub fn begin(&self) -> io::Result<Connection> {
-        Connection::begin(&self.endpoint, self.config)
+    pub fn begin(&self) -> io::Result<Box<Connection>> {
+        Connection::begin(&self.endpoint, self.config).map(Box::new)
     }
 
     /// A new connection.
     ///
     /// # Errors
     /// [`Error::Connect`].
-    pub fn connect(&self, deadline: Deadline) -> Result<Connection, Error> {
-        Connection::open(&self.endpoint, self.config, deadline)
+    pub fn connect(&self, deadline: Deadline) -> Result<Box<Connection>, Error> {
+        Connection::open(&self.endpoint, self.config, deadline).map(Box::new)
     }
 
     /// Takes a connection back. One that cannot be used again, or for which there is no room, is closed.
-    pub fn put(&self, mut connection: Connection) {
+    pub fn put(&self, mut connection: Box<Connection>) {
         if !connection.is_reusable() {
             return;
         }
@@ -94,7 +94,7 @@ impl Pool {
 
     /// Takes those out that have been unused for too long, and adds one if there is room. What is not kept is
     /// closed once the lock is gone.
-    fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Connection>) {
+    fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Box<Connection>>) {
         let mut surplus = Vec::new();
         if let Some(idle) = lock(shelf).as_mut() {
             let is_old = |since: Instant| now.saturating_duration_since(since) >= self.config.idle_timeout;
@@ -146,7 +146,7 @@ impl Pool {
     }
 }
 
-fn lock(shelf: &Shelf) -> MutexGuard<'_, Option<Vec<(Connection, Instant)>>> {
+fn lock(shelf: &Shelf) -> MutexGuard<'_, Option<Vec<(Box<Connection>, Instant)>>> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -85,12 +85,12 @@ fn wait(socket: &Socket, wanted: Ready, deadline: Deadline, phase: Phase) -> Res
 pub struct Response<'a> {
     pool: &'a Pool,
     /// `None` only while it is dropped.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     status: u16,
 }
 
 impl<'a> Response<'a> {
-    pub(super) fn new(pool: &'a Pool, connection: Connection) -> Response<'a> {
+    pub(super) fn new(pool: &'a Pool, connection: Box<Connection>) -> Response<'a> {
         let status = connection.head().map_or(0, ResponseHead::status);
         Response { pool, connection: Some(connection), status }
     }
@@ -104,7 +104,7 @@ impl<'a> Response<'a> {
     /// The fields.
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
-        let head = self.connection.as_ref().and_then(Connection::head);
+        let head = self.connection.as_deref().and_then(Connection::head);
         head.map_or(Headers::EMPTY, ResponseHead::headers)
     }
 

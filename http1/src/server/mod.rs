@@ -127,11 +127,11 @@ pub trait Relay: Send {
 
     /// The transfer ended and nothing is left to be told to the client: [`End::Done`] or [`End::Broken`]; on the
     /// poller.
-    fn ended(self: Box<Self>, end: End, connection: Connection);
+    fn ended(self: Box<Self>, end: End, connection: Box<Connection>);
 
     /// The transfer ended before anything of an answer went out: [`End::Failed`] or [`End::Again`]; on a worker,
     /// where it may block.
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Connection, Upload));
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload));
 }
 
 /// What a server is doing, as of a moment.

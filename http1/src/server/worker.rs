@@ -44,7 +44,7 @@ pub(super) enum Work {
     /// A request whose head was taken.
     Call(Turn),
     /// What a transfer left undone.
-    GoOn { turn: Turn, relay: Box<dyn Relay>, parts: Box<(End, Connection, Upload)> },
+    GoOn { turn: Turn, relay: Box<dyn Relay>, parts: Box<(End, Box<Connection>, Upload)> },
     /// A request whose service panicked.
     End(Turn),
 }

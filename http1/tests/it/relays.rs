@@ -46,12 +46,12 @@ impl Relay for Passing {
         HeadWriter::response(response.status())
     }
 
-    fn ended(self: Box<Self>, end: End, connection: Connection) {
+    fn ended(self: Box<Self>, end: End, connection: Box<Connection>) {
         self.note(end);
         self.proxy.pool.put(connection);
     }
 
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, ..): (End, Connection, Upload)) {
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, ..): (End, Box<Connection>, Upload)) {
         self.note(end);
         exchange.respond(HeadWriter::response(502), format!("{end:?}").as_bytes()).unwrap();
     }
