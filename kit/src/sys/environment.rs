@@ -60,9 +60,9 @@ impl Environment {
 
     /// The array that execve(2) takes: a pointer to each entry, then a null pointer. It is valid as long as
     /// `self` is not changed.
-    pub(super) fn pointers(&self) -> Vec<*mut libc::c_char> {
-        let start = |start: &u32| self.bytes[*start as usize..].as_ptr().cast_mut().cast();
-        self.starts.iter().map(start).chain([std::ptr::null_mut()]).collect()
+    pub(super) fn pointers(&self) -> Vec<*const libc::c_char> {
+        let start = |start: &u32| self.bytes[*start as usize..].as_ptr().cast();
+        self.starts.iter().map(start).chain([std::ptr::null()]).collect()
     }
 }
 

@@ -1,20 +1,37 @@
-//! Starting a child.
+//! Starting a child: clone(2) with `CLONE_VM` and `CLONE_VFORK`, then execve(2), so that starting one costs the
+//! same however large this process is.
 //!
-//! `posix_spawn` is used rather than fork and exec: the child borrows this process's memory until its exec,
-//! so that starting one costs the same however large this process is.
+//! By hand, since musl's posix_spawn(3) holds a lock of the whole process until the exec: many threads that start
+//! children would do it one after the other. Until its exec the child runs in this process's memory, on a stack
+//! of its own, while the thread that started it waits: it makes system calls, writes to its [`Plan`], and takes
+//! no memory and no lock. Where a clone shares no memory, which is so under qemu-user, a program that cannot be
+//! started is no error but a child that ends with 127.
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::mem;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::check;
 use super::child::{Child, LISTENER_FD};
 use super::environment::Environment;
-use super::signal::{empty, ignored};
+use super::signal::{Blocked, empty, ignored, set_default};
+
+/// The stack of a child until its exec. Below it are a few frames of system calls; musl's posix_spawn(3) gives
+/// 5 KiB. Small enough to be a part of the starting thread's own.
+const STACK_BYTES: usize = 8 * 1024;
+
+/// Where a program is looked for without `PATH`: what both C libraries end up with, without the current folder.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
+
+/// What a child that did not get to its exec ends with, as the shell has it.
+const EXIT_NOT_STARTED: libc::c_int = 127;
 
 /// What a child is made of.
 pub struct Spawn<'a> {
-    /// The program, looked up in `PATH` where it has no slash, and its arguments.
+    /// The program, looked up in the `PATH` of `environment` where it has no slash, and its arguments.
     pub argv: &'a [CString],
     /// Its environment.
     pub environment: &'a Environment,
@@ -28,106 +45,378 @@ pub struct Spawn<'a> {
 
 impl Spawn<'_> {
     /// Starts the child. It leads a session and a process group of its own; signals have their default
-    /// dispositions and none is blocked.
+    /// dispositions and none is blocked. Every other descriptor of this process closes itself at the exec.
     ///
     /// # Errors
     /// What execve(2) says, such as `NotFound`; `EAGAIN` when there is no room for another process;
-    /// `InvalidInput` without a program.
+    /// `InvalidInput` without a program, or with a descriptor that the child would have overwritten.
     pub fn start(&self) -> io::Result<Child> {
-        let argv = self.argv.iter().map(|argument| argument.as_ptr().cast_mut());
-        let argv: Vec<*mut libc::c_char> = argv.chain([std::ptr::null_mut()]).collect();
-        if argv[0].is_null() {
+        let Some(program) = self.argv.first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a child needs a program"));
-        }
+        };
+        let descriptors = self.descriptors()?;
+        let argv: Vec<*const libc::c_char> =
+            self.argv.iter().map(|argument| argument.as_ptr()).chain([ptr::null()]).collect();
         let environment = self.environment.pointers();
-        let (actions, attributes) = (self.actions()?, Attributes::new()?);
-        let (mut pid, program) = (0, argv[0].cast_const());
-        let (argv, environment) = (argv.as_ptr(), environment.as_ptr());
-        let (actions, attributes) = (&raw const actions.0, &raw const attributes.0);
-        // SAFETY: all pointers are to valid objects that live through the call; both arrays end with null.
-        spawned(unsafe {
-            libc::posix_spawnp(&raw mut pid, program, actions, attributes, argv, environment)
-        })?;
-        Ok(Child::new(pid))
+        let programs = Programs::of(program, self.environment);
+        let plan = Plan {
+            descriptors: &descriptors[..3 + usize::from(self.listener.is_some())],
+            directory: self.directory,
+            programs: &programs,
+            argv: argv.as_ptr(),
+            environment: environment.as_ptr(),
+            ignored: ignored(),
+            error: AtomicI32::new(0),
+        };
+        plan.carry_out()
     }
 
-    /// Every other descriptor of this process closes itself at the exec.
-    fn actions(&self) -> io::Result<Actions> {
-        let mut actions = Actions::new()?;
-        for (target, source) in self.stdio.iter().enumerate() {
-            actions.duplicate(source.as_raw_fd(), target as i32)?;
+    /// What becomes the child's descriptors from 0 on, in this order.
+    fn descriptors(&self) -> io::Result<[i32; 4]> {
+        let [stdin, stdout, stderr] = self.stdio.map(|fd| fd.as_raw_fd());
+        let sources = [stdin, stdout, stderr, self.listener.map_or(LISTENER_FD, |fd| fd.as_raw_fd())];
+        if (0..).zip(&sources).any(|(target, source)| *source < target) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a descriptor is overwritten before its turn",
+            ));
         }
-        if let Some(listener) = self.listener {
-            actions.duplicate(listener.as_raw_fd(), LISTENER_FD)?;
+        Ok(sources)
+    }
+}
+
+/// The files that execve(2) is tried with.
+enum Programs<'a> {
+    /// This one.
+    Path(&'a CStr),
+    /// These, each with its NUL, until one is there.
+    Search(Vec<u8>),
+}
+
+impl<'a> Programs<'a> {
+    /// As execvp(3) does: a name without a slash is looked for in the folders of `PATH`; an empty one there is
+    /// the current folder.
+    fn of(program: &'a CStr, environment: &Environment) -> Programs<'a> {
+        let name = program.to_bytes();
+        if name.is_empty() || name.contains(&b'/') {
+            return Programs::Path(program);
+        }
+        let mut files = Vec::new();
+        for folder in environment.get(b"PATH").unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
+            files.extend_from_slice(folder);
+            if !folder.is_empty() {
+                files.push(b'/');
+            }
+            files.extend_from_slice(program.to_bytes_with_nul());
+        }
+        Programs::Search(files)
+    }
+}
+
+/// All that the child needs, prepared where memory may still be taken.
+struct Plan<'a> {
+    descriptors: &'a [i32],
+    directory: Option<&'a CStr>,
+    programs: &'a Programs<'a>,
+    /// Both end with a null pointer.
+    argv: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
+    ignored: &'a [i32],
+    /// Why the child did not get to its exec; 0 when it did.
+    error: AtomicI32,
+}
+
+/// Its top is a multiple of 16, as every ABI wants it.
+#[repr(align(16))]
+struct Stack {
+    _bytes: [u8; STACK_BYTES],
+}
+
+impl Plan<'_> {
+    fn carry_out(&self) -> io::Result<Child> {
+        let mut stack = MaybeUninit::<Stack>::uninit();
+        let top = stack.as_mut_ptr().wrapping_add(1).cast();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let plan = ptr::from_ref(self).cast_mut().cast();
+        // A signal that came to the child would be handled on that stack, in this process's memory.
+        let blocked = Blocked::all()?;
+        // SAFETY: `top` is the end of a stack, aligned, for this one child; it and the plan live through the call,
+        // which returns once the child has left them behind; the child keeps to what `run` says.
+        let cloned = check(unsafe { libc::clone(run, top, flags, plan) });
+        drop(blocked);
+        let pid = cloned?;
+        match self.error.load(Ordering::Relaxed) {
+            0 => Ok(Child::new(pid)),
+            error => {
+                Child::bury(pid);
+                Err(io::Error::from_raw_os_error(error))
+            }
+        }
+    }
+
+    /// In the child. Returns only where something failed.
+    fn become_program(&self) -> io::Error {
+        match self.prepare() {
+            Ok(()) => self.execute(),
+            Err(error) => error,
+        }
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        // SAFETY: the call takes no pointers.
+        check(unsafe { libc::setsid() })?;
+        for (target, source) in (0..).zip(self.descriptors) {
+            if *source == target {
+                // SAFETY: the call takes no pointers; the descriptor stays open across the exec.
+                check(unsafe { libc::fcntl(target, libc::F_SETFD, 0) })?;
+            } else {
+                // SAFETY: the call takes no pointers; the copy stays open across the exec.
+                check(unsafe { libc::dup2(*source, target) })?;
+            }
         }
         if let Some(directory) = self.directory {
-            actions.change_directory(directory)?;
+            // SAFETY: the path ends with NUL, and the call only reads it.
+            check(unsafe { libc::chdir(directory.as_ptr()) })?;
         }
-        Ok(actions)
-    }
-}
-
-/// The `posix_spawn` family returns the error instead of setting `errno`.
-fn spawned(error: libc::c_int) -> io::Result<()> {
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
-}
-
-struct Actions(libc::posix_spawn_file_actions_t);
-
-impl Actions {
-    fn new() -> io::Result<Actions> {
-        // SAFETY: plain data, which the call below makes valid.
-        let mut actions = unsafe { mem::zeroed() };
-        // SAFETY: the pointer is to memory of the right type.
-        spawned(unsafe { libc::posix_spawn_file_actions_init(&raw mut actions) })?;
-        Ok(Actions(actions))
-    }
-
-    /// In the child the copy stays open across the exec, also where both numbers are the same.
-    fn duplicate(&mut self, source: i32, target: i32) -> io::Result<()> {
-        // SAFETY: the actions were initialised, the descriptors are plain numbers.
-        spawned(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
-    }
-
-    fn change_directory(&mut self, path: &CStr) -> io::Result<()> {
-        // SAFETY: the actions were initialised, and the path, which the call copies, ends with NUL.
-        spawned(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, path.as_ptr()) })
-    }
-}
-
-impl Drop for Actions {
-    fn drop(&mut self) {
-        // SAFETY: they were initialised and are destroyed once.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
-    }
-}
-
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Attributes {
-    fn new() -> io::Result<Attributes> {
-        // SAFETY: plain data, which the call below makes valid.
-        let mut raw = unsafe { mem::zeroed() };
-        // SAFETY: the pointer is to memory of the right type.
-        spawned(unsafe { libc::posix_spawnattr_init(&raw mut raw) })?;
-        let mut attributes = Attributes(raw);
         // A handler ends at the exec by itself; what is ignored would stay so (execve(2)).
-        let (ignored, none) = (&raw const ignored().0, empty());
-        // SAFETY: the attributes were initialised, and the set is static.
-        spawned(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, ignored) })?;
-        // SAFETY: as above.
-        spawned(unsafe { libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const none) })?;
-        let flags =
-            libc::POSIX_SPAWN_SETSID as i32 | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
-        // SAFETY: the attributes were initialised; the flags are those that the library knows.
-        spawned(unsafe { libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short) })?;
-        Ok(attributes)
+        for signal in self.ignored {
+            set_default(*signal)?;
+        }
+        let none = empty();
+        // SAFETY: the set is valid, and the null pointer says that the old mask is not wanted.
+        check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) })?;
+        Ok(())
+    }
+
+    /// The error is that of the last file, unless one was there that may not be executed (execvp(3)).
+    fn execute(&self) -> io::Error {
+        let files = match self.programs {
+            Programs::Path(file) => return self.execute_file(file.to_bytes_with_nul()),
+            Programs::Search(files) => files,
+        };
+        let (mut error, mut denied) = (io::Error::from_raw_os_error(libc::ENOENT), None);
+        for file in files.split_inclusive(|byte| *byte == 0) {
+            error = self.execute_file(file);
+            match error.raw_os_error() {
+                Some(libc::EACCES) => denied = Some(libc::EACCES),
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                _ => return error,
+            }
+        }
+        denied.map_or(error, io::Error::from_raw_os_error)
+    }
+
+    /// `file` ends with NUL.
+    fn execute_file(&self, file: &[u8]) -> io::Error {
+        // SAFETY: the path ends with NUL, both arrays end with a null pointer and what they point to does with NUL;
+        // all live until the exec, and the call only reads them.
+        unsafe { libc::execve(file.as_ptr().cast(), self.argv, self.environment) };
+        io::Error::last_os_error()
     }
 }
 
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: they were initialised and are destroyed once.
-        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+/// Where the child begins. It shares this process's memory and `errno`, and never returns from here: there is
+/// nothing below it on its stack. Only the calls in here and in [`Plan`] are made, all of them async-signal-safe
+/// (signal-safety(7)), and an `io::Error` of a number takes no memory.
+extern "C" fn run(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the pointer is the one that `carry_out` gave to clone, whose caller waits while the plan is used.
+    let plan = unsafe { &*plan.cast::<Plan<'_>>() };
+    let error = plan.become_program();
+    plan.error.store(error.raw_os_error().unwrap_or(libc::EINVAL), Ordering::Relaxed);
+    // SAFETY: the call takes no pointers and ends this child without running anything of the parent's.
+    unsafe { libc::_exit(EXIT_NOT_STARTED) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Deadline;
+    use crate::sys::child::End;
+    use crate::sys::pipe::{self, PipeEnd};
+    use crate::sys::{PollFd, Ready, poll};
+    use std::fs::{self, File, Permissions};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// What runs in a process of its own, see `a_failing_clone_is_a_clear_error`.
+    const ALONE: &str = "FAAS_TEST_ALONE";
+
+    fn start(argv: &[&str], path: Option<&str>) -> io::Result<(Child, PipeEnd, PipeEnd)> {
+        let argv: Vec<CString> = argv.iter().map(|text| CString::new(*text).unwrap()).collect();
+        let mut environment = Environment::default();
+        if let Some(path) = path {
+            environment.set(b"PATH", &[path.as_bytes()]);
+        }
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let (stdin, child_stdin) = pipe::to_child()?;
+        let (stdout, child_stdout) = pipe::from_child()?;
+        let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), null.as_fd()];
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        Ok((spawn.start()?, stdin, stdout))
+    }
+
+    fn read_whole(stdout: &PipeEnd) -> String {
+        let mut text = Vec::new();
+        loop {
+            let mut fds = [PollFd::new(stdout.as_fd(), Ready::READ)];
+            assert_eq!(poll(&mut fds, Deadline::after(SOON)).unwrap(), 1, "no end of file: {text:?}");
+            text.reserve(4096);
+            if stdout.read(&mut text).unwrap() == Some(0) {
+                return String::from_utf8(text).unwrap();
+            }
+        }
+    }
+
+    /// A folder with the files that the tests below try to start.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("kit-spawn-{name}-{}", std::process::id()));
+        fs::create_dir_all(folder.join("directory")).unwrap();
+        for (name, mode, text) in [("denied", 0o644, "#!/bin/sh\n"), ("garbage", 0o755, "no program\n")] {
+            let file = folder.join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        }
+        folder
+    }
+
+    fn error_of(program: &str, path: &str) -> i32 {
+        start(&[program], Some(path)).map(drop).unwrap_err().raw_os_error().unwrap()
+    }
+
+    #[test]
+    fn errors_are_those_of_execve() {
+        let folder = folder("errors");
+        let within = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let cases = [
+            ("", libc::ENOENT),
+            (&within("missing"), libc::ENOENT),
+            (&within("denied"), libc::EACCES),
+            (&within("directory"), libc::EACCES),
+            (&within("garbage"), libc::ENOEXEC),
+            (&within("garbage/x"), libc::ENOTDIR),
+        ];
+        for (program, want) in cases {
+            assert_eq!(error_of(program, "/bin"), want, "{program}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_the_childs_path() {
+        let folder = folder("path");
+        let own = folder.to_str().unwrap();
+        let path = |rest: &str| format!("/nonexistent:{own}/denied:{own}{rest}");
+        let cases = [
+            ("missing", path(""), libc::ENOENT),
+            ("denied", path(":/nonexistent"), libc::EACCES),
+            ("garbage", path(":/bin"), libc::ENOEXEC),
+            ("cat", own.to_owned(), libc::ENOENT),
+        ];
+        for (program, path, want) in cases {
+            assert_eq!(error_of(program, &path), want, "{program}");
+        }
+        for path in [Some(&*path(":/usr/bin:/bin")), None] {
+            let (child, _, stdout) = start(&["cat", "/proc/self/comm"], path).unwrap();
+            assert_eq!((read_whole(&stdout), child.reap().unwrap()), ("cat\n".to_owned(), End::Exited(0)));
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_an_error() {
+        let null = File::open("/dev/null").unwrap();
+        let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
+        let stdio = [null.as_fd(); 3];
+        let directory = Some(c"/nonexistent");
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory, listener: None };
+        assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn descriptors_that_would_overwrite_each_other_are_refused() {
+        let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
+        let (stdin, stderr) = (io::stdin(), io::stderr());
+        let stdio = [stdin.as_fd(), stdin.as_fd(), stderr.as_fd()];
+        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn the_parents_mask_comes_back_and_its_dispositions_stay() {
+        let status = || {
+            let text = fs::read_to_string("/proc/thread-self/status").unwrap();
+            text.lines().filter(|line| line.starts_with("Sig")).collect::<Vec<_>>().join("\n")
+        };
+        let before = status();
+        drop(start(&["cat"], None).unwrap());
+        error_of("/nonexistent", "");
+        assert_eq!(status(), before);
+        assert!(ignored().contains(&libc::SIGPIPE), "as the standard library has it");
+    }
+
+    /// A pipe's end that another child holds would keep it from its end of file.
+    #[test]
+    fn many_threads_start_children_that_hold_nothing_of_each_other() {
+        const STARTS: usize = 50;
+        let starts = |thread: usize| {
+            let mut stay = Vec::new();
+            for number in 0..STARTS {
+                let text = format!("{thread}-{number}");
+                let (child, stdin, stdout) = start(&["cat"], Some("/usr/bin:/bin")).unwrap();
+                stdin.write(text.as_bytes()).unwrap();
+                if number % 8 == thread {
+                    stay.push((child, stdin, stdout)); // it lives on
+                    continue;
+                }
+                drop(stdin);
+                assert_eq!(read_whole(&stdout), text);
+                assert_eq!(child.reap().unwrap(), End::Exited(0));
+            }
+            stay.len()
+        };
+        let lasting: usize = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || starts(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert!(lasting > 40, "{lasting}");
+    }
+
+    #[test]
+    fn a_failing_clone_is_a_clear_error() {
+        let test = "sys::spawn::tests::starts_nothing_without_room";
+        let mut command = Command::new("/proc/self/exe");
+        let output = command.args(["--exact", "--ignored", test]).env(ALONE, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "lowers the limit of its whole process, run by the test above"]
+    fn starts_nothing_without_room() {
+        if !is_alone() {
+            return;
+        }
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is to a valid limit that lives through the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).unwrap();
+        if crate::sys::user::is_root() {
+            // Of this thread alone: root has no limit (getrlimit(2)).
+            // SAFETY: takes numbers.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        }
+        let error = start(&["/bin/cat"], None).map(drop).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
+        assert!(error.to_string().starts_with("Resource temporarily unavailable"), "{error}");
+    }
+
+    fn is_alone() -> bool {
+        let environment = fs::read("/proc/self/environ").unwrap();
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(ALONE.as_bytes()))
     }
 }
