@@ -4,15 +4,14 @@
 //! By hand, since musl's posix_spawn(3) holds a lock of the whole process until the exec: many threads that start
 //! children would do it one after the other. Until its exec the child runs in this process's memory, on a stack
 //! of its own, while the thread that started it waits: it makes system calls, writes to its [`Plan`], and takes
-//! no memory and no lock. Where a clone shares no memory, which is so under qemu-user, a program that cannot be
-//! started is no error but a child that ends with 127.
+//! no memory and no lock. An emulator may make a fork of the clone (qemu-user): there a pipe says what happened.
 
 use std::ffi::{CStr, CString};
-use std::io;
-use std::mem::MaybeUninit;
+use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::check;
 use super::child::{Child, LISTENER_FD};
@@ -66,7 +65,8 @@ impl Spawn<'_> {
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
             ignored: ignored(),
-            error: AtomicI32::new(0),
+            report: None,
+            outcome: AtomicI32::new(NOT_SHARED),
         };
         plan.carry_out()
     }
@@ -122,9 +122,18 @@ struct Plan<'a> {
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
     ignored: &'a [i32],
-    /// Why the child did not get to its exec; 0 when it did.
-    error: AtomicI32,
+    /// Where the child writes why it did not get to its exec, while it is not known whether it shares memory.
+    report: Option<PipeWriter>,
+    /// Written by the child: [`BEGUN`], then why it did not get to its exec if so.
+    outcome: AtomicI32,
 }
+
+/// The child does not share this memory, or has not begun.
+const NOT_SHARED: i32 = -1;
+const BEGUN: i32 = 0;
+
+/// Whether a child was seen to share this process's memory: then all do.
+static SHARES_MEMORY: AtomicBool = AtomicBool::new(false);
 
 /// Its top is a multiple of 16, as every ABI wants it.
 #[repr(align(16))]
@@ -133,25 +142,40 @@ struct Stack {
 }
 
 impl Plan<'_> {
-    fn carry_out(&self) -> io::Result<Child> {
+    fn carry_out(mut self) -> io::Result<Child> {
+        let mut reader = None;
+        if !SHARES_MEMORY.load(Ordering::Relaxed) {
+            let (ours, theirs) = io::pipe()?;
+            (reader, self.report) = (Some(ours), Some(theirs));
+        }
+        let pid = self.clone_process()?;
+        drop(self.report.take());
+        let error = match (self.outcome.load(Ordering::Relaxed), reader) {
+            (NOT_SHARED, Some(mut reader)) => read_error(&mut reader),
+            (NOT_SHARED, None) => BEGUN, // somebody killed it before it began, which its end will tell
+            (error, _) => {
+                SHARES_MEMORY.store(true, Ordering::Relaxed);
+                error
+            }
+        };
+        if error == BEGUN {
+            return Ok(Child::new(pid));
+        }
+        Child::bury(pid);
+        Err(io::Error::from_raw_os_error(error))
+    }
+
+    /// Returns once the child is through its exec, or through its end.
+    fn clone_process(&self) -> io::Result<i32> {
         let mut stack = MaybeUninit::<Stack>::uninit();
         let top = stack.as_mut_ptr().wrapping_add(1).cast();
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let plan = ptr::from_ref(self).cast_mut().cast();
         // A signal that came to the child would be handled on that stack, in this process's memory.
-        let blocked = Blocked::all()?;
+        let _blocked = Blocked::all()?;
         // SAFETY: `top` is the end of a stack, aligned, for this one child; it and the plan live through the call,
         // which returns once the child has left them behind; the child keeps to what `run` says.
-        let cloned = check(unsafe { libc::clone(run, top, flags, plan) });
-        drop(blocked);
-        let pid = cloned?;
-        match self.error.load(Ordering::Relaxed) {
-            0 => Ok(Child::new(pid)),
-            error => {
-                Child::bury(pid);
-                Err(io::Error::from_raw_os_error(error))
-            }
-        }
+        check(unsafe { libc::clone(run, top, flags, plan) })
     }
 
     /// In the child. Returns only where something failed.
@@ -215,14 +239,25 @@ impl Plan<'_> {
     }
 }
 
+/// What the child wrote; nothing when it got to its exec, which closes the pipe.
+fn read_error(reader: &mut PipeReader) -> i32 {
+    let mut number = [0; mem::size_of::<i32>()];
+    reader.read_exact(&mut number).map_or(BEGUN, |()| i32::from_ne_bytes(number))
+}
+
 /// Where the child begins. It shares this process's memory and `errno`, and never returns from here: there is
 /// nothing below it on its stack. Only the calls in here and in [`Plan`] are made, all of them async-signal-safe
 /// (signal-safety(7)), and an `io::Error` of a number takes no memory.
 extern "C" fn run(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the pointer is the one that `carry_out` gave to clone, whose caller waits while the plan is used.
     let plan = unsafe { &*plan.cast::<Plan<'_>>() };
-    let error = plan.become_program();
-    plan.error.store(error.raw_os_error().unwrap_or(libc::EINVAL), Ordering::Relaxed);
+    plan.outcome.store(BEGUN, Ordering::Relaxed);
+    let error = plan.become_program().raw_os_error().unwrap_or(libc::EINVAL);
+    plan.outcome.store(error, Ordering::Relaxed);
+    if let Some(report) = &plan.report {
+        // SAFETY: the pointer and size are those of a number that lives through the call.
+        unsafe { libc::write(report.as_raw_fd(), (&raw const error).cast(), mem::size_of_val(&error)) };
+    }
     // SAFETY: the call takes no pointers and ends this child without running anything of the parent's.
     unsafe { libc::_exit(EXIT_NOT_STARTED) }
 }
