@@ -4,23 +4,18 @@
 pub(crate) const MAX_LINE_BYTES: usize = 3 * 1024;
 
 /// What is read of STDERR at a time.
-pub(crate) const READ_BYTES: usize = 8 * 1024;
+pub(crate) const READ_BYTES: usize = 4 * 1024;
 
-/// The bytes of the line that has not ended yet, and room for the next read.
+/// The bytes of the line that has not ended yet.
 #[derive(Default)]
 pub(crate) struct Lines {
     buffer: Vec<u8>,
 }
 
 impl Lines {
-    /// The buffer with room to append to.
-    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
-        self.buffer.reserve(READ_BYTES);
-        &mut self.buffer
-    }
-
-    /// Hands every whole line to `emit`, and what is too long for a line in pieces.
-    pub(crate) fn take_whole(&mut self, mut emit: impl FnMut(&str)) {
+    /// Takes more bytes, and hands every whole line to `emit`, and what is too long for a line in pieces.
+    pub(crate) fn take(&mut self, bytes: &[u8], mut emit: impl FnMut(&str)) {
+        self.buffer.extend_from_slice(bytes);
         let mut start = 0;
         loop {
             let rest = &self.buffer[start..];
@@ -42,7 +37,6 @@ impl Lines {
 
     /// Hands over the last line, which has no end.
     pub(crate) fn take_rest(&mut self, mut emit: impl FnMut(&str)) {
-        self.take_whole(&mut emit);
         if !self.buffer.is_empty() {
             emit_text(&self.buffer, &mut emit);
         }
@@ -69,8 +63,7 @@ mod tests {
     fn lines(input: &[u8], size: usize) -> Vec<String> {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
         for piece in input.chunks(size) {
-            lines.room().extend_from_slice(piece);
-            lines.take_whole(|line| out.push(line.to_owned()));
+            lines.take(piece, |line| out.push(line.to_owned()));
         }
         lines.take_rest(|line| out.push(line.to_owned()));
         out

@@ -13,6 +13,10 @@ use crate::resident::Resident;
 /// Between two tries to connect while the process starts.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long one try may take. On the same machine a connection stands at once, or is dropped since the process
+/// accepts none of those that wait already: the system would try again after a second (tcp(7), listen(2)).
+const CONNECT_TIME: Duration = Duration::from_millis(20);
+
 /// How long a call without a time limit waits for the process to listen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -46,15 +50,16 @@ impl Call<'_> {
         }
     }
 
-    /// A kept connection or a new one, tried for while the process starts.
+    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full.
     fn connect(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> Result<Box<Connection>, u16> {
-        if let Some(connection) = resident.pool.take() {
-            return Ok(connection);
-        }
         let until = self.deadline.within(MAX_WAIT);
         loop {
+            // One may have come back since the last try.
+            if let Some(connection) = resident.pool.take() {
+                return Ok(connection);
+            }
             let tried_at = Instant::now();
-            let error = match resident.pool.connect(until) {
+            let error = match resident.pool.connect(until.within(CONNECT_TIME)) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };

@@ -13,7 +13,7 @@ use kit::sys::pipe::PipeEnd;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use crate::cgi_response::{Block, Found, Malformed};
-use crate::lines::Lines;
+use crate::lines::{self, Lines};
 
 /// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
 /// is not waited for.
@@ -25,7 +25,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Reads or writes in a row before others get a turn.
 const BURST: usize = 16;
 
-/// What is read of STDOUT at a time: little at first, most answers are small.
+/// What is read of STDOUT at a time: little at first, most answers are small; then as much as there is already.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 const MAX_READ_BYTES: usize = 64 * 1024;
 
@@ -249,20 +249,20 @@ impl<'a, 'e> Relay<'a, 'e> {
             if self.is_backed_up() {
                 return Ok(());
             }
-            if self.output.len() == self.output.capacity() {
-                self.output.reserve_exact(self.output.len().clamp(FIRST_READ_BYTES, MAX_READ_BYTES));
-            }
-            match stdout.read(&mut self.output) {
-                Ok(None) => {
+            let (count, room) = match read_into(&mut self.output, stdout) {
+                Ok((None, _)) => {
                     self.is_stdout_ready = false;
                     return Ok(());
                 }
-                Ok(Some(0)) | Err(_) => {
-                    self.stdout = None;
+                Ok((Some(0), _)) | Err(_) => {
+                    (self.stdout, self.is_stdout_ready) = (None, false);
+                    // Who closes one mostly ends: the other is looked at without another wait.
+                    self.is_stderr_ready = self.stderr.is_some();
                     return Ok(());
                 }
-                Ok(Some(_)) => self.quiet_since = Instant::now(),
-            }
+                Ok((Some(count), room)) => (count, room),
+            };
+            self.quiet_since = Instant::now();
             self.look_for_block()?;
             let is_over = self.output.len() > self.limits.buffer_output;
             if is_over && self.block.is_none() && !self.is_streaming() {
@@ -270,6 +270,10 @@ impl<'a, 'e> Relay<'a, 'e> {
             }
             if self.is_streaming() {
                 self.send()?;
+            }
+            if count < room {
+                self.is_stdout_ready = false; // that was all
+                return Ok(());
             }
         }
         Ok(())
@@ -320,16 +324,16 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     fn read_stderr(&mut self) {
-        let id = self.id;
+        let (id, mut room) = (self.id, [0; lines::READ_BYTES]);
         for _ in 0..BURST {
             let Some(stderr) = &self.stderr else { return };
-            match stderr.read(self.lines.room()) {
+            match stderr.read_some(&mut room) {
                 Ok(None) => {
                     self.is_stderr_ready = false;
                     return;
                 }
-                Ok(Some(0)) | Err(_) => self.stderr = None,
-                Ok(Some(_)) => self.lines.take_whole(|line| log_line(id, line)),
+                Ok(Some(0)) | Err(_) => (self.stderr, self.is_stderr_ready) = (None, false),
+                Ok(Some(count)) => self.lines.take(&room[..count], |line| log_line(id, line)),
             }
         }
     }
@@ -440,6 +444,22 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         Ok(())
     }
+}
+
+/// Appends what is there; answers how much it was, as [`PipeEnd::read`] does, and how much would have fitted. What
+/// is small comes by way of the stack: a buffer for more would be a mapping, made and taken away with each call.
+fn read_into(output: &mut Vec<u8>, stdout: &PipeEnd) -> io::Result<(Option<usize>, usize)> {
+    if output.capacity() < FIRST_READ_BYTES {
+        let mut room = [0; FIRST_READ_BYTES];
+        let count = stdout.read_some(&mut room)?;
+        output.extend_from_slice(&room[..count.unwrap_or(0)]);
+        return Ok((count, FIRST_READ_BYTES));
+    }
+    if output.len() == output.capacity() {
+        output.reserve_exact(output.len().min(MAX_READ_BYTES));
+    }
+    let room = output.capacity() - output.len();
+    Ok((stdout.read(output)?, room))
 }
 
 fn later(since: Instant, span: Duration) -> Deadline {

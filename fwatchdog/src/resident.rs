@@ -18,7 +18,7 @@ use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Backoff, Deadline, duration};
 
 use crate::function::Function;
-use crate::lines::Lines;
+use crate::lines::{self, Lines};
 use crate::relay::Pipes;
 use crate::started::{self, Started};
 
@@ -187,12 +187,13 @@ impl Stream {
     }
 
     fn read(&mut self) {
+        let mut room = [0; lines::READ_BYTES];
         for _ in 0..BURST {
             let Some(pipe) = &self.pipe else { return };
-            match pipe.read(self.lines.room()) {
+            match pipe.read_some(&mut room) {
                 Ok(None) => return,
                 Ok(Some(0)) | Err(_) => self.pipe = None,
-                Ok(Some(_)) => self.lines.take_whole(log_line),
+                Ok(Some(count)) => self.lines.take(&room[..count], log_line),
             }
         }
     }

@@ -12,7 +12,7 @@ use kit::sys::signal::Signal;
 use kit::{Backoff, Deadline};
 
 use crate::function::Function;
-use crate::lines::Lines;
+use crate::lines::{self, Lines};
 use crate::started::{self, Started};
 
 /// The most processes that may wait.
@@ -197,12 +197,12 @@ impl Keeper<'_> {
 
 /// Says how a process ended that nobody had given a request, with its last words.
 fn bury(mut process: Started, function: &Function) {
-    let mut lines = Lines::default();
-    if let Some(stderr) = &process.pipes.stderr {
-        let _ = stderr.read(lines.room()); // what is not there is not said
-    }
+    let (mut lines, mut room) = (Lines::default(), [0; lines::READ_BYTES]);
     let say = |line: &str| log::info!("call={} {line}", process.mark);
-    lines.take_whole(say);
+    // What is not there is not said.
+    if let Some(Ok(Some(count))) = process.pipes.stderr.as_ref().map(|stderr| stderr.read_some(&mut room)) {
+        lines.take(&room[..count], say);
+    }
     lines.take_rest(say);
     let how = match process.child.ended() {
         Ok(Some(end)) => end.to_string(),

@@ -41,7 +41,7 @@ pub fn reserved_port() -> u16 {
 /// full, so the kernel drops every further SYN.
 pub struct Deaf {
     socket: Socket,
-    _queue: Vec<TcpStream>,
+    queue: Vec<TcpStream>,
 }
 
 impl Deaf {
@@ -59,7 +59,7 @@ impl Deaf {
             match TcpStream::connect_timeout(&local_addr(&socket), Duration::from_millis(100)) {
                 Ok(stream) => queue.push(stream),
                 Err(_) => {
-                    return Deaf { socket, _queue: queue };
+                    return Deaf { socket, queue };
                 }
             }
         }
@@ -70,6 +70,22 @@ impl Deaf {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         local_addr(&self.socket)
+    }
+
+    /// Empties its queue, and accepts the next connection that is not its own.
+    ///
+    /// # Panics
+    /// When the system fails.
+    #[must_use]
+    pub fn hear(&self) -> TcpStream {
+        let own =
+            |peer: SocketAddr| self.queue.iter().any(|own| own.local_addr().is_ok_and(|own| own == peer));
+        loop {
+            let (stream, peer) = self.socket.accept().unwrap_or_else(|e| panic!("accept: {e}"));
+            if !peer.as_socket().is_some_and(own) {
+                return stream.into();
+            }
+        }
     }
 }
 
@@ -112,5 +128,8 @@ mod tests {
         let deaf = Deaf::new();
         let error = TcpStream::connect_timeout(&deaf.addr(), Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let addr = deaf.addr();
+        let client = std::thread::spawn(move || TcpStream::connect(addr).unwrap().local_addr().unwrap());
+        assert_eq!(deaf.hear().peer_addr().unwrap(), client.join().unwrap());
     }
 }

@@ -1,10 +1,11 @@
 //! `mode=http`: one process that stays and speaks HTTP itself.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use testkit::unreachable::reserved_port;
+use testkit::unreachable::{Deaf, reserved_port};
 use testkit::{Bin, Peer, Running, Script, eventually, proc, program};
 
 use crate::{SOON, counts, no_zombies, refused};
@@ -167,6 +168,39 @@ fn a_time_limit_is_504_and_spares_the_process() {
     assert!(reply.status == 504 && reply.text().contains("exec_timeout is 2s"), "{}", reply.text());
     assert_eq!(words(&dog.post("/", "x").text()).0, pid);
     counts(&dog, "504", 1.0);
+}
+
+/// A server that is slow to accept drops connections, and the system tries each again after a second.
+#[test]
+fn a_full_queue_of_connections_is_tried_again_at_once() {
+    let took = |_| {
+        let deaf = Deaf::new();
+        let dog = around(&program("sleeps"), deaf.addr().port()).env("kill_grace", "0").start();
+        thread::scope(|scope| {
+            let status = scope.spawn(|| dog.get("/").status);
+            let port = deaf.addr().port();
+            eventually(SOON, || if connects_to(port) { Ok(()) } else { Err("nobody connects".to_owned()) });
+            let freed = Instant::now();
+            let mut stream = deaf.hear();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            assert_eq!(status.join().unwrap(), 200);
+            freed.elapsed()
+        })
+    };
+    let best = (0..3).map(took).min().unwrap();
+    assert!(best < Duration::from_millis(500), "{best:?}");
+}
+
+/// Whether somebody has sent a SYN that was not answered (proc(5), /proc/net/tcp).
+fn connects_to(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.contains(&format!(" 0100007F:{port:04X} 02 "))
 }
 
 #[test]

@@ -3,11 +3,13 @@
 //! descriptor an `OwnedFd` from the line on which it appears.
 
 pub mod child;
+mod environment;
 pub mod limits;
 pub mod pipe;
 pub mod poll;
 pub mod signal;
 pub mod socket;
+mod spawn;
 pub mod user;
 
 use std::io;

@@ -28,12 +28,11 @@ pub fn from_child() -> io::Result<(PipeEnd, OwnedFd)> {
 }
 
 impl PipeEnd {
-    /// The flag belongs to this end alone: the ends of a pipe are two open files (pipe(7)).
+    /// The flag belongs to this end alone: the ends of a pipe are two open files (pipe(7)). A new one has no other
+    /// that could be lost.
     fn new(fd: OwnedFd) -> io::Result<PipeEnd> {
         // SAFETY: the call takes no pointers.
-        let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-        // SAFETY: the call takes no pointers.
-        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
         Ok(PipeEnd(fd))
     }
 
@@ -54,6 +53,18 @@ impl PipeEnd {
             unsafe { buffer.set_len(length) };
         }
         Ok(count)
+    }
+
+    /// Reads what is there into `room`, with the answers of [`PipeEnd::read`]. Less than the room is all that was
+    /// there.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn read_some(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        let (start, length) = (room.as_mut_ptr(), room.len());
+        // SAFETY: the pointer and length are those of the slice, which is borrowed for writing.
+        let call = || check_size(unsafe { libc::read(self.0.as_raw_fd(), start.cast(), length) });
+        unless_blocked(retry(call))
     }
 
     /// Writes what the pipe takes of `data`: the number of bytes, or `None` when it is full.
@@ -89,9 +100,13 @@ mod tests {
         theirs.write_all(b"hello world").unwrap();
         assert_eq!(ours.read(&mut buffer).unwrap(), Some(8));
         buffer.reserve(8);
-        assert_eq!(ours.read(&mut buffer).unwrap(), Some(3));
-        assert_eq!(buffer, b"hello world");
+        let mut room = [0; 8];
+        assert_eq!(ours.read_some(&mut room[..2]).unwrap(), Some(2));
+        assert_eq!(ours.read(&mut buffer).unwrap(), Some(1));
+        assert_eq!((&buffer[..], &room[..2]), (&b"hello wod"[..], &b"rl"[..]));
+        assert_eq!(ours.read_some(&mut room).unwrap(), None);
         drop(theirs);
+        assert_eq!(ours.read_some(&mut room).unwrap(), Some(0));
         assert_eq!(ours.read(&mut buffer).unwrap(), Some(0));
     }
 

@@ -56,8 +56,8 @@ pub fn block(signals: &[Signal]) -> io::Result<Signals> {
         }
     }
     // SAFETY: the set was filled above; the null pointer says that the old mask is not wanted.
-    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set.0, ptr::null_mut()) };
-    if error == 0 { Ok(set) } else { Err(io::Error::from_raw_os_error(error)) }
+    check_number(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set.0, ptr::null_mut()) })?;
+    Ok(set)
 }
 
 impl Signals {
@@ -101,21 +101,67 @@ pub(super) fn empty() -> libc::sigset_t {
     unsafe { mem::zeroed() }
 }
 
+/// All signals blocked in this thread, until it is dropped: the mask is then what it was.
+pub(super) struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    /// # Errors
+    /// None that the kernel documents.
+    pub(super) fn all() -> io::Result<Blocked> {
+        let (mut all, mut before) = (empty(), empty());
+        // SAFETY: the pointer is to a set that lives through the call.
+        check(unsafe { libc::sigfillset(&raw mut all) })?;
+        // SAFETY: both pointers are to sets that live through the call, which fills the second.
+        check_number(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) })?;
+        Ok(Blocked(before))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that the kernel gave; the null pointer says that the old one is not wanted.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
+/// Some calls return the error instead of setting `errno`.
+fn check_number(error: libc::c_int) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// What rt_sigaction(2) reads and writes: the handler first, then flags, restorer and mask. All zeroes are the
+/// default disposition, whatever the order of the rest. The C libraries' own call is no way to look at their own
+/// signals, and musl's takes a lock.
+type Disposition = [usize; 8];
+
+/// The size of the kernel's set of signals on all architectures that this runs on.
+const SET_BYTES: usize = MAX_SIGNAL as usize / 8;
+
 /// The signals that this process ignores, and its children would: those that its parent had it ignore, and
 /// SIGPIPE, which the standard library does. Looked up once, since nothing changes them later.
-pub(super) fn ignored() -> &'static Signals {
-    static IGNORED: OnceLock<Signals> = OnceLock::new();
+pub(super) fn ignored() -> &'static [i32] {
+    static IGNORED: OnceLock<Vec<i32>> = OnceLock::new();
     IGNORED.get_or_init(|| {
         let is_ignored = |signal: &i32| {
-            // SAFETY: sigaction is plain data for which all zeroes is valid.
-            let mut action: libc::sigaction = unsafe { mem::zeroed() };
-            // SAFETY: the null pointer changes nothing; the other is to memory that the call may fill.
-            let result = check(unsafe { libc::sigaction(*signal, ptr::null(), &raw mut action) });
-            result.is_ok() && action.sa_sigaction == libc::SIG_IGN
+            let (mut action, none) = (Disposition::default(), ptr::null::<Disposition>());
+            let (number, place) = (libc::SYS_rt_sigaction, &raw mut action);
+            // SAFETY: the null pointer changes nothing; the other is to more room than the call fills.
+            let result = unsafe { libc::syscall(number, *signal, none, place, SET_BYTES) };
+            result == 0 && action[0] == libc::SIG_IGN
         };
-        let ignored: Vec<Signal> = (1..=MAX_SIGNAL).filter(is_ignored).map(Signal).collect();
-        Signals::of(&ignored).unwrap_or(Signals(empty()))
+        (1..=MAX_SIGNAL).filter(is_ignored).collect()
     })
+}
+
+/// Gives a signal its default disposition in a child that is about to execve(2): one system call and no more, so
+/// that it may be made where locks and memory may not be taken.
+pub(super) fn set_default(signal: i32) -> io::Result<()> {
+    let (default, none) = (Disposition::default(), ptr::null::<Disposition>());
+    let (number, action) = (libc::SYS_rt_sigaction, &raw const default);
+    // SAFETY: the pointer is to more than the call reads, a disposition that names no function; the null pointer
+    // says that the old one is not wanted.
+    check(unsafe { libc::syscall(number, signal, action, none, SET_BYTES) } as libc::c_int)?;
+    Ok(())
 }
 
 #[cfg(test)]
