@@ -22,7 +22,8 @@ pub struct Pool {
 }
 
 /// Unused connections with the time since when, oldest first; `None` once the pool is closed. Connections are moved often, and are large.
-type Shelf = Mutex<Option<Vec<(Box<Connection>, Instant)>>>;
+type Shelf = Mutex<Idle>;
+type Idle = Option<Vec<(Box<Connection>, Instant)>>;
 
 impl Pool {
     /// An empty pool.
@@ -146,7 +147,7 @@ impl Pool {
     }
 }
 
-fn lock(shelf: &Shelf) -> MutexGuard<'_, Option<Vec<(Box<Connection>, Instant)>>> {
+fn lock(shelf: &Shelf) -> MutexGuard<'_, Idle> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -12,6 +12,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::check;
 use super::child::{Child, LISTENER_FD};
@@ -135,6 +136,9 @@ const BEGUN: i32 = 0;
 /// Whether a child was seen to share this process's memory: then all do.
 static SHARES_MEMORY: AtomicBool = AtomicBool::new(false);
 
+/// Held while it is not known: the pipe that it takes is one that nobody has counted.
+static PROBING: Mutex<()> = Mutex::new(());
+
 /// Its top is a multiple of 16, as every ABI wants it.
 #[repr(align(16))]
 struct Stack {
@@ -144,7 +148,10 @@ struct Stack {
 impl Plan<'_> {
     fn carry_out(mut self) -> io::Result<Child> {
         let mut reader = None;
-        if !SHARES_MEMORY.load(Ordering::Relaxed) {
+        let probing = || PROBING.lock().unwrap_or_else(PoisonError::into_inner);
+        let shares_memory = || SHARES_MEMORY.load(Ordering::Relaxed);
+        let _one_at_a_time = (!shares_memory()).then(probing);
+        if !shares_memory() {
             let (ours, theirs) = io::pipe()?;
             (reader, self.report) = (Some(ours), Some(theirs));
         }
