@@ -1,7 +1,6 @@
 //! A head being written: bytes in the order of the wire. The fields that frame the message are added
 //! last, by the connection that sends it, and never by a caller.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,7 +42,7 @@ pub(crate) enum Persistence {
 
 /// The head of a message that is being written.
 pub struct HeadWriter {
-    bytes: Vec<u8>,
+    bytes: Short,
     kind: Kind,
     has_date: bool,
     is_upgrade: bool,
@@ -59,23 +58,23 @@ impl HeadWriter {
     /// A response with the given status.
     #[must_use]
     pub fn response(status: u16) -> HeadWriter {
-        let mut bytes = spare::head();
-        bytes.extend_from_slice(b"HTTP/1.1 ");
-        push_decimal(&mut bytes, u64::from(status), 1);
-        bytes.push(b' ');
-        bytes.extend_from_slice(reason_phrase(status).as_bytes());
-        bytes.extend_from_slice(b"\r\n");
+        let mut bytes = Short::new();
+        bytes.put(b"HTTP/1.1 ");
+        bytes.decimal(u64::from(status), 1);
+        bytes.put(b" ");
+        bytes.put(reason_phrase(status).as_bytes());
+        bytes.put(b"\r\n");
         HeadWriter { bytes, kind: Kind::Response { status }, has_date: false, is_upgrade: false }
     }
 
     /// A request for `target`, which is sent as it is: it comes from a parsed head or is a literal.
     #[must_use]
     pub fn request(method: &str, target: &[u8]) -> HeadWriter {
-        let mut bytes = spare::head();
-        bytes.extend_from_slice(method.as_bytes());
-        bytes.push(b' ');
-        bytes.extend_from_slice(target);
-        bytes.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut bytes = Short::new();
+        bytes.put(method.as_bytes());
+        bytes.put(b" ");
+        bytes.put(target);
+        bytes.put(b" HTTP/1.1\r\n");
         let kind = Kind::Request {
             is_head: method == "HEAD",
             expects_body: matches!(method, "POST" | "PUT" | "PATCH"),
@@ -99,22 +98,21 @@ impl HeadWriter {
         self.has_date |= name.eq_ignore_ascii_case(b"date");
         self.begin(name);
         if value.iter().any(|byte| is_forbidden(*byte)) {
-            self.bytes.extend(value.iter().filter(|byte| !is_forbidden(**byte)));
+            let allowed: Vec<u8> = value.iter().copied().filter(|byte| !is_forbidden(*byte)).collect();
+            self.bytes.put(&allowed);
         } else {
-            self.bytes.extend_from_slice(value);
+            self.bytes.put(value);
         }
         self.end()
     }
 
     fn begin(&mut self, name: &[u8]) {
-        self.bytes.extend_from_slice(name);
-        self.bytes.push(b':');
-        self.bytes.push(b' ');
+        self.bytes.put(name);
+        self.bytes.put(b": ");
     }
 
     fn end(&mut self) -> &mut HeadWriter {
-        self.bytes.push(b'\r');
-        self.bytes.push(b'\n');
+        self.bytes.put(b"\r\n");
         self
     }
 
@@ -142,17 +140,17 @@ impl HeadWriter {
             match line {
                 Some(line) if line.start == lines.end => lines.end = line.end,
                 Some(line) => {
-                    self.bytes.extend_from_slice(&headers.bytes()[lines]);
+                    self.bytes.put(&headers.bytes()[lines]);
                     lines = line;
                 }
                 None => {
-                    self.bytes.extend_from_slice(&headers.bytes()[lines]);
+                    self.bytes.put(&headers.bytes()[lines]);
                     lines = 0..0;
                     self.field(name, value);
                 }
             }
         }
-        self.bytes.extend_from_slice(&headers.bytes()[lines]);
+        self.bytes.put(&headers.bytes()[lines]);
         self
     }
 
@@ -163,12 +161,12 @@ impl HeadWriter {
             IpAddr::V4(address) => {
                 for (place, part) in address.octets().into_iter().enumerate() {
                     if place > 0 {
-                        self.bytes.push(b'.');
+                        self.bytes.put(b".");
                     }
-                    push_decimal(&mut self.bytes, u64::from(part), 1);
+                    self.bytes.decimal(u64::from(part), 1);
                 }
             }
-            IpAddr::V6(address) => drop(write!(self.bytes, "{address}")), // a Vec cannot fail
+            IpAddr::V6(address) => self.bytes.put(address.to_string().as_bytes()),
         }
         self.end()
     }
@@ -176,17 +174,17 @@ impl HeadWriter {
     /// Adds a field that is a number and `suffix`, which is plain text.
     pub fn number(&mut self, name: &str, value: u64, suffix: &str) -> &mut HeadWriter {
         self.begin(name.as_bytes());
-        push_decimal(&mut self.bytes, value, 1);
-        self.bytes.extend_from_slice(suffix.as_bytes());
+        self.bytes.decimal(value, 1);
+        self.bytes.put(suffix.as_bytes());
         self.end()
     }
 
     /// Adds a field that is a time in seconds, to the microsecond.
     pub fn seconds(&mut self, name: &str, value: Duration) -> &mut HeadWriter {
         self.begin(name.as_bytes());
-        push_decimal(&mut self.bytes, value.as_secs(), 1);
-        self.bytes.push(b'.');
-        push_decimal(&mut self.bytes, u64::from(value.subsec_micros()), 6);
+        self.bytes.decimal(value.as_secs(), 1);
+        self.bytes.put(b".");
+        self.bytes.decimal(u64::from(value.subsec_micros()), 6);
         self.end()
     }
 
@@ -203,7 +201,7 @@ impl HeadWriter {
     /// What was written so far: the first line and the fields, without framing.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_bytes()
     }
 
     /// The status of a response; 0 for a request.
@@ -225,18 +223,18 @@ impl HeadWriter {
         match length {
             Length::Known(length) => drop(self.number("Content-Length", length, "")),
             Length::None if self.has_no_length() => {}
-            Length::None => self.bytes.extend_from_slice(b"Content-Length: 0\r\n"),
-            Length::Unknown if chunked => self.bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Length::None => self.bytes.put(b"Content-Length: 0\r\n"),
+            Length::Unknown if chunked => self.bytes.put(b"Transfer-Encoding: chunked\r\n"),
             Length::Unknown => {} // the end of the connection ends it
         }
         match persistence {
             Persistence::Default => {}
             _ if self.is_upgrade => {} // the connection is said to be something else
-            Persistence::Close => self.bytes.extend_from_slice(b"Connection: close\r\n"),
-            Persistence::KeepAlive => self.bytes.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Persistence::Close => self.bytes.put(b"Connection: close\r\n"),
+            Persistence::KeepAlive => self.bytes.put(b"Connection: keep-alive\r\n"),
         }
-        self.bytes.extend_from_slice(b"\r\n");
-        self.bytes
+        self.bytes.put(b"\r\n");
+        self.bytes.into_vec()
     }
 
     /// Messages that have no body by their nature, so that a length of zero would be noise (requests) or is
@@ -249,17 +247,78 @@ impl HeadWriter {
     }
 }
 
-/// Appends a number with at least `width` digits, at most 20.
-fn push_decimal(bytes: &mut Vec<u8>, mut value: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    while value > 0 {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
+/// A vector for many short pieces. A call of the C library for each, which musl's copying does not hurry with, would
+/// take longer than all else that writes a head.
+struct Short {
+    /// Initialised to its end, and longer than what is in it.
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Short {
+    fn new() -> Short {
+        let mut bytes = spare::head();
+        bytes.resize(bytes.capacity(), 0);
+        Short { bytes, length: 0 }
     }
-    // One by one: few as they are, a call to copy them costs more.
-    digits[at.min(digits.len() - width)..].iter().for_each(|digit| bytes.push(*digit));
+
+    fn put(&mut self, piece: &[u8]) {
+        let end = self.length + piece.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end.max(2 * self.bytes.len()), 0);
+        }
+        copy(&mut self.bytes[self.length..end], piece);
+        self.length = end;
+    }
+
+    /// Appends a number with at least `width` digits, at most 20.
+    fn decimal(&mut self, mut value: u64, width: usize) {
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        while value > 0 {
+            at -= 1;
+            digits[at] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        self.put(&digits[at.min(digits.len() - width)..]);
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn into_vec(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.length);
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for Short {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Copies a piece to a place of the same length: a short one by its first and its last bytes, which may overlap.
+fn copy(to: &mut [u8], from: &[u8]) {
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
+        let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = *first;
+        *to.last_chunk_mut()? = *last;
+        Some(())
+    }
+    let _ = match from.len() {
+        0 => Some(()),
+        1 => ends::<1>(to, from),
+        2..=3 => ends::<2>(to, from),
+        4..=7 => ends::<4>(to, from),
+        8..=15 => ends::<8>(to, from),
+        16..=32 => ends::<16>(to, from),
+        _ => {
+            to.copy_from_slice(from);
+            Some(())
+        }
+    };
 }
 
 fn is_forbidden(byte: u8) -> bool {
@@ -312,6 +371,24 @@ pub fn reason_phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_of_any_length_are_put_behind_each_other() {
+        let all: Vec<u8> = (0..=255).cycle().take(3000).collect();
+        for length in 0..200 {
+            let mut short = Short::new();
+            all.chunks(length.max(1)).for_each(|piece| short.put(piece));
+            short.put(b"");
+            assert_eq!(short.as_bytes(), all, "{length}");
+            assert_eq!(short.into_vec(), all);
+        }
+        let mut short = Short::new();
+        for (value, width) in [(0, 1), (7, 1), (42, 6), (1_000_000, 6), (u64::MAX, 20)] {
+            short.decimal(value, width);
+            short.put(b" ");
+        }
+        assert_eq!(short.as_bytes(), b"0 7 000042 1000000 18446744073709551615 ");
+    }
 
     fn text(head: HeadWriter, length: Length) -> String {
         String::from_utf8(head.finish(length, true, Persistence::Default)).unwrap()

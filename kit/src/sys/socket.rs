@@ -161,6 +161,18 @@ impl Socket {
         unless_blocked(retry(call))
     }
 
+    /// Sends what the socket takes of `bytes`: their number, or `None` when it takes none now. Cheaper than
+    /// [`Socket::send`] with one part.
+    ///
+    /// # Errors
+    /// What send(2) says, such as `BrokenPipe`.
+    pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let (start, size, flags) = (bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+        // SAFETY: the pointer and size are those of the slice, which the call only reads.
+        let call = || check_size(unsafe { libc::send(self.0.as_raw_fd(), start, size, flags) });
+        unless_blocked(retry(call))
+    }
+
     /// Sends what the socket takes of `parts`, in one call: the number of bytes, or `None` when it takes
     /// none now.
     ///
