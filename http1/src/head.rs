@@ -334,11 +334,29 @@ fn keeps_alive(version: Version, headers: Headers<'_>) -> bool {
 }
 
 fn check_host(headers: Headers<'_>, version: Version) -> Result<(), Refusal> {
-    match (headers.get_all("host").count(), version) {
-        (0, Version::Http11) => Err(Refusal::HostMissing),
-        (0 | 1, _) => Ok(()),
-        _ => Err(Refusal::HostRepeated),
+    let mut hosts = headers.get_all("host");
+    match (hosts.next(), version) {
+        (None, Version::Http11) => Err(Refusal::HostMissing),
+        (None, Version::Http10) => Ok(()),
+        (Some(_), _) if hosts.next().is_some() => Err(Refusal::HostRepeated),
+        (Some(host), _) if !is_host(host) => Err(Refusal::HostInvalid),
+        _ => Ok(()),
     }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), which may be empty: a name of the characters of RFC 3986
+/// section 3.2.2, or an address in brackets. Nothing else can be taken for a path, a user or a second host.
+fn is_host(value: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_address = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:%".contains(byte);
+    let port = match value {
+        [b'[', rest @ ..] => match rest.iter().position(|byte| !is_address(byte)) {
+            Some(end) if end > 0 && rest[end] == b']' => &rest[end + 1..],
+            _ => return false,
+        },
+        _ => &value[value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len())..],
+    };
+    matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 /// The part of a target that is served: RFC 9112 section 3.2 without the authority form, since nothing
@@ -639,11 +657,29 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", Refusal::HostMissing),
             ("GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
             ("GET / HTTP/1.0\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
+            ("GET / HTTP/1.0\r\nHost: x/y\r\n\r\n", Refusal::HostInvalid),
         ];
         for (text, want) in cases {
             assert_eq!(request(text).map(|_| ()), Err(want), "{text:?}");
         }
         assert!(request("GET / HTTP/1.0\r\n\r\n").is_ok(), "HTTP/1.0 needs no host");
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        let hosts =
+            ["", "x", "x:80", "x:", ":80", "a_b.c-d~1%41", "10.0.0.1:8080", "[::1]", "[fe80::1%25e]:80"];
+        for host in hosts {
+            assert!(request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
+        }
+        let none = [
+            "x y", "x, y", "x/", "x?", "x#", "http://x", "u@x", "x:8a", "x:-1", "x:1:2", "x\\y", "\"x\"",
+            "ä", "[::1", "[]", "[::1]x", "[::1]:x", "::1", "[a[b]]", "{x}",
+        ];
+        for host in none {
+            let refused = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).map(|_| ());
+            assert_eq!(refused, Err(Refusal::HostInvalid), "{host}");
+        }
     }
 
     #[test]

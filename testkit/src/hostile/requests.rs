@@ -204,6 +204,12 @@ fn hosts(table: &mut Table<'_>) {
         "host_repeated",
         format!("GET {path} HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n"),
     );
+    let values =
+        ["x y", "x, y", "x/y", "x?y", "x#y", "u@x", "http://x", "x:8a", "x:1:2", "\"x\"", "\\x", "[::1", "ä"];
+    for value in values {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: {value}\r\n\r\n");
+        table.bad(&format!("Host `{value}`"), "host_invalid", bytes);
+    }
 }
 
 fn lengths(table: &mut Table<'_>) {
@@ -475,6 +481,7 @@ mod tests {
             "head_too_large",
             "header_name",
             "header_value",
+            "host_invalid",
             "host_missing",
             "host_repeated",
             "length_and_chunked",
