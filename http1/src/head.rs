@@ -272,6 +272,9 @@ impl ResponseHead {
     /// # Errors
     /// The reason not to trust it.
     pub fn parse(bytes: Vec<u8>, max_headers: usize, to_head: bool) -> Result<ResponseHead, Refusal> {
+        if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(Refusal::RequestLine); // empty lines are forgiven to clients only (RFC 9112 section 2.2)
+        }
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let room = max_headers.min(MAX_HEADERS);
         let mut parsed = httparse::Response::new(&mut []);
@@ -754,6 +757,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Refusal::SpaceBeforeColon),
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Refusal::ObsFold),
             ("HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", Refusal::HeaderValue),
+            ("\r\nHTTP/1.1 200 OK\r\n\r\n", Refusal::RequestLine),
+            ("\nHTTP/1.1 200 OK\r\n\r\n", Refusal::RequestLine),
         ];
         for (text, want) in cases {
             assert_eq!(response(text).map(|_| ()), Err(want), "{text:?}");
