@@ -247,7 +247,9 @@ impl RequestHead {
         self.version == Version::Http11 && self.headers().has_token("expect", "100-continue")
     }
 
-    pub(crate) fn framing(&self) -> Framing {
+    /// How the end of the body behind it is found.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
         self.framing
     }
 
@@ -306,7 +308,9 @@ impl ResponseHead {
         Headers { bytes: &self.bytes, spans: &self.fields }
     }
 
-    pub(crate) fn framing(&self) -> Framing {
+    /// How the end of the body behind it is found.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
         self.framing
     }
 
