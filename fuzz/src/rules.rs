@@ -52,7 +52,7 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
 
 /// A request's head; `None` where it must be refused.
 #[must_use]
-pub fn request(head: &[u8], max_fields: usize) -> Option<Request<'_>> {
+pub fn request<'a>(head: &'a [u8], max_fields: usize) -> Option<Request<'a>> {
     let Lines { first, fields } = lines(head, max_fields)?;
     let words: Vec<&[u8]> = first.split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else { return None };
@@ -62,12 +62,17 @@ pub fn request(head: &[u8], max_fields: usize) -> Option<Request<'_>> {
     if !is_method || !is_target || std::str::from_utf8(target).is_err() {
         return None;
     }
-    let target = origin_form(method, target)?;
+    let (authority, target) = origin_form(method, target)?;
     let hosts = values(&fields, "host");
     if hosts.len() > 1 || hosts.is_empty() && !is_http10 || !hosts.iter().all(|host| is_host(host)) {
         return None;
     }
     let framing = declared(&fields, is_http10)?.unwrap_or(Framing::Empty);
+    let with_host = |(name, value): (&'a [u8], &'a [u8])| match authority {
+        Some(authority) if name.eq_ignore_ascii_case(b"host") => (name, authority),
+        _ => (name, value),
+    };
+    let fields = fields.into_iter().map(with_host).collect();
     Some(Request { method, target, is_http10, fields, framing })
 }
 
@@ -159,13 +164,13 @@ fn is_http10(version: &[u8]) -> Option<bool> {
     }
 }
 
-/// RFC 9112 section 3.2, but for the form of CONNECT.
-fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
+/// RFC 9112 section 3.2, but for the form of CONNECT: the authority, which replaces the Host, and the rest.
+fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
     if method == b"CONNECT" {
         return None;
     }
     if target[0] == b'/' || (target == b"*" && method == b"OPTIONS") {
-        return Some(target);
+        return Some((None, target));
     }
     let scheme = target.windows(3).position(|three| three == b"://")?;
     if !["http", "https"].iter().any(|known| target[..scheme].eq_ignore_ascii_case(known.as_bytes())) {
@@ -173,10 +178,12 @@ fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
     }
     let rest = &target[scheme + 3..];
     let authority = rest.split(|byte| matches!(byte, b'/' | b'?')).next().unwrap_or_default();
+    if authority.is_empty() || authority[0] == b':' || !is_host(authority) {
+        return None;
+    }
     match &rest[authority.len()..] {
-        _ if authority.is_empty() => None,
-        [] => Some(b"/"),
-        path if path[0] == b'/' => Some(path),
+        [] => Some((Some(authority), b"/")),
+        path if path[0] == b'/' => Some((Some(authority), path)),
         _ => None,
     }
 }

@@ -193,11 +193,14 @@ impl RequestHead {
             return Err(Refusal::TargetTooLong);
         }
         let version = version(parsed.version);
-        let fields = spans(&bytes, parsed.headers);
+        let mut fields = spans(&bytes, parsed.headers);
         let headers = Headers { bytes: &bytes, spans: &fields };
         check_host(headers, version)?;
         let framing = request_framing(headers, version)?;
-        let path = path_of(method, target.as_bytes())?;
+        let (authority, path) = parts_of(method, target.as_bytes())?;
+        if let Some(authority) = authority {
+            set_host(&mut fields, &bytes, authority);
+        }
         let (method, target) = (Span::of(&bytes, method.as_bytes()), Span::of(&bytes, path));
         let target = if path.is_empty() { Span::default() } else { target };
         Ok(RequestHead { method, target, version, fields, framing, bytes })
@@ -366,26 +369,37 @@ fn is_host(value: &[u8]) -> bool {
     matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
-/// The part of a target that is served: RFC 9112 section 3.2 without the authority form, since nothing
-/// here is a tunnel.
-fn path_of<'a>(method: &str, target: &'a [u8]) -> Result<&'a [u8], Refusal> {
+/// The authority of an absolute target, and the part of a target that is served: RFC 9112 section 3.2 without
+/// the authority form, since nothing here is a tunnel.
+fn parts_of<'a>(method: &str, target: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Refusal> {
     if method == "CONNECT" {
         return Err(Refusal::Target);
     }
     match target {
-        [b'/', ..] => Ok(target),
-        b"*" if method == "OPTIONS" => Ok(target),
+        [b'/', ..] => Ok((None, target)),
+        b"*" if method == "OPTIONS" => Ok((None, target)),
         _ => {
             let scheme = ["http://", "https://"].iter().find(|scheme| {
                 target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
             });
             let rest = &target[scheme.ok_or(Refusal::Target)?.len()..];
-            let authority = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-            match (authority, &rest[authority..]) {
-                (0, _) | (_, [b'?', ..]) => Err(Refusal::Target),
-                (_, path) => Ok(path),
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            match rest.split_at(end) {
+                // Without a host, or with a user, such a URI is not valid (RFC 9110 sections 4.2.1 and 4.2.4).
+                ([] | [b':', ..], _) | (_, [b'?', ..]) => Err(Refusal::Target),
+                (authority, _) if !is_host(authority) => Err(Refusal::Target),
+                (authority, path) => Ok((Some(authority), path)),
             }
         }
+    }
+}
+
+/// The authority of an absolute target takes the place of what `Host` says (RFC 9112 section 3.2.2), so that
+/// nobody behind takes one for another who was asked.
+fn set_host(fields: &mut [(Span, Span)], bytes: &[u8], authority: &[u8]) {
+    let host = fields.iter_mut().find(|(name, _)| name.in_bytes(bytes).eq_ignore_ascii_case(b"host"));
+    if let Some((_, value)) = host {
+        *value = Span::of(bytes, authority);
     }
 }
 
@@ -619,12 +633,33 @@ mod tests {
             ("GET", "http://", Err(Refusal::Target)),
             ("GET", "http:///a", Err(Refusal::Target)),
             ("GET", "http://x?a", Err(Refusal::Target)),
+            ("GET", "http://[::1]:80/a", Ok("/a")),
+            ("GET", "http://:80/", Err(Refusal::Target)),
+            ("GET", "http://u@x/", Err(Refusal::Target)),
+            ("GET", "http://x#y", Err(Refusal::Target)),
+            ("GET", "http://x:y/", Err(Refusal::Target)),
             ("CONNECT", "x:80", Err(Refusal::Target)),
         ];
         for (method, target, want) in cases {
             let head = request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
             let got = head.as_ref().map(|head| std::str::from_utf8(head.target()).unwrap());
             assert_eq!(got.map_err(|refusal| *refusal), want, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_absolute_target_counts() {
+        let cases = [
+            ("http://a:1/x", "HTTP/1.1", "hOST: b", Some("a:1")),
+            ("HTTPS://a", "HTTP/1.1", "Host:", Some("a")),
+            ("http://a/x", "HTTP/1.0", "Host: b", Some("a")),
+            ("http://a/x", "HTTP/1.0", "A: b", None),
+            ("/http://a/x", "HTTP/1.1", "Host: b", Some("b")),
+        ];
+        for (target, version, field, want) in cases {
+            let head = request(&format!("GET {target} {version}\r\nX: x\r\n{field}\r\n\r\n")).unwrap();
+            assert_eq!(head.headers().get("host"), want.map(str::as_bytes), "{target} and {field}");
+            assert_eq!(head.headers().len(), 2);
         }
     }
 

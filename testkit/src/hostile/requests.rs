@@ -170,6 +170,12 @@ fn targets(table: &mut Table<'_>) {
         ("vertical tab", "GET", format!("{path}\x0bx")),
         ("form feed", "GET", format!("{path}\x0cx")),
         ("scheme alone", "GET", "http://".to_owned()),
+        ("port alone", "GET", format!("http://:80{path}")),
+        ("a user", "GET", format!("http://u@x.test{path}")),
+        ("a user and a password", "GET", format!("http://u:p@x.test{path}")),
+        ("a fragment for a path", "GET", "http://x.test#x".to_owned()),
+        ("a port that is none", "GET", format!("http://x.test:8a{path}")),
+        ("a backslash for a path", "GET", format!("http://x.test\\{path}")),
         ("scheme without slashes", "GET", format!("http:{path}")),
         ("backslashes", "GET", format!("\\\\x.test{path}")),
     ];
