@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alexa;
+pub mod cgi_block;
 pub mod chunked;
 pub mod docker;
 mod engine;
@@ -18,10 +19,11 @@ pub mod rules;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All parts; each name is also that of its seeds and of its program.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("chunked", chunked::check),
     ("alexa", alexa::check),
     ("docker", docker::check),
+    ("cgi_block", cgi_block::check),
 ];

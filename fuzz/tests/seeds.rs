@@ -106,3 +106,8 @@ fn requests_of_alexa_are_what_json_says() {
 fn documents_of_the_engine_are_what_json_says() {
     check_part("docker");
 }
+
+#[test]
+fn header_blocks_of_processes_make_the_head_that_they_say() {
+    check_part("cgi_block");
+}
