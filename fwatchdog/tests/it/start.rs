@@ -110,7 +110,8 @@ fn it_ends_with_the_parent_that_asked_for_it() {
         .env("fprocess", "cat")
         .env("port", "0")
         .spawn();
-    let log = parent.wait_log("listening on", SOON);
+    parent.wait_log("listening on", SOON);
+    let log = parent.wait_log("pid ", SOON); // the shell may come second
     let pid: u32 = log.lines().find_map(|line| line.strip_prefix("pid ")).unwrap().parse().unwrap();
     parent.signal(proc::SIGKILL);
     eventually(SOON, || match proc::stat(pid).is_some_and(|stat| stat.is_alive()) {
