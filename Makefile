@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SAMPLES := --manifest-path sample-functions/Cargo.toml
+FUZZ := --manifest-path fuzz/Cargo.toml
 SCRIPTS := *.sh tools/*.sh .ci/run
 
 .PHONY: help
@@ -37,6 +38,7 @@ test: test-unit test-e2e test-docs ## every test
 test-unit: ## unit tests, and the real binaries over real sockets; no root, no Docker
 	cargo test --workspace
 	cargo test $(SAMPLES)
+	cargo test $(FUZZ)
 
 .PHONY: test-e2e
 test-e2e: ## end to end on a real Swarm: the one that is there, or as root one of its own
@@ -74,12 +76,18 @@ soak: ## what the tests do some times, as often as a release must survive it: so
 	@tools/static.sh gateway fwatchdog catservice
 	FAAS_SOAK=1 FAAS_BIN_DIR=dist cargo test --package fwatchdog --test it leftovers -- --nocapture --test-threads=1
 
+.PHONY: fuzz
+fuzz: ## every parser of foreign bytes with random ones, FUZZ_SECONDS=600 each; needs cargo-fuzz and g++
+	@tools/fuzz.sh
+
 .PHONY: lint
 lint: ## rustfmt, clippy, rustdoc, shellcheck; a warning is an error
 	cargo fmt --check
 	cargo fmt $(SAMPLES) --all --check
+	cargo fmt $(FUZZ) --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(SAMPLES) --all-targets -- -D warnings
+	cargo clippy $(FUZZ) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	@if command -v shellcheck >/dev/null; then \
 	    echo "shellcheck $(SCRIPTS)"; shellcheck --severity=warning $(SCRIPTS); \
@@ -118,4 +126,5 @@ bench-decision: bench-binaries ## what docs/decisions measure: two prototypes, t
 clean: ## remove what was built
 	cargo clean
 	cargo clean $(SAMPLES)
+	cargo clean $(FUZZ)
 	rm -rf dist

@@ -72,6 +72,7 @@ impl<'a> Document<'a> {
         let Some(value) = self.at(path) else { return Ok(Vec::new()) };
         let entries = value.as_object().ok_or_else(|| self.wrong(path, "a map"))?;
         let mut read = |(key, value): (&String, &'a Value)| {
+            let key = key.replace('~', "~0").replace('/', "~1"); // RFC 6901 section 3
             read(Document { value, ..self }).map_err(|error| error.within(&format!("{path}/{key}")))
         };
         entries.iter().map(&mut read).collect()

@@ -216,11 +216,14 @@ impl RequestHead {
             return Err(Refusal::TargetTooLong);
         }
         let version = version(parsed.version);
-        let fields = spans(&bytes, parsed.headers);
+        let mut fields = spans(&bytes, parsed.headers);
         let headers = Headers { bytes: &bytes, spans: &fields };
         check_host(headers, version)?;
         let framing = request_framing(headers, version)?;
-        let path = path_of(method, target.as_bytes())?;
+        let (authority, path) = parts_of(method, target.as_bytes())?;
+        if let Some(authority) = authority {
+            set_host(&mut fields, &bytes, authority);
+        }
         let (method, target) = (Span::of(&bytes, method.as_bytes()), Span::of(&bytes, path));
         let target = if path.is_empty() { Span::default() } else { target };
         Ok(RequestHead { method, target, version, fields, framing, bytes })
@@ -283,7 +286,9 @@ impl RequestHead {
         headers.get("upgrade").filter(|protocol| may && !protocol.is_empty())
     }
 
-    pub(crate) fn framing(&self) -> Framing {
+    /// How the end of the body behind it is found.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
         self.framing
     }
 
@@ -322,6 +327,9 @@ impl ResponseHead {
     /// # Errors
     /// The reason not to trust it.
     pub fn parse(bytes: Vec<u8>, max_headers: usize, to_head: bool) -> Result<ResponseHead, Refusal> {
+        if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(Refusal::RequestLine); // empty lines are forgiven to clients only (RFC 9112 section 2.2)
+        }
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let room = max_headers.min(MAX_HEADERS);
         let mut parsed = httparse::Response::new(&mut []);
@@ -353,7 +361,9 @@ impl ResponseHead {
         Headers { bytes: &self.bytes, spans: &self.fields }
     }
 
-    pub(crate) fn framing(&self) -> Framing {
+    /// How the end of the body behind it is found.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
         self.framing
     }
 
@@ -387,33 +397,62 @@ fn keeps_alive(version: Version, headers: Headers<'_>) -> bool {
 }
 
 fn check_host(headers: Headers<'_>, version: Version) -> Result<(), Refusal> {
-    match (headers.get_all("host").count(), version) {
-        (0, Version::Http11) => Err(Refusal::HostMissing),
-        (0 | 1, _) => Ok(()),
-        _ => Err(Refusal::HostRepeated),
+    let mut hosts = headers.get_all("host");
+    match (hosts.next(), version) {
+        (None, Version::Http11) => Err(Refusal::HostMissing),
+        (None, Version::Http10) => Ok(()),
+        (Some(_), _) if hosts.next().is_some() => Err(Refusal::HostRepeated),
+        (Some(host), _) if !is_host(host) => Err(Refusal::HostInvalid),
+        _ => Ok(()),
     }
 }
 
-/// The part of a target that is served: RFC 9112 section 3.2 without the authority form, since nothing
-/// here is a tunnel.
-fn path_of<'a>(method: &str, target: &'a [u8]) -> Result<&'a [u8], Refusal> {
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), which may be empty: a name of the characters of RFC 3986
+/// section 3.2.2, or an address in brackets. Nothing else can be taken for a path, a user or a second host.
+fn is_host(value: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_address = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:%".contains(byte);
+    let port = match value {
+        [b'[', rest @ ..] => match rest.iter().position(|byte| !is_address(byte)) {
+            Some(end) if end > 0 && rest[end] == b']' => &rest[end + 1..],
+            _ => return false,
+        },
+        _ => &value[value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len())..],
+    };
+    matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+}
+
+/// The authority of an absolute target, and the part of a target that is served: RFC 9112 section 3.2 without
+/// the authority form, since nothing here is a tunnel.
+fn parts_of<'a>(method: &str, target: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Refusal> {
     if method == "CONNECT" {
         return Err(Refusal::Target);
     }
     match target {
-        [b'/', ..] => Ok(target),
-        b"*" if method == "OPTIONS" => Ok(target),
+        [b'/', ..] => Ok((None, target)),
+        b"*" if method == "OPTIONS" => Ok((None, target)),
         _ => {
             let scheme = ["http://", "https://"].iter().find(|scheme| {
                 target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
             });
             let rest = &target[scheme.ok_or(Refusal::Target)?.len()..];
-            let authority = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-            match (authority, &rest[authority..]) {
-                (0, _) | (_, [b'?', ..]) => Err(Refusal::Target),
-                (_, path) => Ok(path),
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            match rest.split_at(end) {
+                // Without a host, or with a user, such a URI is not valid (RFC 9110 sections 4.2.1 and 4.2.4).
+                ([] | [b':', ..], _) | (_, [b'?', ..]) => Err(Refusal::Target),
+                (authority, _) if !is_host(authority) => Err(Refusal::Target),
+                (authority, path) => Ok((Some(authority), path)),
             }
         }
+    }
+}
+
+/// The authority of an absolute target takes the place of what `Host` says (RFC 9112 section 3.2.2), so that
+/// nobody behind takes one for another who was asked.
+fn set_host(fields: &mut [(Span, Span)], bytes: &[u8], authority: &[u8]) {
+    let host = fields.iter_mut().find(|(name, _)| name.in_bytes(bytes).eq_ignore_ascii_case(b"host"));
+    if let Some((_, value)) = host {
+        *value = Span::of(bytes, authority);
     }
 }
 
@@ -647,12 +686,33 @@ mod tests {
             ("GET", "http://", Err(Refusal::Target)),
             ("GET", "http:///a", Err(Refusal::Target)),
             ("GET", "http://x?a", Err(Refusal::Target)),
+            ("GET", "http://[::1]:80/a", Ok("/a")),
+            ("GET", "http://:80/", Err(Refusal::Target)),
+            ("GET", "http://u@x/", Err(Refusal::Target)),
+            ("GET", "http://x#y", Err(Refusal::Target)),
+            ("GET", "http://x:y/", Err(Refusal::Target)),
             ("CONNECT", "x:80", Err(Refusal::Target)),
         ];
         for (method, target, want) in cases {
             let head = request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
             let got = head.as_ref().map(|head| std::str::from_utf8(head.target()).unwrap());
             assert_eq!(got.map_err(|refusal| *refusal), want, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_absolute_target_counts() {
+        let cases = [
+            ("http://a:1/x", "HTTP/1.1", "hOST: b", Some("a:1")),
+            ("HTTPS://a", "HTTP/1.1", "Host:", Some("a")),
+            ("http://a/x", "HTTP/1.0", "Host: b", Some("a")),
+            ("http://a/x", "HTTP/1.0", "A: b", None),
+            ("/http://a/x", "HTTP/1.1", "Host: b", Some("b")),
+        ];
+        for (target, version, field, want) in cases {
+            let head = request(&format!("GET {target} {version}\r\nX: x\r\n{field}\r\n\r\n")).unwrap();
+            assert_eq!(head.headers().get("host"), want.map(str::as_bytes), "{target} and {field}");
+            assert_eq!(head.headers().len(), 2);
         }
     }
 
@@ -692,11 +752,29 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", Refusal::HostMissing),
             ("GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
             ("GET / HTTP/1.0\r\nHost: x\r\nhost: x\r\n\r\n", Refusal::HostRepeated),
+            ("GET / HTTP/1.0\r\nHost: x/y\r\n\r\n", Refusal::HostInvalid),
         ];
         for (text, want) in cases {
             assert_eq!(request(text).map(|_| ()), Err(want), "{text:?}");
         }
         assert!(request("GET / HTTP/1.0\r\n\r\n").is_ok(), "HTTP/1.0 needs no host");
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        let hosts =
+            ["", "x", "x:80", "x:", ":80", "a_b.c-d~1%41", "10.0.0.1:8080", "[::1]", "[fe80::1%25e]:80"];
+        for host in hosts {
+            assert!(request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
+        }
+        let none = [
+            "x y", "x, y", "x/", "x?", "x#", "http://x", "u@x", "x:8a", "x:-1", "x:1:2", "x\\y", "\"x\"",
+            "ä", "[::1", "[]", "[::1]x", "[::1]:x", "::1", "[a[b]]", "{x}",
+        ];
+        for host in none {
+            let refused = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).map(|_| ());
+            assert_eq!(refused, Err(Refusal::HostInvalid), "{host}");
+        }
     }
 
     #[test]
@@ -771,6 +849,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Refusal::SpaceBeforeColon),
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Refusal::ObsFold),
             ("HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", Refusal::HeaderValue),
+            ("\r\nHTTP/1.1 200 OK\r\n\r\n", Refusal::RequestLine),
+            ("\nHTTP/1.1 200 OK\r\n\r\n", Refusal::RequestLine),
         ];
         for (text, want) in cases {
             assert_eq!(response(text).map(|_| ()), Err(want), "{text:?}");

@@ -27,6 +27,8 @@ pub enum Refusal {
     HostMissing,
     /// More than one `Host`.
     HostRepeated,
+    /// A `Host` that is not a name or address with an optional port (RFC 9112 section 3.2).
+    HostInvalid,
     /// `Content-Length` together with `Transfer-Encoding` (RFC 9112 section 6.3).
     LengthAndChunked,
     /// Differing, malformed or too large values of `Content-Length`.
@@ -61,7 +63,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 25] = [
+    pub const ALL: [Refusal; 26] = [
         Refusal::RequestLine,
         Refusal::Method,
         Refusal::Target,
@@ -72,6 +74,7 @@ impl Refusal {
         Refusal::SpaceBeforeColon,
         Refusal::HostMissing,
         Refusal::HostRepeated,
+        Refusal::HostInvalid,
         Refusal::LengthAndChunked,
         Refusal::ContentLength,
         Refusal::TransferEncoding,
@@ -104,6 +107,7 @@ impl Refusal {
             }
             Refusal::HostMissing => ("host_missing", 400, "no Host header"),
             Refusal::HostRepeated => ("host_repeated", 400, "more than one Host header"),
+            Refusal::HostInvalid => ("host_invalid", 400, "Host is not a name or address with a port"),
             Refusal::LengthAndChunked => {
                 ("length_and_chunked", 400, "Content-Length together with Transfer-Encoding")
             }

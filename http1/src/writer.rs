@@ -30,8 +30,8 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
 }
 
 /// What a head says of the connection after its message (RFC 9112 section 9.3).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Persistence {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
     /// Nothing: HTTP/1.1 goes on by itself.
     Default,
     /// This is the last message.
@@ -215,7 +215,8 @@ impl HeadWriter {
     }
 
     /// Adds the framing and the empty line. `chunked` says whether the peer understands chunks.
-    pub(crate) fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Vec<u8> {
+    #[must_use]
+    pub fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Vec<u8> {
         if !self.has_date {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.text("Date", &kit::calendar::http_date(now));

@@ -128,6 +128,8 @@ fn a_wrong_type_elsewhere_names_the_field() {
     is_wrong(container(r#"{"NetworkSettings":{"Networks":[]}}"#), networks, "a map");
     let wrong = r#"{"NetworkSettings":{"Networks":{"functions":{"NetworkID":1}}}}"#;
     is_wrong(container(wrong), &format!("{networks}/functions/NetworkID"), "a string");
+    let wrong = r#"{"NetworkSettings":{"Networks":{"a/b~c":{"NetworkID":1}}}}"#;
+    is_wrong(container(wrong), &format!("{networks}/a~1b~0c/NetworkID"), "a string");
     is_wrong(container(r#"{"Id":"c","Config":{"Labels":"x"}}"#), "/Config/Labels", "a map");
     let wrong = r#"{"Swarm":{"ControlAvailable":"true"}}"#;
     is_wrong(of(wrong, Engine::info), "/Swarm/ControlAvailable", "true or false");

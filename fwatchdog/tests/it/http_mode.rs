@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::unreachable::{Deaf, reserved_port};
-use testkit::{Bin, Peer, Running, Script, eventually, proc, program};
+use testkit::{Bin, Peer, Running, Script, eventually, hostile, proc, program};
 
 use crate::{SOON, counts, no_zombies, refused};
 
@@ -73,6 +73,15 @@ fn bodies_of_any_size_go_both_ways_in_constant_memory() {
         assert_eq!((reply.status, reply.body.len() > body.len()), (200, true));
     }
     assert!(dog.peak_rss_bytes() < 4 << 20, "{}", dog.peak_rss_bytes());
+}
+
+/// The process is somebody else's program, and no more to be trusted than one behind the gateway.
+#[test]
+fn every_hostile_answer_is_treated_as_it_must_be() {
+    let rows = hostile::answers();
+    let peer = hostile::answer_peer(&rows);
+    let dog = around("sleep 1000", peer.addr().port()).start();
+    hostile::check_answers(&rows, |number| dog.request().path(format!("/{number}")).send());
 }
 
 #[test]

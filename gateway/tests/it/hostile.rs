@@ -122,6 +122,62 @@ fn answers_cannot_be_mixed_up_by_what_follows_them() {
     assert_eq!(peer.connections(), 2, "a connection on which more came is not used again");
 }
 
+/// Some answers end with their head, whatever it says and whatever follows.
+#[test]
+fn bytes_behind_an_answer_without_a_body_are_no_answer() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    let cases = [
+        ("HEAD", "200 OK\r\nContent-Length: 47\r\n\r\n", Some("47")),
+        ("HEAD", "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("HEAD", "200 OK\r\n\r\n", None),
+        ("GET", "204 No Content\r\nContent-Length: 47\r\n\r\n", None),
+        ("GET", "204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("GET", "304 Not Modified\r\nContent-Length: 47\r\n\r\n", Some("47")),
+        ("POST", "200 OK\r\nContent-Length: 0\r\n\r\n", Some("0")),
+    ];
+    for (method, answer, length) in cases {
+        let first = Script::new().request().send(format!("HTTP/1.1 {answer}{forged}")).request().send(OK);
+        let peer = Peer::tcp_each(vec![first, Script::new().request().send(OK).repeat()]);
+        let gateway = before(&peer).start();
+        let mut client = gateway.client();
+        let reply = client.request().method(method).path(path("")).send().unwrap();
+        assert_eq!(
+            (reply.header("content-length"), &reply.body[..]),
+            (length, &b""[..]),
+            "{method}: {answer}"
+        );
+        for _ in 0..3 {
+            assert_eq!(client.request().path(path("")).send().unwrap().text(), "ok", "{method}: {answer}");
+        }
+        assert_eq!((peer.connections(), client.opened()), (2, 1), "{method}: {answer}");
+    }
+}
+
+/// Whether it is read to its end or the connection closed: a body is never taken for the next request.
+#[test]
+fn a_body_that_nobody_wants_is_no_request() {
+    let peer = well();
+    let gateway = before(&peer).start();
+    let inner = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", path("/inner"));
+    let next = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path("/next"));
+    let length = format!("Content-Length: {}\r\n\r\n{inner}", inner.len());
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+    let cases = [("/nowhere", 404), ("/healthz", 405), ("/metrics", 405), ("/", 400), ("/function/two", 404)];
+    for (target, status) in cases {
+        for framed in [&length, &chunked] {
+            let sent = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{framed}{next}");
+            let mut connection = gateway.connect();
+            connection.send(&sent).unwrap();
+            let raw = connection.within(SOON).rest();
+            let replies = raw.replies(&["POST", "GET"]).unwrap();
+            assert_eq!(replies[0].status, status, "{target}");
+            assert!(replies.len() <= 2 && replies[1..].iter().all(|reply| reply.status == 200), "{target}");
+        }
+    }
+    let seen: Vec<String> = peer.requests().into_iter().map(|request| request.target).collect();
+    assert!(seen.iter().all(|target| target == "/next"), "{seen:?}");
+}
+
 /// Both kinds of functions, for the floods.
 fn usual(peer: &Peer) -> Bin {
     gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")])

@@ -47,6 +47,8 @@ fn an_absolute_target_and_a_long_one_arrive() {
     let gateway = before(&peer).start();
     assert_eq!(gateway.get(&format!("http://any.test{}", path("/a?b"))).status, 200);
     assert_eq!(last_line(&peer), b"GET /a?b HTTP/1.1");
+    let told = |name: &str| peer.requests().pop().and_then(|request| request.header(name).map(str::to_owned));
+    assert_eq!((told("host"), told("x-forwarded-host")), (Some("any.test".into()), Some("any.test".into())));
     let long = format!("/{}", "q".repeat(30_000));
     assert_eq!(gateway.get(&path(&long)).status, 200);
     assert_eq!(last_line(&peer), format!("GET {long} HTTP/1.1").into_bytes());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{MAX_EXTENSION_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_TRAILER_BYTES, report};
+use super::{MAX_EXTENSION_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_INTERIM, MAX_TRAILER_BYTES, report};
 use crate::peer::Peer;
 use crate::reply::{HttpError, Reply};
 use crate::script::Script;
@@ -40,6 +40,7 @@ pub fn answers() -> Vec<AnswerRow> {
     rows.extend(bodies());
     rows.extend(limits());
     rows.extend(good());
+    rows.extend(bodiless());
     rows
 }
 
@@ -102,6 +103,17 @@ fn status_lines() -> Vec<AnswerRow> {
         "HTTP/1.1  200 OK",
         "HTTP/1.1\t200 OK",
         "HTTP/1.1200 OK",
+        "HTTP/1.1 200OK",
+        "HTTP/1.1 0200 OK",
+        "HTTP/1.1 2 00 OK",
+        "HTTP/1.1 -200 OK",
+        "HTTP/1.1 200\tOK",
+        "HTTP/1.1 200 O\rK",
+        "HTTP/1.1 200 O\x7fK",
+        "HTTP/01.1 200 OK",
+        " HTTP/1.1 200 OK",
+        "\u{feff}HTTP/1.1 200 OK",
+        "HTTP/1.1 101 Switching Protocols",
         "HTTP/1.1 200 O\0K",
         "HTTP/1.1 200 O\x01K",
         "HTTP/1.1",
@@ -115,7 +127,7 @@ fn status_lines() -> Vec<AnswerRow> {
 }
 
 fn heads() -> Vec<AnswerRow> {
-    let cases: [(&str, &[u8]); 12] = [
+    let cases: [(&str, &[u8]); 18] = [
         ("no colon", b"name"),
         ("no name", b": value"),
         ("space in a name", b"na me: value"),
@@ -128,6 +140,12 @@ fn heads() -> Vec<AnswerRow> {
         ("NUL in a value", b"Name: val\0ue"),
         ("CR in a value", b"Name: val\rue"),
         ("control character in a value", b"Name: val\x01ue"),
+        ("escape in a value", b"Name: \x1b[31m"),
+        ("DEL in a value", b"Name: val\x7fue"),
+        ("NUL in a name", b"na\0me: value"),
+        ("two CRs at the end of a value", b"Name: value\r"),
+        ("another answer for a header", b"HTTP/1.1 200 OK"),
+        ("an encoding behind a CR", b"Name: value\rTransfer-Encoding: chunked"),
     ];
     let mut rows: Vec<AnswerRow> = cases
         .iter()
@@ -141,6 +159,19 @@ fn heads() -> Vec<AnswerRow> {
     rows.push(row("head cut off", Answer::Bad, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"));
     rows.push(row("only an interim head", Answer::Bad, b"HTTP/1.1 100 Continue\r\n\r\n"));
     rows.push(row("empty lines only", Answer::Bad, b"\r\n\r\n\r\n"));
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    rows.push(row("an empty line before it", Answer::Bad, format!("\r\n{ok}")));
+    rows.push(row("a line feed before it", Answer::Bad, format!("\n{ok}")));
+    let interim = |count: usize| "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(count);
+    rows.push(row("interim answers over their limit", Answer::Bad, interim(MAX_INTERIM + 1) + ok));
+    rows.push(row("interim answers without end", Answer::Bad, interim(1000)));
+    rows.push(row(
+        "a switch after an interim answer",
+        Answer::Bad,
+        interim(1) + "HTTP/1.1 101 X\r\n\r\n" + ok,
+    ));
+    let with_body = "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello";
+    rows.push(row("interim answer with a body", Answer::Bad, format!("{with_body}{ok}")));
     rows
 }
 
@@ -150,11 +181,41 @@ fn framings() -> Vec<AnswerRow> {
         "Transfer-Encoding: chunked\r\nContent-Length: 5".to_owned(),
         "Content-Length: 5\r\nContent-Length: 6".to_owned(),
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(),
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity".to_owned(),
+        "Transfer-Encoding: identity\r\nContent-Length: 5".to_owned(),
+        "Content-Length: 5\r\nContent-Length:".to_owned(),
+        "Content-Length: 0\r\nContent-Length: 5".to_owned(),
+        "Content-Length: 5\r\nTransfer-Encoding:\x0bchunked".to_owned(),
+        "Transfer-Encoding: chunked\x0b".to_owned(),
+        "Transfer-Encoding: chunked\0".to_owned(),
     ];
-    let lengths =
-        ["+5", "-5", "5 5", "5, 5", "0x5", "", "5.0", "five", "9223372036854775809", "18446744073709551621"];
+    let lengths = [
+        "+5",
+        "-5",
+        "5 5",
+        "5, 5",
+        ", 5",
+        "0x5",
+        "",
+        "5.0",
+        "5;",
+        "five",
+        "9223372036854775809",
+        "18446744073709551621",
+    ];
     cases.extend(lengths.map(|value| format!("Content-Length: {value}")));
-    let encodings = ["gzip", "identity", "gzip, chunked", "chunked, chunked", "xchunked", "\"chunked\"", ""];
+    let encodings = [
+        "gzip",
+        "identity",
+        "gzip, chunked",
+        "chunked, identity",
+        "chunked, chunked",
+        "chunked,",
+        "xchunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "",
+    ];
     cases.extend(encodings.map(|value| format!("Transfer-Encoding: {value}")));
     let bad = |fields: String| {
         let name = fields.replace("\r\n", " and ");
@@ -187,6 +248,18 @@ fn bodies() -> Vec<AnswerRow> {
         ("LF after the last chunk", "5\r\nhello\r\n0\r\n\n"),
         ("trailer without a colon", "5\r\nhello\r\n0\r\nname\r\n\r\n"),
         ("trailer that is folded", "5\r\nhello\r\n0\r\n Name: value\r\n\r\n"),
+        ("space behind the size", "5 \r\nhello\r\n0\r\n\r\n"),
+        ("tab before the size", "\t5\r\nhello\r\n0\r\n\r\n"),
+        ("size that wraps around", "fffffffffffffffff5\r\nhello\r\n0\r\n\r\n"),
+        ("LF in an extension", "5;a\nhello\r\n0\r\n\r\n"),
+        ("CR in an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
+        ("CR alone after a chunk", "5\r\nhello\r0\r\n\r\n"),
+        ("an empty line between chunks", "5\r\nhello\r\n\r\n0\r\n\r\n"),
+        ("LF after the last size", "5\r\nhello\r\n0\n\r\n"),
+        ("two CRs after the last chunk", "5\r\nhello\r\n0\r\n\r\r\n"),
+        ("another answer for a trailer", "5\r\nhello\r\n0\r\nHTTP/1.1 200 OK\r\n\r\n"),
+        ("NUL in a trailer", "5\r\nhello\r\n0\r\nName: \0\r\n\r\n"),
+        ("cut off within trailers", "5\r\nhello\r\n0\r\nName: val"),
         ("cut off within a size", "5"),
         ("cut off within a chunk", "5\r\nhell"),
         ("cut off after a chunk", "5\r\nhello"),
@@ -232,7 +305,6 @@ fn limits() -> Vec<AnswerRow> {
 
 fn good() -> Vec<AnswerRow> {
     let hello = |status| Answer::Good(status, b"hello".to_vec());
-    let nothing = |status| Answer::Good(status, vec![]);
     vec![
         row("length", hello(200), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
         row("the function's own error", hello(500), "HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello"),
@@ -247,17 +319,31 @@ fn good() -> Vec<AnswerRow> {
             hello(200),
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
         ),
-        row("length of 0", nothing(200), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        row("length of 0", Answer::Good(200, vec![]), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         row("chunks", hello(200), chunked("2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nName: value\r\n\r\n")),
         row("until the end", hello(200), "HTTP/1.1 200 OK\r\n\r\nhello"),
         row("1.0 until the end", hello(200), "HTTP/1.0 200 OK\r\n\r\nhello"),
         row("1.0 with a length", hello(200), "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
-        row("no body", nothing(204), "HTTP/1.1 204 No Content\r\n\r\n"),
         row(
-            "not modified, with a length",
-            nothing(304),
-            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+            "chunks, and more",
+            hello(200),
+            chunked("5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
         ),
+        row(
+            "chunks, trailers that would frame",
+            hello(200),
+            chunked("5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n"),
+        ),
+        row("interim answers at their limit", hello(200), {
+            let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(MAX_INTERIM);
+            hint + "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        }),
+        row(
+            "high bytes in the phrase",
+            hello(200),
+            b"HTTP/1.1 200 \xc3\xa4\xff\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+        row("blanks around a length", hello(200), "HTTP/1.1 200 OK\r\nContent-Length:\t5 \r\n\r\nhello"),
         row("no reason", hello(200), "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello"),
         row("empty reason", hello(200), "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nhello"),
         row("LF ends the lines", hello(200), "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"),
@@ -270,6 +356,35 @@ fn good() -> Vec<AnswerRow> {
             "after interim answers",
             hello(200),
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+    ]
+}
+
+/// Their head is their end, whatever it says and whatever follows.
+fn bodiless() -> Vec<AnswerRow> {
+    let nothing = |status| Answer::Good(status, vec![]);
+    vec![
+        row("no body", nothing(204), "HTTP/1.1 204 No Content\r\n\r\n"),
+        row("no body, and bytes", nothing(204), "HTTP/1.1 204 No Content\r\n\r\nhello"),
+        row(
+            "no body, with a length",
+            nothing(204),
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+        row(
+            "no body, in chunks",
+            nothing(204),
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+        row(
+            "not modified, and bytes",
+            nothing(304),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello",
+        ),
+        row(
+            "not modified, with a length",
+            nothing(304),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
         ),
     ]
 }

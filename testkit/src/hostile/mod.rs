@@ -5,6 +5,7 @@
 //! track of where requests begin.
 
 mod answers;
+mod odd;
 mod requests;
 
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 pub const MAX_EXTENSION_BYTES: usize = 4096;
 /// The longest trailer section, with the ends of its lines but without the empty one.
 pub const MAX_TRAILER_BYTES: usize = 4096;
+/// The most interim answers (1xx) before the answer itself.
+pub const MAX_INTERIM: usize = 16;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,16 +1,16 @@
-//! The requests: each line of what both servers refuse, both sides of each limit, and the odd forms that
-//! they must take.
+//! The requests: each line of what both servers refuse, both sides of each limit, and ([`odd`]) the
+//! forms that they must take.
 
 use super::{
     Expect, MAX_EXTENSION_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_METHOD_BYTES, MAX_TARGET_BYTES,
-    MAX_TRAILER_BYTES, Row,
+    MAX_TRAILER_BYTES, Row, odd,
 };
 use crate::http::chunked;
 
 /// Collects rows for one path.
-struct Table<'a> {
-    path: &'a str,
-    rows: Vec<Row>,
+pub(super) struct Table<'a> {
+    pub(super) path: &'a str,
+    pub(super) rows: Vec<Row>,
 }
 
 /// The whole table. `path` names something that serves every method; a server with the default limits and
@@ -28,7 +28,7 @@ pub fn requests(path: &str) -> Vec<Row> {
     trailers(&mut table);
     limits(&mut table);
     cut(&mut table);
-    served(&mut table);
+    odd::add(&mut table);
     table.rows
 }
 
@@ -78,7 +78,7 @@ impl Table<'_> {
         self.add(name, bytes, Expect::Refused { status, reason });
     }
 
-    fn served(&mut self, name: &str, bytes: impl AsRef<[u8]>, body: &[u8]) {
+    pub(super) fn served(&mut self, name: &str, bytes: impl AsRef<[u8]>, body: &[u8]) {
         self.add(name, bytes.as_ref().to_vec(), Expect::Served(1));
         if let Some(row) = self.rows.last_mut() {
             row.body = body.to_vec();
@@ -86,13 +86,13 @@ impl Table<'_> {
     }
 
     /// A POST with header lines and what follows the head.
-    fn post(&self, fields: &str, rest: &[u8]) -> Vec<u8> {
+    pub(super) fn post(&self, fields: &str, rest: &[u8]) -> Vec<u8> {
         let head = format!("POST {} HTTP/1.1\r\nHost: hostile.test\r\n{fields}\r\n\r\n", self.path);
         [head.as_bytes(), rest].concat()
     }
 
     /// A POST with header lines of any bytes.
-    fn post_bytes(&self, fields: &[u8], rest: &[u8]) -> Vec<u8> {
+    pub(super) fn post_bytes(&self, fields: &[u8], rest: &[u8]) -> Vec<u8> {
         let head = format!("POST {} HTTP/1.1\r\nHost: hostile.test\r\n", self.path);
         [head.as_bytes(), fields, b"\r\n\r\n", rest].concat()
     }
@@ -114,6 +114,11 @@ fn first_lines(table: &mut Table<'_>) {
         ("version with two digits", "request_line", format!("GET {path} HTTP/1.10")),
         ("version without its end", "request_line", format!("GET {path} HTTP/1.")),
         ("another protocol", "request_line", format!("GET {path} ICY/1.1")),
+        ("zero before the version", "request_line", format!("GET {path} HTTP/01.1")),
+        ("zero within the version", "request_line", format!("GET {path} HTTP/1.01")),
+        ("sign in the version", "request_line", format!("GET {path} HTTP/+1.1")),
+        ("space in the version", "request_line", format!("GET {path} HTTP /1.1")),
+        ("two requests in a line", "request_line", format!("GET {path} HTTP/1.1 GET {path} HTTP/1.1")),
         ("space before the method", "method", format!(" GET {path} HTTP/1.1")),
         ("no method", "method", format!(" {path} HTTP/1.1")),
         ("method with @", "method", format!("G@T {path} HTTP/1.1")),
@@ -130,7 +135,19 @@ fn first_lines(table: &mut Table<'_>) {
     table.refused("preface of HTTP/2", (505, Some("version")), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     // What separates words, and ends lines, must be what it should be; any of several names is right.
     table.refused("tab for a space", (400, None), format!("GET\t{path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    table.refused("tab behind the version", (400, None), format!("GET {path} HTTP/1.1\t\r\nHost: x\r\n\r\n"));
     table.refused("CR for the end of a line", (400, None), format!("GET {path} HTTP/1.1\rHost: x\r\n\r\n"));
+    table.refused(
+        "two CRs at the end of a line",
+        (400, None),
+        format!("GET {path} HTTP/1.1\r\r\nHost: x\r\n\r\n"),
+    );
+    table.refused(
+        "CR for an empty line",
+        (400, None),
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\r\n\r\n"),
+    );
+    table.refused("CR before the method", (400, None), format!("\rGET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
     table.refused("TLS", (400, None), b"\x16\x03\x01\x02\x00\x01\x00\n\n");
 }
 
@@ -150,16 +167,32 @@ fn targets(table: &mut Table<'_>) {
         ("tab", "GET", format!("{path}\tx")),
         ("escape", "GET", format!("{path}\x1b[31m")),
         ("DEL", "GET", format!("{path}\x7f")),
+        ("vertical tab", "GET", format!("{path}\x0bx")),
+        ("form feed", "GET", format!("{path}\x0cx")),
+        ("scheme alone", "GET", "http://".to_owned()),
+        ("port alone", "GET", format!("http://:80{path}")),
+        ("a user", "GET", format!("http://u@x.test{path}")),
+        ("a user and a password", "GET", format!("http://u:p@x.test{path}")),
+        ("a fragment for a path", "GET", "http://x.test#x".to_owned()),
+        ("a port that is none", "GET", format!("http://x.test:8a{path}")),
+        ("a backslash for a path", "GET", format!("http://x.test\\{path}")),
+        ("scheme without slashes", "GET", format!("http:{path}")),
+        ("backslashes", "GET", format!("\\\\x.test{path}")),
     ];
     for (name, method, target) in bad {
         let bytes = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         table.bad(&format!("target: {name}"), "target", bytes);
     }
+    table.refused(
+        "target: not UTF-8",
+        (400, None),
+        [b"GET /\xff\xfe", &b" HTTP/1.1\r\nHost: x\r\n\r\n"[..]].concat(),
+    );
     table.refused("target: CR", (400, None), format!("GET {path}\rx HTTP/1.1\r\nHost: x\r\n\r\n"));
 }
 
 fn header_lines(table: &mut Table<'_>) {
-    let cases: [(&str, &str, &[u8]); 21] = [
+    let cases: [(&str, &str, &[u8]); 34] = [
         ("no colon", "header_name", b"name"),
         ("no name", "header_name", b": value"),
         ("space in a name", "header_name", b"na me: value"),
@@ -181,6 +214,19 @@ fn header_lines(table: &mut Table<'_>) {
         ("control character in a value", "header_value", b"Name: val\x01ue"),
         ("escape in a value", "header_value", b"Name: \x1b[31m"),
         ("DEL in a value", "header_value", b"Name: val\x7fue"),
+        ("vertical tab before a value", "header_value", b"Name: \x0bvalue"),
+        ("form feed behind a value", "header_value", b"Name: value\x0c"),
+        ("two CRs at the end of a value", "header_value", b"Name: value\r"),
+        ("NUL at the end of a length", "header_value", b"Content-Length: 5\0"),
+        ("vertical tab before a length", "header_value", b"Content-Length: \x0b5"),
+        ("an encoding behind a CR", "header_value", b"Name: value\rTransfer-Encoding: chunked"),
+        ("NUL in the name of an encoding", "header_name", b"Transfer-Encoding\0: chunked"),
+        ("no-break space before the colon", "header_name", b"Transfer-Encoding\xc2\xa0: chunked"),
+        ("folded encoding", "obs_fold", b"Transfer-Encoding:\r\n chunked"),
+        ("encoding in a folded line", "obs_fold", b"Name: value\r\n Transfer-Encoding: chunked"),
+        ("space before a name", "obs_fold", b"Name: value\r\n Content-Length: 5"),
+        ("slash in a name", "header_name", b"na/me: value"),
+        ("a request for a header", "header_name", b"GET / HTTP/1.1"),
     ];
     for (name, reason, fields) in cases {
         table.bad(name, reason, table.post_bytes(fields, b""));
@@ -204,6 +250,12 @@ fn hosts(table: &mut Table<'_>) {
         "host_repeated",
         format!("GET {path} HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n"),
     );
+    let values =
+        ["x y", "x, y", "x/y", "x?y", "x#y", "u@x", "http://x", "x:8a", "x:1:2", "\"x\"", "\\x", "[::1", "ä"];
+    for value in values {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: {value}\r\n\r\n");
+        table.bad(&format!("Host `{value}`"), "host_invalid", bytes);
+    }
 }
 
 fn lengths(table: &mut Table<'_>) {
@@ -222,6 +274,13 @@ fn lengths(table: &mut Table<'_>) {
         "five",
         "\"5\"",
         "\u{665}",
+        "5\u{a0}",
+        "5 ;",
+        ", 5",
+        "5,",
+        "5\t5",
+        "5 chunked",
+        "0b101",
         "9223372036854775809",
         "18446744073709551616",
         "99999999999999999999999999",
@@ -230,7 +289,9 @@ fn lengths(table: &mut Table<'_>) {
         let bytes = table.post(&format!("Content-Length: {value}"), b"hello");
         table.bad(&format!("Content-Length `{value}`"), "content_length", bytes);
     }
-    for (first, second) in [("5", "6"), ("6", "5"), ("5", "+5"), ("5", ""), ("", "5"), ("5", "05, 5")] {
+    for (first, second) in
+        [("5", "6"), ("6", "5"), ("5", "+5"), ("5", ""), ("", "5"), ("5", "05, 5"), ("0", "5"), ("5", "5, 6")]
+    {
         let bytes = table.post(&format!("Content-Length: {first}\r\ncontent-length: {second}"), b"hello!");
         table.bad(&format!("Content-Length `{first}` and `{second}`"), "content_length", bytes);
     }
@@ -254,6 +315,9 @@ fn encodings(table: &mut Table<'_>) {
         "identity",
         "gzip, chunked",
         "chunked, gzip",
+        "chunked, identity",
+        "identity, chunked",
+        "chunked identity",
         "chunked, chunked",
         "chunked,",
         ", chunked",
@@ -261,6 +325,12 @@ fn encodings(table: &mut Table<'_>) {
         "chunkedx",
         "chunked;q=1",
         "\"chunked\"",
+        "'chunked'",
+        "chunked;",
+        "chunked\u{a0}",
+        "\u{a0}chunked",
+        "chun\u{212a}ed",
+        "trailers",
         "chu nked",
         "",
     ];
@@ -272,15 +342,35 @@ fn encodings(table: &mut Table<'_>) {
     table.bad("Transfer-Encoding twice", "transfer_encoding", twice);
     let twice = table.post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", b"0\r\n\r\n");
     table.bad("two Transfer-Encodings", "transfer_encoding", twice);
-    let vertical = table.post_bytes(b"Transfer-Encoding: \x0bchunked", b"0\r\n\r\n");
-    table.bad("Transfer-Encoding behind a vertical tab", "header_value", vertical);
+    let twice = table.post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", b"0\r\n\r\n");
+    table.bad("two Transfer-Encodings, chunked last", "transfer_encoding", twice);
+    let twice = table.post("Transfer-Encoding: chunked\r\nTransfer-Encoding:", b"0\r\n\r\n");
+    table.bad("Transfer-Encoding and an empty one", "transfer_encoding", twice);
+    for (name, line) in [
+        ("behind a vertical tab", &b"Transfer-Encoding: \x0bchunked"[..]),
+        ("before a vertical tab", b"Transfer-Encoding: chunked\x0b"),
+        ("behind a form feed", b"Transfer-Encoding: \x0cchunked"),
+        ("before NUL", b"Transfer-Encoding: chunked\0"),
+        ("before DEL", b"Transfer-Encoding: chunked\x7f"),
+        ("before a CR", b"Transfer-Encoding: chunked\r"),
+    ] {
+        let bytes = table.post_bytes(line, b"0\r\n\r\n");
+        table.bad(&format!("Transfer-Encoding {name}"), "header_value", bytes);
+    }
     let path = table.path;
     let http10 = format!("POST {path} HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     table.bad("chunked under 1.0", "chunked_http10", http10);
+    let kept = format!(
+        "POST {path} HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    table.bad("chunked under 1.0, kept alive", "chunked_http10", kept);
+    let both =
+        format!("POST {path} HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    table.bad("length and chunked under 1.0", "length_and_chunked", both);
 }
 
 fn chunks(table: &mut Table<'_>) {
-    let cases: [(&str, &str, &[u8]); 19] = [
+    let cases: [(&str, &str, &[u8]); 35] = [
         ("no size", "chunk_size", b"\r\nhello\r\n0\r\n\r\n"),
         ("size is no number", "chunk_size", b"x\r\n"),
         ("size with a sign", "chunk_size", b"+5\r\nhello\r\n0\r\n\r\n"),
@@ -300,6 +390,22 @@ fn chunks(table: &mut Table<'_>) {
         ("CR alone after a chunk", "chunk_crlf", b"5\r\nhello\r0\r\n\r\n"),
         ("chunk shorter than its size", "chunk_crlf", b"6\r\nhello\r\n0\r\n\r\n"),
         ("LF CR after a chunk", "chunk_crlf", b"5\r\nhello\n\r0\r\n\r\n"),
+        ("tab before the size", "chunk_size", b"\t5\r\nhello\r\n0\r\n\r\n"),
+        ("space behind the size", "chunk_size", b"5 \r\nhello\r\n0\r\n\r\n"),
+        ("two sizes", "chunk_size", b"5 5\r\nhello\r\n0\r\n\r\n"),
+        ("underscore in the size", "chunk_size", b"0_5\r\nhello\r\n0\r\n\r\n"),
+        ("a letter behind the size", "chunk_size", b"5g\r\nhello\r\n0\r\n\r\n"),
+        ("size in quotes", "chunk_size", b"\"5\"\r\nhello\r\n0\r\n\r\n"),
+        ("NUL behind the size", "chunk_size", b"5\0\r\nhello\r\n0\r\n\r\n"),
+        ("extension without a size", "chunk_size", b";a=b\r\nhello\r\n0\r\n\r\n"),
+        ("size of 33 digits", "chunk_size", b"000000000000000000000000000000005\r\nhello\r\n0\r\n\r\n"),
+        ("size that wraps around", "chunk_size", b"fffffffffffffffff5\r\nhello\r\n0\r\n\r\n"),
+        ("CR in an extension", "chunk_size", b"5;a=\rb\r\nhello\r\n0\r\n\r\n"),
+        ("LF in a quoted extension", "chunk_extension", b"5;a=\"\n\"\r\nhello\r\n0\r\n\r\n"),
+        ("LF after the extension of the last chunk", "chunk_extension", b"5\r\nhello\r\n0;a\n\r\n"),
+        ("LF after the last size", "chunk_size", b"5\r\nhello\r\n0\n\r\n"),
+        ("two CRs after a chunk", "chunk_crlf", b"5\r\nhello\r\r\n0\r\n\r\n"),
+        ("an empty line between chunks", "chunk_size", b"5\r\nhello\r\n\r\n0\r\n\r\n"),
     ];
     for (name, reason, body) in cases {
         table.bad(name, reason, table.chunked(body));
@@ -316,6 +422,11 @@ fn trailers(table: &mut Table<'_>) {
         ("trailer with a space before the colon", "0\r\nName : value\r\n\r\n"),
         ("trailer with NUL", "0\r\nName: val\0ue\r\n\r\n"),
         ("trailer that ends with LF", "0\r\nName: value\n\r\n"),
+        ("trailer with CR", "0\r\nName: val\rue\r\n\r\n"),
+        ("trailer that is folded later", "0\r\nName: value\r\n more\r\n\r\n"),
+        ("two CRs after the last chunk", "0\r\n\r\r\n"),
+        ("two CRs after a trailer", "0\r\nName: value\r\r\n\r\n"),
+        ("no empty line after the last chunk", "0\r\n"),
     ];
     for (name, rest) in cases {
         table.bad(name, "trailer", table.chunked(format!("5\r\nhello\r\n{rest}")));
@@ -392,62 +503,6 @@ fn cut(table: &mut Table<'_>) {
     }
 }
 
-fn served(table: &mut Table<'_>) {
-    let path = table.path;
-    let close = "Connection: close\r\n";
-    let no_body = [
-        ("plain", format!("GET {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("LF ends the lines", format!("GET {path} HTTP/1.1\nHost: x\nConnection: close\n\n")),
-        ("LF ends some lines", format!("GET {path} HTTP/1.1\r\nHost: x\n{close}\n")),
-        ("empty lines before it", format!("\r\n\r\nGET {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("absolute target", format!("GET http://x{path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("absolute target, capitals", format!("GET HTTPS://x{path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("absolute target, another Host", format!("GET http://x{path} HTTP/1.1\r\nHost: y\r\n{close}\r\n")),
-        ("OPTIONS *", format!("OPTIONS * HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("1.0", format!("GET {path} HTTP/1.0\r\n\r\n")),
-        ("1.0 with a Host", format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n")),
-        ("empty Host", format!("GET {path} HTTP/1.1\r\nHost:\r\n{close}\r\n")),
-        ("odd method", format!("M-SEARCH {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("lower-case method", format!("get {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
-        ("empty value", format!("GET {path} HTTP/1.1\r\nHost: x\r\nX:\r\n{close}\r\n")),
-        ("tabs around a value", format!("GET {path} HTTP/1.1\r\nHost: x\r\nX:\t a\tb \t\r\n{close}\r\n")),
-        ("odd name", format!("GET {path} HTTP/1.1\r\nHost: x\r\n!#$%&'*+-.^_`|~09: x\r\n{close}\r\n")),
-        ("length of 0", format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n{close}\r\n")),
-    ];
-    for (name, bytes) in no_body {
-        table.served(name, bytes, b"");
-    }
-    let obs_text = table.post_bytes(b"Connection: close\r\nX: \x80\xff", b"");
-    table.served("high bytes in a value", obs_text, b"");
-
-    let bodies: [(&str, &str, &[u8]); 9] = [
-        ("length", "Content-Length: 5", b"hello"),
-        ("length with zeros", "Content-Length: 0000000005", b"hello"),
-        ("the same length twice", "Content-Length: 5\r\nContent-Length: 5", b"hello"),
-        ("chunks", "Transfer-Encoding: chunked", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
-        ("chunk size with zeros", "Transfer-Encoding: chunked", b"00000005\r\nhello\r\n000\r\n\r\n"),
-        ("chunk with extensions", "Transfer-Encoding: chunked", b"5;a=b;c=\"d\"\r\nhello\r\n0;e\r\n\r\n"),
-        (
-            "chunks with trailers",
-            "Transfer-Encoding: chunked",
-            b"5\r\nhello\r\n0\r\nName: value\r\nX:\r\n\r\n",
-        ),
-        ("Chunked in capitals", "transfer-encoding: CHUNKED", b"5\r\nhello\r\n0\r\n\r\n"),
-        ("expecting 100", "Expect: 100-continue\r\nContent-Length: 5", b"hello"),
-    ];
-    for (name, fields, body) in bodies {
-        let bytes = table.post(&format!("Connection: close\r\n{fields}"), body);
-        table.served(name, bytes, b"hello");
-    }
-    let first = table.post("Content-Length: 3", b"one");
-    let second = table.post("Transfer-Encoding: chunked", b"3\r\ntwo\r\n0\r\n\r\n");
-    let third = table.post("Connection: close\r\nContent-Length: 5", b"three");
-    table.served("three requests at once", [first, second, third].concat(), b"onetwothree");
-    if let Some(row) = table.rows.last_mut() {
-        row.expect = Expect::Served(3);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,6 +530,7 @@ mod tests {
             "head_too_large",
             "header_name",
             "header_value",
+            "host_invalid",
             "host_missing",
             "host_repeated",
             "length_and_chunked",

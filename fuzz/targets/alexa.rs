@@ -1,0 +1,4 @@
+//! See `fuzz::alexa`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::alexa::check(data));

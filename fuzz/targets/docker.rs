@@ -1,0 +1,4 @@
+//! See `fuzz::docker`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::docker::check(data));
