@@ -3,6 +3,8 @@
 //! Nothing is decoded: a function's name has no character that would need it, and what is below the
 //! name reaches the function byte for byte.
 
+use std::borrow::Cow;
+
 use crate::name;
 
 /// Where a request goes. Names are valid but not necessarily known.
@@ -33,21 +35,32 @@ pub(crate) enum Route<'a> {
 /// What the function gets to see as its request target: the path below its name, and the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
-    /// Begins with `/`.
+    /// Begins with `/`, or is empty.
     path: &'a [u8],
     query: Option<&'a [u8]>,
 }
 
 impl Target<'_> {
-    /// The bytes for the request line.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.path.len() + self.query.map_or(0, |query| query.len() + 1));
-        bytes.extend_from_slice(self.path);
-        if let Some(query) = self.query {
-            bytes.push(b'?');
-            bytes.extend_from_slice(query);
+    /// The same without the request that it was found in.
+    pub(crate) fn below(self) -> Below {
+        let query = self.query.map_or(0, |query| query.len() + 1);
+        Below { length: self.path.len() + query }
+    }
+}
+
+/// The end of a request's target that the function gets to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Below {
+    length: usize,
+}
+
+impl Below {
+    /// The bytes for the request line, of the target of the same request. Nothing behind a function's name is `/`.
+    pub(crate) fn of(self, target: &[u8]) -> Cow<'_, [u8]> {
+        match &target[target.len().saturating_sub(self.length)..] {
+            below @ [b'/', ..] => Cow::Borrowed(below),
+            below => Cow::Owned([b"/", below].concat()),
         }
-        bytes
     }
 }
 
@@ -101,7 +114,7 @@ fn of_named<'a>(method: &str, path: &'a [u8], query: Option<&'a [u8]>) -> Route<
     };
     let end = below.iter().position(|byte| *byte == b'/').unwrap_or(below.len());
     let (name, rest) = below.split_at(end);
-    let target = Target { path: if rest.is_empty() { b"/" } else { rest }, query };
+    let target = Target { path: rest, query };
     match name::valid(name) {
         None => Route::BadName,
         Some(name) if !is_async => Route::Function { name, target },
@@ -127,7 +140,8 @@ mod tests {
     fn check_function(request: &str, x_function: Option<&str>, want: (&str, &str)) {
         match route(request, x_function) {
             Route::Function { name, target } => {
-                let target = String::from_utf8(target.to_bytes()).unwrap();
+                let whole = request.split_once(' ').unwrap().1.as_bytes();
+                let target = String::from_utf8(target.below().of(whole).into_owned()).unwrap();
                 assert_eq!((name, target.as_str()), want, "{request}");
             }
             other => panic!("{request}: expected a function, got {other:?}"),
@@ -178,7 +192,7 @@ mod tests {
             }
         }
         match route("POST /?locale=de", None) {
-            Route::Root { target } => assert_eq!(target.to_bytes(), b"/?locale=de"),
+            Route::Root { target } => assert_eq!(target.below().of(b"/?locale=de"), &b"/?locale=de"[..]),
             other => panic!("{other:?}"),
         }
     }
@@ -226,7 +240,7 @@ mod tests {
     fn asynchronous_calls_keep_their_target_too() {
         match route("POST /async-function/echo/a?b", None) {
             Route::Async { name, target } => {
-                assert_eq!((name, target.to_bytes().as_slice()), ("echo", b"/a?b".as_slice()));
+                assert_eq!((name, &*target.below().of(b"/function/echo/a?b")), ("echo", &b"/a?b"[..]));
             }
             other => panic!("{other:?}"),
         }

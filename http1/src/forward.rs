@@ -125,6 +125,9 @@ struct State {
     upstream_ready: bool,
     wants: Wants,
     status: u16,
+    /// Something moved in this step.
+    has_moved: bool,
+    /// When the last step in which something moved came to its end; the clock is read where it must wait.
     last_move: Option<Instant>,
 }
 
@@ -152,8 +155,7 @@ impl Transfer {
     /// A try that has not begun to move anything.
     #[must_use]
     pub fn new(connection: Box<Connection>, upload: Upload, limits: Limits) -> Transfer {
-        let state = State { last_move: Some(Instant::now()), ..State::default() };
-        Transfer { connection, upload, limits, state }
+        Transfer { connection, upload, limits, state: State::default() }
     }
 
     /// Runs the try to its end. The connection is for its pool, which closes it unless all went well; the body
@@ -250,7 +252,13 @@ impl Transfer {
     pub(crate) fn step(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Option<End> {
         match self.steps(exchange, head) {
             Ok(true) => Some(End::Done(self.state.status)),
-            Ok(false) => None,
+            Ok(false) => {
+                let is_timed = self.state.is_tunnel || self.state.wants.is_clients_turn();
+                if self.state.has_moved || is_timed && self.state.last_move.is_none() {
+                    (self.state.last_move, self.state.has_moved) = (Some(Instant::now()), false);
+                }
+                None
+            }
             Err(stop) => Some(stop),
         }
     }
@@ -308,7 +316,7 @@ impl Transfer {
                     Ok(count) => {
                         self.upload.keep(&data[..count]);
                         exchange.consume(count);
-                        self.state.last_move = Some(Instant::now());
+                        self.state.has_moved = true;
                     }
                     Err(_) => return self.upstream_stopped_reading(exchange),
                 },
@@ -393,7 +401,7 @@ impl Transfer {
                     }
                     Ok(count) => {
                         self.connection.consume(count);
-                        self.state.last_move = Some(Instant::now());
+                        self.state.has_moved = true;
                     }
                     Err(_) => return Err(self.client_is_gone(exchange)),
                 },
@@ -444,7 +452,7 @@ impl Transfer {
         self.connection.begin_tunnel();
         self.state.status = 101;
         (self.state.is_answering, self.state.is_tunnel, self.state.is_sent) = (true, true, false);
-        self.state.last_move = Some(Instant::now());
+        self.state.has_moved = true;
         self.state.wants.has_more = true; // the client may have sent something already
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::forward::{Cause, End, Limits, Transfer, Upload};
+use http1::head::is_idempotent;
 use http1::server::Relay;
 use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
@@ -17,6 +18,7 @@ use super::{Edge, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Replica, Use};
 use crate::metrics::{InFlight, Retry};
+use crate::route::Below;
 
 /// How long is waited between two rounds over replicas that all refuse, unless the table changes.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
@@ -30,8 +32,8 @@ const MAX_TRIES: usize = 3;
 /// What is called.
 pub(super) struct Invocation {
     pub(super) function: Arc<Function>,
-    /// The request target that the function sees.
-    pub(super) target: Vec<u8>,
+    /// What the function sees of the request's target.
+    pub(super) target: Below,
     /// The length of the body.
     pub(super) length: Length,
 }
@@ -50,10 +52,13 @@ pub(super) fn begin(
 ) -> Option<(Transfer, Box<dyn Relay>)> {
     let replica = Arc::clone(balanced(&edge, &invocation.function, |_| Standing::Usable)?);
     let pool = replica.pool();
-    let connection = pool.take_watched(exchange.poller()).or_else(|| pool.begin().ok())?;
+    // A request that may be sent again need not look whether its connection still stands: that costs a system call.
+    let looks = !is_idempotent(exchange.request().method());
+    let connection = pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin().ok())?;
     let mut call = Call::new(&edge, exchange, invocation);
     let in_use = Use::of(&replica);
-    let transfer = call.transfer(exchange, (&in_use, connection), Upload::default());
+    let now = call.started;
+    let transfer = call.transfer(exchange, (&in_use, connection), (Upload::default(), now));
     Some((transfer, Box::new(Begun { edge, call, in_use })))
 }
 
@@ -109,7 +114,7 @@ impl Relay for Begun {
 
 struct Call {
     function: Arc<Function>,
-    target: Vec<u8>,
+    target: Below,
     length: Length,
     in_flight: InFlight,
     started: Instant,
@@ -174,7 +179,8 @@ impl Call {
                 self.cold_start = Some(since.elapsed());
                 self.function.series.observe_cold_start(since.elapsed());
             }
-            let transfer = self.transfer(exchange, (&in_use, connection), mem::take(&mut upload));
+            let upload_now = (mem::take(&mut upload), Instant::now());
+            let transfer = self.transfer(exchange, (&in_use, connection), upload_now);
             let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
             in_use.replica().pool().put(connection); // which closes it unless all of it went well
             upload = rest;
@@ -264,15 +270,15 @@ impl Call {
         &mut self,
         exchange: &Exchange<'_>,
         (in_use, mut connection): (&Use, Box<Connection>),
-        upload: Upload,
+        (upload, now): (Upload, Instant),
     ) -> Transfer {
         self.tries += 1;
         let call = headers::Call {
             id: &self.id,
-            target: &self.target,
+            target: &self.target.of(exchange.request().target()),
             peer: exchange.peer(),
             address: in_use.replica().address(),
-            left: self.limits.deadline.remaining().unwrap_or(self.total.span),
+            left: self.limits.deadline.left(now).unwrap_or(self.total.span),
         };
         connection.start(headers::to_function(exchange.request(), &call), self.length);
         Transfer::new(connection, upload, self.limits)
@@ -390,9 +396,9 @@ fn balanced<'f>(
     function: &'f Function,
     standing: impl Fn(&Replica) -> Standing,
 ) -> Option<&'f Arc<Replica>> {
-    let now = Instant::now();
+    let is_avoided = |replica: &Replica| replica.has_failed() && replica.is_avoided(Instant::now());
     let standing = |replica: &Arc<Replica>| match standing(replica) {
-        Standing::Usable if replica.is_avoided(now) => Standing::Outlier,
+        Standing::Usable if is_avoided(replica) => Standing::Outlier,
         other => other,
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();

@@ -16,7 +16,7 @@ use crate::alexa;
 use crate::functions::{Function, Table};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
-use crate::route::Route;
+use crate::route::{Below, Route};
 use failure::{Failure, X_GATEWAY_ERROR};
 use http1::forward::{Transfer, Upload};
 use http1::server::Relay;
@@ -63,11 +63,11 @@ impl Edge {
         match route {
             Route::Function { name, target } => {
                 let function = self.find(name);
-                let (name, target) = (name.to_owned(), target.to_bytes());
+                let (name, target) = (name.to_owned(), target.below());
                 self.call(exchange, function.ok_or_else(|| self.missing(name))?, target)
             }
             Route::Root { target } => {
-                let target = target.to_bytes();
+                let target = target.below();
                 self.alexa(exchange, target)
             }
             Route::Metrics => self.metrics(exchange),
@@ -90,7 +90,7 @@ impl Edge {
         &self,
         exchange: &mut Exchange<'_>,
         function: Arc<Function>,
-        target: Vec<u8>,
+        target: Below,
     ) -> Result<(), Failure> {
         if exchange.is_draining() {
             return Err(Failure::Draining);
@@ -101,7 +101,7 @@ impl Edge {
     }
 
     /// A `POST /` without `X-Function`: its body says which function is meant, if it is from Alexa.
-    fn alexa(&self, exchange: &mut Exchange<'_>, target: Vec<u8>) -> Result<(), Failure> {
+    fn alexa(&self, exchange: &mut Exchange<'_>, target: Below) -> Result<(), Failure> {
         let limit = alexa::MAX_BODY_BYTES;
         if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
             return Err(Failure::NotAlexa);
@@ -235,7 +235,7 @@ impl Service for Edge {
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
         let function = self.table.find(name).filter(|_| !exchange.is_draining())?;
-        let (target, length) = (target.to_bytes(), exchange.body_length());
+        let (target, length) = (target.below(), exchange.body_length());
         invoke::begin(self, exchange, Invocation { function, target, length })
     }
 

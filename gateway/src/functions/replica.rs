@@ -61,6 +61,11 @@ impl Replica {
         }
     }
 
+    /// Whether a connect failed since one worked: only then it may be avoided.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.last_failure_ms.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether a connect failed lately.
     pub(crate) fn is_avoided(&self, now: Instant) -> bool {
         let last = self.last_failure_ms.load(Ordering::Relaxed);

@@ -42,20 +42,22 @@ impl Pool {
     /// An idle connection that still stands, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Box<Connection>> {
-        self.shelves.iter().find_map(|shelf| self.take_from(shelf))
+        self.shelves.iter().find_map(|shelf| self.take_from(shelf, true))
     }
 
     /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
+    /// Where it `looks` not, one that the poller has in its epoll is taken as it is: the poller knows of each that was
+    /// closed, but for what happened since it last asked.
     #[must_use]
-    pub fn take_watched(&self, poller: usize) -> Option<Box<Connection>> {
-        let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf));
-        own.or_else(|| self.take_from(&self.shelves[0]))
+    pub fn take_watched(&self, poller: usize, looks: bool) -> Option<Box<Connection>> {
+        let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf, looks));
+        own.or_else(|| self.take_from(&self.shelves[0], true))
     }
 
-    fn take_from(&self, shelf: &Shelf) -> Option<Box<Connection>> {
+    fn take_from(&self, shelf: &Shelf, looks: bool) -> Option<Box<Connection>> {
         loop {
             let (connection, since) = lock(shelf).as_mut()?.pop()?;
-            if since.elapsed() < self.config.idle_timeout && connection.is_quiet() {
+            if since.elapsed() < self.config.idle_timeout && (!looks || connection.is_quiet()) {
                 return Some(connection);
             }
         }

@@ -53,6 +53,8 @@ pub(super) struct Poller {
     ready: Vec<Token>,
     /// The resolution of the timeouts of waiting connections.
     tick: Duration,
+    /// As of its last report.
+    now: Instant,
     paused_until: Option<Instant>,
     has_closed_idle: bool,
 }
@@ -76,6 +78,7 @@ impl Poller {
             relays,
             ready,
             tick,
+            now: Instant::now(),
             paused_until,
             has_closed_idle,
         })
@@ -96,6 +99,7 @@ impl Poller {
                     return;
                 }
             };
+            self.now = Instant::now();
             for event in &events[..count] {
                 match event.token() {
                     LISTENER => self.accept(),
@@ -247,8 +251,8 @@ impl Poller {
     }
 
     /// Something happened on an upstream connection.
-    fn upstream(&mut self, fd: u64, _ready: Ready) {
-        if let Some(mut running) = self.relays.take_by_upstream(fd as usize) {
+    fn upstream(&mut self, fd: u64, ready: Ready) {
+        if let Some(mut running) = self.relays.take_by_upstream(fd as usize, ready) {
             running.transfer.upstream_is_ready();
             self.advance(running, None);
         }
@@ -388,7 +392,7 @@ impl Poller {
         let has_more = !conn.incoming.is_drained() || conn.is_hung_up || conn.next_head().is_some();
         let token = conn.token;
         let phase = if conn.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
-        conn.enter(phase, Instant::now());
+        conn.enter(phase, self.now);
         self.lane().table().put(conn);
         if has_more {
             self.ready.push(token);

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
+use kit::sys::Ready;
+
 use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
 use super::table::Token;
@@ -86,6 +88,17 @@ impl Running {
     }
 }
 
+/// What is known of a descriptor that is, or was, an upstream connection.
+#[derive(Clone, Copy, Default)]
+enum Upstream {
+    /// Nobody's.
+    #[default]
+    Idle,
+    /// Nobody's, and something came that nobody asked for, be it the end.
+    Disturbed,
+    Of(Token),
+}
+
 /// Memory for calls that is kept while there is none.
 const MAX_SPARE: usize = 16;
 
@@ -95,7 +108,7 @@ pub(super) struct Relays {
     running: Vec<Option<Held>>,
     spare: Vec<Held>,
     /// Whose an upstream descriptor is at present.
-    upstreams: Vec<Option<Token>>,
+    upstreams: Vec<Upstream>,
     /// When calls must be looked at, at the latest; one entry for each place, so that there are no more of them than
     /// connections. An entry may be early: the call it was made for has ended, or has moved since.
     alarms: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -118,7 +131,7 @@ impl Relays {
         }
         let fd = running.transfer.connection.socket().as_fd().as_raw_fd();
         if let Some(place) = self.upstreams.get_mut(fd as usize) {
-            *place = None;
+            *place = Upstream::Idle;
         }
         running
     }
@@ -130,9 +143,16 @@ impl Relays {
     }
 
     /// Takes the call to which an upstream descriptor belongs.
-    pub(super) fn take_by_upstream(&mut self, fd: usize) -> Option<Held> {
-        let token = (*self.upstreams.get(fd)?)?;
-        self.take(token)
+    pub(super) fn take_by_upstream(&mut self, fd: usize, ready: Ready) -> Option<Held> {
+        let place = self.upstreams.get_mut(fd)?;
+        match *place {
+            Upstream::Of(token) => self.take(token),
+            _ if ready.is_readable() => {
+                *place = Upstream::Disturbed;
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Keeps a call until it is ready again, or its time is up.
@@ -156,7 +176,15 @@ impl Relays {
         let connection = &mut running.transfer.connection;
         let place = connection.socket().as_fd().as_raw_fd() as usize;
         let own = running.conn.poller;
-        if connection.watched_by != Some(own) {
+        if self.upstreams.len() <= place {
+            self.upstreams.resize(place + 1, Upstream::Idle);
+        }
+        if connection.watched_by == Some(own) {
+            // Nothing was sent yet: another connection will do, whatever the method.
+            if matches!(self.upstreams[place], Upstream::Disturbed) && !connection.is_quiet() {
+                return Err(Cause::Closed);
+            }
+        } else {
             let before = connection.watched_by.take();
             let fd = connection.socket().as_fd();
             if let Some(other) = before {
@@ -166,10 +194,7 @@ impl Relays {
             watched.map_err(|error| Cause::Unreachable(error.raw_os_error().unwrap_or_default()))?;
             connection.watched_by = Some(own);
         }
-        if self.upstreams.len() <= place {
-            self.upstreams.resize(place + 1, None);
-        }
-        self.upstreams[place] = Some(running.conn.token);
+        self.upstreams[place] = Upstream::Of(running.conn.token);
         Ok(())
     }
 

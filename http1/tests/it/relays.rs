@@ -75,7 +75,7 @@ impl Service for Proxy {
             return None;
         }
         let mut connection =
-            self.pool.take_watched(exchange.poller()).or_else(|| self.pool.begin().ok()).unwrap();
+            self.pool.take_watched(exchange.poller(), false).or_else(|| self.pool.begin().ok()).unwrap();
         let mut head = HeadWriter::request(request.method(), request.target());
         head.forward(request.headers(), &[]);
         connection.start(head, exchange.body_length());
@@ -98,12 +98,8 @@ impl Fixture {
     #[track_caller]
     fn start(upstream: SocketAddr, limit: Duration, config: ServerConfig) -> Fixture {
         let config = ServerConfig { pollers: 2, ..config };
-        let client = ClientConfig {
-            connect_timeout: Duration::from_millis(300),
-            pollers: 2,
-            max_idle: 1000,
-            ..ClientConfig::default()
-        };
+        let client =
+            ClientConfig { connect_timeout: limit, pollers: 2, max_idle: 1000, ..ClientConfig::default() };
         let pool = Pool::new(Endpoint::Tcp(upstream), client);
         let (ends, calls) = (Arc::default(), AtomicUsize::new(0));
         let proxy = Arc::new(Proxy { pool, limit, ends, calls });
@@ -249,7 +245,7 @@ fn what_cannot_be_reached_goes_on_at_a_worker() {
     assert_eq!(fixture.get("/").status, 502);
     assert!(matches!(fixture.ends()[..], [End::Again(Cause::Unreachable(111))]), "{:?}", fixture.ends());
     let deaf = Deaf::new();
-    let fixture = Fixture::before(deaf.addr());
+    let fixture = Fixture::start(deaf.addr(), Duration::from_millis(300), ServerConfig::default());
     assert_eq!(fixture.get("/").status, 502);
     assert!(matches!(fixture.ends()[..], [End::Again(Cause::Unreachable(110))]), "{:?}", fixture.ends());
     fixture.is_empty();

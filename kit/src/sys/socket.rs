@@ -167,7 +167,8 @@ impl Socket {
     /// # Errors
     /// What send(2) says, such as `BrokenPipe`.
     pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        let (start, size, flags) = (bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+        let (start, size, flags) =
+            (bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
         // SAFETY: the pointer and size are those of the slice, which the call only reads.
         let call = || check_size(unsafe { libc::send(self.0.as_raw_fd(), start, size, flags) });
         unless_blocked(retry(call))
