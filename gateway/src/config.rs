@@ -29,7 +29,11 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting { name: "upstream_timeout", default: "60s", help: "how long one call may take in all" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
     Setting { name: "header_timeout", default: "10s", help: "how long a client may take to send a head" },
-    Setting { name: "idle_timeout", default: "75s", help: "how long an idle connection is kept" },
+    Setting {
+        name: "idle_timeout",
+        default: "75s",
+        help: "how long an idle connection, or a silent WebSocket, is kept",
+    },
     Setting { name: "body_stall_timeout", default: "30s", help: "how long a body may stand still" },
     Setting {
         name: "max_connections",

@@ -105,7 +105,11 @@ impl Page<'_> {
         }
         let help = "Connections of clients by state.";
         self.states("gateway_connections", help, snapshot.connections);
-        self.states("gateway_workers", "Worker threads by state.", snapshot.workers);
+        self.states(
+            "gateway_workers",
+            "Calls that are served (busy) or wait (queued), and worker threads without one (idle).",
+            snapshot.workers,
+        );
         let name = "gateway_provider_up";
         self.family(name, "gauge", "Whether the provider's engine can be reached.");
         self.sample(name, &[], u8::from(snapshot.provider_up));
