@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use http1::forward::Upload;
 use http1::{Body, Exchange, HeadWriter, Headers, Refusal};
 use kit::sys::Ready;
 use kit::sys::child::End;
@@ -43,7 +44,7 @@ pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
         return call.answer_timeout(exchange);
     }
     if let Some(resident) = &function.resident {
-        return call.forward(exchange, resident);
+        return call.forward(exchange, resident, (Upload::default(), 0));
     }
     match function.warm.take(function).map_or_else(|| call.start(exchange), Ok) {
         Ok(started) => call.run(exchange, started),
@@ -57,13 +58,13 @@ pub(crate) struct Call<'a> {
     pub(crate) id: String,
     pub(crate) deadline: Deadline,
     /// Whose time limit `deadline` is, and how long it was.
-    limit: (&'static str, Duration),
+    pub(crate) limit: (&'static str, Duration),
     started: Instant,
     content_type: Vec<u8>,
 }
 
 impl<'a> Call<'a> {
-    fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
+    pub(crate) fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
         let headers = exchange.request().headers();
         let limit = time_limit(&function.config, headers);
         Call {

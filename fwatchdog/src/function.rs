@@ -2,17 +2,21 @@
 //! observation for each request.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, Service};
+use http1::forward::Transfer;
+use http1::server::Relay;
+use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, RequestHead, Service};
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
 use crate::call;
 use crate::config::{Config, Mode};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
+use crate::proxy;
 use crate::resident::Resident;
 use crate::warm::Warm;
 
@@ -82,14 +86,15 @@ impl Function {
     }
 
     /// A place for one more call, if there is one.
-    fn enter(&self) -> Option<Entered<'_>> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let entered = Entered(self);
-        (self.config.max_inflight == 0 || before < self.config.max_inflight).then_some(entered)
+    pub(crate) fn enter<F: Deref<Target = Function>>(function: F) -> Option<Entered<F>> {
+        let before = function.in_flight.fetch_add(1, Ordering::Relaxed);
+        let limit = function.config.max_inflight;
+        let entered = Entered(function);
+        (limit == 0 || before < limit).then_some(entered)
     }
 
     fn own_route(&self, exchange: &mut Exchange<'_>) -> bool {
-        if !matches!(exchange.request().method(), "GET" | "HEAD") {
+        if !is_own(exchange.request()) {
             return false;
         }
         let (status, kind, text) = match exchange.request().path() {
@@ -116,7 +121,7 @@ impl Service for Function {
             return;
         }
         // Leaves last: where nothing is in flight, everything has been observed.
-        let entered = self.enter();
+        let entered = Function::enter(self);
         let mut observation = Observation::new(self, exchange.request().method());
         if entered.is_none() {
             observation.code = 429;
@@ -128,6 +133,14 @@ impl Service for Function {
             return;
         }
         observation.code = call::serve(self, exchange);
+    }
+
+    fn relays(&self) -> bool {
+        self.resident.is_some()
+    }
+
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+        proxy::begin(&self, exchange)
     }
 
     /// A function that is busy is not a sick one, and must not be replaced for it.
@@ -146,31 +159,42 @@ impl Service for Function {
     }
 }
 
-/// A call that is counted as being served.
-struct Entered<'a>(&'a Function);
+/// Whether a request may be for fwatchdog itself.
+pub(crate) fn is_own(request: &RequestHead) -> bool {
+    matches!(request.method(), "GET" | "HEAD") && request.path().starts_with(b"/_/")
+}
 
-impl Drop for Entered<'_> {
+/// A call that is counted as being served.
+pub(crate) struct Entered<F: Deref<Target = Function>>(F);
+
+impl<F: Deref<Target = Function>> Entered<F> {
+    pub(crate) fn function(&self) -> &F {
+        &self.0
+    }
+}
+
+impl<F: Deref<Target = Function>> Drop for Entered<F> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Counts a request when it is over, also when serving it panicked.
-struct Observation<'a> {
-    function: &'a Function,
-    method: String,
+pub(crate) struct Observation<F: Deref<Target = Function>> {
+    function: F,
+    method: &'static str,
     started: Instant,
-    code: u16,
+    pub(crate) code: u16,
 }
 
-impl Observation<'_> {
-    fn new<'a>(function: &'a Function, method: &str) -> Observation<'a> {
-        Observation { function, method: method.to_owned(), started: Instant::now(), code: 500 }
+impl<F: Deref<Target = Function>> Observation<F> {
+    pub(crate) fn new(function: F, method: &str) -> Observation<F> {
+        Observation { function, method: metrics::known(method), started: Instant::now(), code: 500 }
     }
 }
 
-impl Drop for Observation<'_> {
+impl<F: Deref<Target = Function>> Drop for Observation<F> {
     fn drop(&mut self) {
-        self.function.metrics.observe(&self.method, self.code, self.started.elapsed());
+        self.function.metrics.observe(self.method, self.code, self.started.elapsed());
     }
 }

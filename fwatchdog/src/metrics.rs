@@ -25,6 +25,11 @@ const BUCKETS: [(u64, &str); 11] = [
     (10_000, "10"),
 ];
 
+/// The label value of a method.
+pub(crate) fn known(method: &str) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
 /// The counters.
 pub(crate) struct Metrics {
     /// By code and place in [`METHODS`]; 499 is a client that hung up and got no answer. A process may answer with

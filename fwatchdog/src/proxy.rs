@@ -1,13 +1,17 @@
 //! One call of `mode=http`: it waits until the process listens, and is forwarded to it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::forward::{Cause, End, Limits, Transfer, Upload};
+use http1::head::is_idempotent;
+use http1::server::Relay;
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::Deadline;
 use kit::sys::Ready;
 
 use crate::call::{CALL_ID, CLIENT_CLOSED, Call};
+use crate::function::{self, Entered, Function, Observation};
 use crate::resident::Resident;
 
 /// Between two tries to connect while the process starts.
@@ -23,21 +27,90 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Tries of one call on connections that broke.
 const MAX_TRIES: usize = 3;
 
+/// A call that a poller of the server forwards. What it cannot do at once is left to a worker.
+struct Passing {
+    /// Leaves after it was observed.
+    observation: Observation<Arc<Function>>,
+    entered: Entered<Arc<Function>>,
+    id: String,
+    deadline: Deadline,
+    limit: (&'static str, Duration),
+}
+
+/// Begins to forward a request, if there is room for one more and the process can be connected to at once.
+pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+    let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
+    let entered = Function::enter(Arc::clone(function))?;
+    let Call { id, deadline, limit, .. } = Call::new(function, exchange);
+    let looks = !is_idempotent(exchange.request().method());
+    let connection = resident.pool.take_watched(exchange.poller(), looks);
+    let connection = connection.or_else(|| resident.pool.begin(deadline.within(CONNECT_TIME)).ok())?;
+    let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
+    let observation = Observation::new(Arc::clone(function), exchange.request().method());
+    Some((transfer, Box::new(Passing { observation, entered, id, deadline, limit })))
+}
+
+impl Relay for Passing {
+    fn head(&mut self, response: &ResponseHead) -> HeadWriter {
+        answer_head(response)
+    }
+
+    fn ended(mut self: Box<Self>, end: End, connection: Box<Connection>) {
+        self.observation.code = match end {
+            End::Done(status) => status,
+            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => code(cause),
+        };
+        if let Some(resident) = &self.entered.function().resident {
+            resident.pool.put(connection); // which closes it unless all went well
+        }
+    }
+
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
+        let Passing { mut observation, entered, id, deadline, limit } = *self;
+        let function = entered.function();
+        let mut call = Call::new(function, exchange);
+        (call.id, call.deadline, call.limit) = (id, deadline, limit);
+        let (end, connection, upload) = parts;
+        drop(connection);
+        let Some(resident) = &function.resident else { return };
+        observation.code = match end {
+            End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, (upload, 0)),
+            End::Again(_) => call.forward(exchange, resident, (upload, 1)),
+            End::Done(status) => status,
+            End::Failed(cause) | End::Broken(cause) => call.answer_cause(exchange, cause),
+        };
+        drop(observation);
+    }
+}
+
+/// One try on one connection.
+fn transfer(
+    exchange: &Exchange<'_>,
+    (mut connection, upload): (Box<Connection>, Upload),
+    resident: &Resident,
+    (id, deadline): (&str, Deadline),
+) -> Transfer {
+    let (stall, idle) = (exchange.config().body_stall_timeout, exchange.config().idle_timeout);
+    connection.start(request_head(exchange, resident, id), exchange.body_length());
+    Transfer::new(connection, upload, Limits { deadline, stall, idle })
+}
+
 impl Call<'_> {
-    /// Forwards the call; answers the status under which it counts.
-    pub(crate) fn forward(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> u16 {
-        let mut upload = Upload::default();
-        let (stall, idle) = (exchange.config().body_stall_timeout, exchange.config().idle_timeout);
-        let limits = Limits { deadline: self.deadline, stall, idle };
-        let mut tries = 0;
+    /// Forwards the call; answers the status under which it counts. `upload` is what there is of its body, after so
+    /// many tries.
+    pub(crate) fn forward(
+        &self,
+        exchange: &mut Exchange<'_>,
+        resident: &Resident,
+        (mut upload, mut tries): (Upload, usize),
+    ) -> u16 {
         loop {
             tries += 1;
-            let mut connection = match self.connect(exchange, resident) {
+            let connection = match self.connect(exchange, resident) {
                 Ok(connection) => connection,
                 Err(code) => return code,
             };
-            connection.start(self.request_head(exchange, resident), exchange.body_length());
-            let transfer = Transfer::new(connection, upload, limits);
+            let transfer = transfer(exchange, (connection, upload), resident, (&self.id, self.deadline));
             let (end, connection, rest) = transfer.run(exchange, &mut answer_head);
             resident.pool.put(connection); // which closes it unless all went well
             upload = rest;
@@ -80,20 +153,6 @@ impl Call<'_> {
         }
     }
 
-    fn request_head(&self, exchange: &Exchange<'_>, resident: &Resident) -> HeadWriter {
-        let request = exchange.request();
-        let mut head = HeadWriter::request(request.method(), request.target());
-        if request.headers().get("host").is_none() {
-            head.text("Host", &resident.address.to_string());
-        }
-        head.forward(request.headers(), &[CALL_ID, "Expect"]);
-        head.text(CALL_ID, &self.id);
-        if let Some(protocol) = request.upgrade() {
-            head.upgrade(protocol);
-        }
-        head
-    }
-
     fn answer_cause(&self, exchange: &mut Exchange<'_>, cause: Cause) -> u16 {
         match cause {
             Cause::Refused(refusal) => self.answer_refusal(exchange, refusal),
@@ -119,6 +178,20 @@ impl Call<'_> {
             }
         }
     }
+}
+
+fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadWriter {
+    let request = exchange.request();
+    let mut head = HeadWriter::request(request.method(), request.target());
+    if request.headers().get("host").is_none() {
+        head.text("Host", &resident.address.to_string());
+    }
+    head.forward(request.headers(), &[CALL_ID, "Expect"]);
+    head.text(CALL_ID, id);
+    if let Some(protocol) = request.upgrade() {
+        head.upgrade(protocol);
+    }
+    head
 }
 
 fn answer_head(head: &ResponseHead) -> HeadWriter {

@@ -52,6 +52,7 @@ impl Resident {
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             max_idle,
+            pollers: 1,
             ..ClientConfig::default()
         };
         let pool = Pool::new(Endpoint::Tcp(address), config);

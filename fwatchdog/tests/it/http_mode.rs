@@ -294,3 +294,19 @@ fn it_needs_an_address() {
     refused(&[("mode", "http"), ("upstream_url", "127.0.0.1:1")], &["upstream_url", "127.0.0.1:1"]);
     refused(&[("upstream_url", "http://127.0.0.1:1")], &["upstream_url", "mode=http"]);
 }
+
+#[test]
+fn a_connection_is_upgraded() {
+    let agree = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    let peer = Peer::tcp(Script::new().head().send(agree).bytes(4).send("pong").end().close());
+    let dog = around("sleep 1000", peer.addr().port()).start();
+    let mut client = dog.connect();
+    client.send("GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nping").unwrap();
+    let head = client.within(SOON).head().unwrap();
+    assert_eq!((head.status, head.header("upgrade")), (101, Some("echo")));
+    client.end();
+    assert_eq!(client.rest().bytes, b"pong");
+    let request = &peer.requests()[0];
+    assert_eq!((request.header("upgrade"), request.header("connection")), (Some("echo"), Some("Upgrade")));
+    counts(&dog, "101", 1.0);
+}

@@ -54,7 +54,8 @@ pub(super) fn begin(
     let pool = replica.pool();
     // A request that may be sent again need not look whether its connection still stands: that costs a system call.
     let looks = !is_idempotent(exchange.request().method());
-    let connection = pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin().ok())?;
+    let connection =
+        pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin(Deadline::NEVER).ok())?;
     let mut call = Call::new(&edge, exchange, invocation);
     let in_use = Use::of(&replica);
     let now = call.started;

@@ -56,12 +56,16 @@ impl Connection {
     }
 
     /// Begins to connect and does not wait, so that a poller may have it.
-    pub(crate) fn begin(endpoint: &Endpoint, config: ClientConfig) -> io::Result<Connection> {
+    pub(crate) fn begin(
+        endpoint: &Endpoint,
+        config: ClientConfig,
+        deadline: Deadline,
+    ) -> io::Result<Connection> {
         let Endpoint::Tcp(address) = endpoint else {
             return Err(io::ErrorKind::Unsupported.into()); // UNIX sockets connect at once or block
         };
         let socket = Socket::begin_connect(*address)?;
-        let connect_by = Some(Deadline::after(config.connect_timeout));
+        let connect_by = Some(deadline.within(config.connect_timeout));
         Ok(Connection { connect_by, ..Connection::on(socket, config) })
     }
 

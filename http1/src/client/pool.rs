@@ -63,12 +63,12 @@ impl Pool {
         }
     }
 
-    /// A new connection that is still being made, for a transfer.
+    /// A new connection that is still being made, for a transfer; until the deadline, or as long as a connect may take.
     ///
     /// # Errors
     /// What connect(2) says at once; `Unsupported` for a UNIX socket.
-    pub fn begin(&self) -> io::Result<Box<Connection>> {
-        Connection::begin(&self.endpoint, self.config).map(Box::new)
+    pub fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
+        Connection::begin(&self.endpoint, self.config, deadline).map(Box::new)
     }
 
     /// A new connection.

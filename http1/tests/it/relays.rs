@@ -74,8 +74,11 @@ impl Service for Proxy {
         if path == "/worker" {
             return None;
         }
-        let mut connection =
-            self.pool.take_watched(exchange.poller(), false).or_else(|| self.pool.begin().ok()).unwrap();
+        let mut connection = self
+            .pool
+            .take_watched(exchange.poller(), false)
+            .or_else(|| self.pool.begin(Deadline::NEVER).ok())
+            .unwrap();
         let mut head = HeadWriter::request(request.method(), request.target());
         head.forward(request.headers(), &[]);
         connection.start(head, exchange.body_length());
