@@ -181,7 +181,7 @@ impl Transfer {
         is_over.then(|| self.time_is_up(exchange))
     }
 
-    /// The upstream has something to say, or its connection is made, or has failed.
+    /// The upstream has something to say, or its connection has failed.
     pub(crate) fn upstream_is_ready(&mut self) {
         self.state.upstream_ready = true;
     }
@@ -276,10 +276,7 @@ impl Transfer {
     /// Whether the connection is made.
     fn connects(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
         match self.connection.connected() {
-            Ok(true) => {
-                self.state.upstream_ready = false;
-                Ok(true)
-            }
+            Ok(true) => Ok(true),
             Ok(false) => {
                 self.state.wants.upstream_write = true;
                 Ok(false)

@@ -1,5 +1,6 @@
 //! The gateway's own answers: each status of its table, with a kind and one line that says what to do.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,13 @@ use testkit::reply::HttpError;
 use testkit::unreachable::{Deaf, Refusing};
 use testkit::{Peer, Script, eventually};
 
-use crate::{OK, ONE, SOON, at, before, counts, gateway, is_own, is_well, path, raw, rejected, well};
+use crate::{
+    OK, ONE, SOON, at, becomes, before, counts, gateway, is_own, is_well, path, raw, rejected, well,
+};
+
+/// Signals that hold a process and let it go on (signal(7)).
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
 
 /// A function that reads a request and answers nothing, until its caller leaves.
 fn silent() -> Peer {
@@ -223,6 +230,21 @@ fn a_connect_that_takes_too_long_is_502_or_504() {
     let reply = gateway.get(&path(""));
     is_own(&reply, (504, "timeout_connect"), &["`one`", "200ms", "connecting", "upstream_timeout"]);
     counts(&gateway, "504", 1.0);
+}
+
+/// A function that is too busy may say so before it reads anything, and its connection and its answer are seen at once.
+#[test]
+fn an_answer_that_comes_with_the_connection_is_passed_on() {
+    let deaf = Deaf::new();
+    let gateway = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "10s").start();
+    let mut client = gateway.connect();
+    client.send(raw("GET", "", "")).unwrap();
+    becomes(&gateway, "gateway_function_inflight", 1.0);
+    gateway.signal(STOP);
+    let mut function = deaf.hear();
+    function.write_all(OK.as_bytes()).unwrap();
+    gateway.signal(CONTINUE);
+    assert_eq!(client.within(SOON).reply("GET").unwrap().status, 200);
 }
 
 #[test]
