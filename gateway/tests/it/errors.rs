@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -245,6 +246,28 @@ fn an_answer_that_comes_with_the_connection_is_passed_on() {
     function.write_all(OK.as_bytes()).unwrap();
     gateway.signal(CONTINUE);
     assert_eq!(client.within(SOON).reply("GET").unwrap().status, 200);
+}
+
+/// A connect that its client did not wait for says nothing of the replica: that it is down stays known.
+#[test]
+fn clients_that_leave_during_a_connect_do_not_vouch_for_the_function() {
+    let deaf = Deaf::new();
+    let bin = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "300ms");
+    let gateway = bin.start();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut client = gateway.connect();
+                client.send(raw("GET", "", "")).unwrap();
+                thread::sleep(Duration::from_millis(30));
+                client.reset();
+            }
+        });
+        let reply = gateway.request().path(path("")).timeout(SOON).send();
+        is_over.store(true, Ordering::Relaxed);
+        is_own(&reply.unwrap(), (502, "connect"), &["`one`", "does not answer", "connect_timeout"]);
+    });
 }
 
 #[test]
