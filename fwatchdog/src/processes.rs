@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What is read of a process's environment when its mark is looked for. Larger ones cannot be passed to a
@@ -46,27 +46,50 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 
 /// One look at all processes for whoever asks for one at the same time: many calls that end at once would
 /// otherwise each read all of `/proc`, which holds the processes of all of them.
-pub(crate) struct Looks(Mutex<Option<(Instant, Arc<[Process]>)>>);
+pub(crate) struct Looks {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+struct State {
+    /// When the last look began, and what it saw.
+    last: Option<(Instant, Arc<[Process]>)>,
+    is_looking: bool,
+}
 
 impl Looks {
     /// Nobody has looked yet.
     pub(crate) const fn new() -> Looks {
-        Looks(Mutex::new(None))
+        Looks { state: Mutex::new(State { last: None, is_looking: false }), ended: Condvar::new() }
     }
 
-    /// Every process that can be seen, in a look that began after the call of this.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every process that can be seen, in a look that began after the call of this. All that wait for a look have
+    /// what it saw at its end, before whoever is first with the next question.
     pub(crate) fn all(&self) -> Arc<[Process]> {
         let asked = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((began, all)) if *began > asked => Arc::clone(all),
-            _ => {
-                let began = Instant::now();
-                let all: Arc<[Process]> = all().into();
-                *last = Some((began, Arc::clone(&all)));
-                all
+        let mut state = self.lock();
+        loop {
+            if let Some((began, all)) = &state.last
+                && *began > asked
+            {
+                return Arc::clone(all);
             }
+            if !state.is_looking {
+                break;
+            }
+            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.is_looking = true;
+        drop(state);
+        let began = Instant::now();
+        let all: Arc<[Process]> = all().into();
+        *self.lock() = State { last: Some((began, Arc::clone(&all))), is_looking: false };
+        self.ended.notify_all();
+        all
     }
 }
 
@@ -234,8 +257,22 @@ mod tests {
         let (first, second) = (looks.all(), looks.all());
         assert!(!Arc::ptr_eq(&first, &second), "the second asked after the first look had begun");
         let later = Instant::now() + std::time::Duration::from_secs(60);
-        *looks.0.lock().unwrap() = Some((later, Arc::clone(&first)));
+        looks.lock().last = Some((later, Arc::clone(&first)));
         assert!(Arc::ptr_eq(&first, &looks.all()));
+    }
+
+    #[test]
+    fn all_that_wait_have_the_look_that_ends() {
+        let (looks, seen) = (Looks::new(), Arc::from([]));
+        looks.lock().is_looking = true;
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| looks.all())).collect();
+            let later = Instant::now() + std::time::Duration::from_secs(60);
+            // Another look is under way at once, which nobody waits for.
+            *looks.lock() = State { last: Some((later, Arc::clone(&seen))), is_looking: true };
+            looks.ended.notify_all();
+            assert!(waiting.into_iter().all(|thread| Arc::ptr_eq(&thread.join().unwrap(), &seen)));
+        });
     }
 
     #[test]

@@ -119,7 +119,7 @@ struct State {
     is_answering: bool,
     /// The answer's body came whole.
     is_answered: bool,
-    /// The protocol was changed: bytes go both ways until both sides have closed.
+    /// The protocol was changed: bytes go both ways until the upstream closes.
     is_tunnel: bool,
     /// The upstream may have something to say.
     upstream_ready: bool,
@@ -183,7 +183,7 @@ impl Transfer {
         is_over.then(|| self.time_is_up(exchange))
     }
 
-    /// The upstream has something to say, or its connection is made, or has failed.
+    /// The upstream has something to say, or its connection has failed.
     pub(crate) fn upstream_is_ready(&mut self) {
         self.state.upstream_ready = true;
     }
@@ -284,10 +284,7 @@ impl Transfer {
     /// Whether the connection is made.
     fn connects(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
         match self.connection.connected() {
-            Ok(true) => {
-                self.state.upstream_ready = false;
-                Ok(true)
-            }
+            Ok(true) => Ok(true),
             Ok(false) => {
                 self.state.wants.upstream_write = true;
                 Ok(false)

@@ -77,7 +77,9 @@ impl Relay for Begun {
 
     fn ended(self: Box<Self>, end: End, connection: Box<Connection>) {
         let Begun { call, in_use, .. } = *self;
-        in_use.replica().works();
+        if connection.has_peer() {
+            in_use.replica().works();
+        }
         let code = match end {
             End::Done(status) => status,
             End::Failed(cause) | End::Again(cause) | End::Broken(cause) => {

@@ -1,6 +1,8 @@
 //! The gateway's own answers: each status of its table, with a kind and one line that says what to do.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -10,7 +12,13 @@ use testkit::reply::HttpError;
 use testkit::unreachable::{Deaf, Refusing};
 use testkit::{Peer, Script, eventually};
 
-use crate::{OK, ONE, SOON, at, before, counts, gateway, is_own, is_well, path, raw, rejected, well};
+use crate::{
+    OK, ONE, SOON, at, becomes, before, counts, gateway, is_own, is_well, path, raw, rejected, well,
+};
+
+/// Signals that hold a process and let it go on (signal(7)).
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
 
 /// A function that reads a request and answers nothing, until its caller leaves.
 fn silent() -> Peer {
@@ -223,6 +231,43 @@ fn a_connect_that_takes_too_long_is_502_or_504() {
     let reply = gateway.get(&path(""));
     is_own(&reply, (504, "timeout_connect"), &["`one`", "200ms", "connecting", "upstream_timeout"]);
     counts(&gateway, "504", 1.0);
+}
+
+/// A function that is too busy may say so before it reads anything, and its connection and its answer are seen at once.
+#[test]
+fn an_answer_that_comes_with_the_connection_is_passed_on() {
+    let deaf = Deaf::new();
+    let gateway = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "10s").start();
+    let mut client = gateway.connect();
+    client.send(raw("GET", "", "")).unwrap();
+    becomes(&gateway, "gateway_function_inflight", 1.0);
+    gateway.signal(STOP);
+    let mut function = deaf.hear();
+    function.write_all(OK.as_bytes()).unwrap();
+    gateway.signal(CONTINUE);
+    assert_eq!(client.within(SOON).reply("GET").unwrap().status, 200);
+}
+
+/// A connect that its client did not wait for says nothing of the replica: that it is down stays known.
+#[test]
+fn clients_that_leave_during_a_connect_do_not_vouch_for_the_function() {
+    let deaf = Deaf::new();
+    let bin = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "300ms");
+    let gateway = bin.start();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut client = gateway.connect();
+                client.send(raw("GET", "", "")).unwrap();
+                thread::sleep(Duration::from_millis(30));
+                client.reset();
+            }
+        });
+        let reply = gateway.request().path(path("")).timeout(SOON).send();
+        is_over.store(true, Ordering::Relaxed);
+        is_own(&reply.unwrap(), (502, "connect"), &["`one`", "does not answer", "connect_timeout"]);
+    });
 }
 
 #[test]

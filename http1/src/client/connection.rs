@@ -126,6 +126,13 @@ impl Connection {
         self.has_received
     }
 
+    /// Whether the server has shown with the present request that it is there: the connection was made for it, or
+    /// something of an answer came.
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.has_received || !self.is_reused && !self.is_connecting()
+    }
+
     /// Whether the server cannot have seen any of the request: it ended the connection in order, nothing of
     /// an answer came, and with its end its system has acknowledged none of the request's bytes. Then it may
     /// be sent elsewhere whatever its method.

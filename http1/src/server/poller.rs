@@ -253,7 +253,9 @@ impl Poller {
     /// Something happened on an upstream connection.
     fn upstream(&mut self, fd: u64, ready: Ready) {
         if let Some(mut running) = self.relays.take_by_upstream(fd as usize, ready) {
-            running.transfer.upstream_is_ready();
+            if ready.is_readable() {
+                running.transfer.upstream_is_ready();
+            }
             self.advance(running, None);
         }
     }

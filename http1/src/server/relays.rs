@@ -109,10 +109,52 @@ pub(super) struct Relays {
     spare: Vec<Held>,
     /// Whose an upstream descriptor is at present.
     upstreams: Vec<Upstream>,
-    /// When calls must be looked at, at the latest; one entry for each place, so that there are no more of them than
-    /// connections. An entry may be early: the call it was made for has ended, or has moved since.
-    alarms: BinaryHeap<Reverse<(Instant, usize)>>,
-    has_alarm: Vec<Option<Instant>>,
+    alarms: Alarms,
+}
+
+/// When the calls at each place must be looked at, at the latest. An alarm may be early: the call it was set for has
+/// ended, or has moved since.
+#[derive(Default)]
+struct Alarms {
+    /// The earliest of each place is what counts; what else there is was overtaken by it.
+    queue: BinaryHeap<Reverse<(Instant, usize)>>,
+    earliest: Vec<Option<Instant>>,
+}
+
+impl Alarms {
+    /// Sets the alarm of a place, unless it has an earlier one.
+    fn set(&mut self, place: usize, until: Instant) {
+        if self.earliest.len() <= place {
+            self.earliest.resize(place + 1, None);
+        }
+        if self.earliest[place].is_some_and(|earliest| earliest <= until) {
+            return;
+        }
+        self.earliest[place] = Some(until);
+        self.queue.push(Reverse((until, place)));
+        // Calls whose limits become shorter and shorter leave one behind each.
+        if self.queue.len() > 2 * self.earliest.len() {
+            let earliest = &self.earliest;
+            self.queue.retain(|Reverse((at, place))| earliest[*place] == Some(*at));
+        }
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Option<Instant> {
+        self.queue.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Takes one that is due, and answers its place.
+    fn due(&mut self, now: Instant) -> Option<usize> {
+        while self.next().is_some_and(|at| at <= now) {
+            let Reverse((at, place)) = self.queue.pop()?;
+            if self.earliest[place] == Some(at) {
+                self.earliest[place] = None;
+                return Some(place);
+            }
+        }
+        None
+    }
 }
 
 impl Relays {
@@ -160,13 +202,9 @@ impl Relays {
         let index = running.conn.token.index();
         if self.running.len() <= index {
             self.running.resize_with(index + 1, || None);
-            self.has_alarm.resize(index + 1, None);
         }
-        if let Some(until) = running.transfer.until().instant()
-            && self.has_alarm[index].is_none_or(|alarm| until < alarm)
-        {
-            self.has_alarm[index] = Some(until);
-            self.alarms.push(Reverse((until, index)));
+        if let Some(until) = running.transfer.until().instant() {
+            self.alarms.set(index, until);
         }
         self.running[index] = Some(running);
     }
@@ -200,23 +238,47 @@ impl Relays {
 
     /// When the next call must be looked at.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+        self.alarms.next()
     }
 
     /// A call whose time may be up.
     pub(super) fn due(&mut self, now: Instant) -> Option<Held> {
-        while let Some(Reverse((at, index))) = self.alarms.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.alarms.pop();
-            if self.has_alarm[index] == Some(at) {
-                self.has_alarm[index] = None;
-                if let Some(running) = self.running[index].take() {
-                    return Some(running);
-                }
+        loop {
+            let place = self.alarms.due(now)?;
+            if let Some(running) = self.running.get_mut(place).and_then(Option::take) {
+                return Some(running);
             }
         }
-        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_earliest_alarm_of_each_place_counts() {
+        let (mut alarms, now) = (Alarms::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        for (place, seconds) in [(2, 30), (0, 20), (2, 10), (2, 40)] {
+            alarms.set(place, after(seconds));
+        }
+        assert_eq!((alarms.next(), alarms.due(after(9))), (Some(after(10)), None));
+        assert_eq!((alarms.due(after(30)), alarms.due(after(30))), (Some(2), Some(0)));
+        assert_eq!((alarms.due(after(60)), alarms.next()), (None, None), "overtaken");
+        alarms.set(2, after(50));
+        assert_eq!(alarms.due(after(50)), Some(2));
+    }
+
+    #[test]
+    fn alarms_are_bounded_by_the_places() {
+        let (mut alarms, now) = (Alarms::default(), Instant::now());
+        for step in (0..10_000).rev() {
+            alarms.set(step % 10, now + Duration::from_millis(step as u64));
+        }
+        assert!(alarms.queue.len() <= 20, "{}", alarms.queue.len());
+        let due = std::iter::from_fn(|| alarms.due(now + Duration::from_secs(10)));
+        assert_eq!(due.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     }
 }

@@ -111,11 +111,14 @@ impl Workers {
     }
 
     /// Takes the place of a call that a poller serves, if there is one and nobody waits for it.
-    pub(super) fn begin_relay(&self, shared: &Shared) -> bool {
+    pub(super) fn begin_relay(&self, shared: &Arc<Shared>) -> bool {
+        if self.has_waiting() {
+            return false;
+        }
         let others = self.relays.fetch_add(1, SeqCst) + self.serving.load(SeqCst);
         let has_room = others < shared.config.max_workers && !self.has_waiting();
         if !has_room {
-            self.relays.fetch_sub(1, SeqCst);
+            self.end_relay(shared); // a worker may have left a job for it
         }
         has_room
     }
@@ -138,12 +141,12 @@ impl Workers {
     /// Queues a job and sees to it that somebody takes it. The job comes back where the queue is full.
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) -> Result<(), Box<Job>> {
         let mut state = self.lock();
-        let is_full = state.jobs.len() >= state.idle && !self.has_room(shared, &state);
+        let taken = state.serving + self.relays.load(SeqCst);
+        let is_full = state.jobs.len() + taken >= shared.config.max_workers;
         if is_full && !state.is_stopping && state.urgent < job.urgent_threads {
             return self.submit_urgent(shared, state, job);
         }
         let bound = shared.config.max_workers + shared.config.max_waiting();
-        let taken = state.serving + self.relays.load(SeqCst);
         if state.is_stopping || state.jobs.len() + taken >= bound {
             return Err(Box::new(job));
         }
@@ -159,8 +162,9 @@ impl Workers {
         }
     }
 
+    /// Whether one more may be served.
     fn has_room(&self, shared: &Shared, state: &State) -> bool {
-        state.alive + self.relays.load(SeqCst) < shared.config.max_workers
+        state.serving + self.relays.load(SeqCst) < shared.config.max_workers
     }
 
     /// Sees to it that somebody takes the jobs in the queue. The lock comes back where nobody will.
@@ -169,7 +173,8 @@ impl Workers {
         shared: &Arc<Shared>,
         mut state: MutexGuard<'a, State>,
     ) -> Result<(), MutexGuard<'a, State>> {
-        if state.jobs.len() > state.idle && self.has_room(shared, &state) {
+        let may_start = state.alive < shared.config.max_workers && self.has_room(shared, &state);
+        if state.jobs.len() > state.idle && may_start {
             let clone = Arc::clone(shared);
             match kit::thread::spawn(&format!("{}-work", shared.config.name), move || run(&clone)) {
                 Ok(_) => state.alive += 1,
@@ -235,16 +240,13 @@ impl Workers {
     }
 
     /// The next job, after one that was `served`; `None` when there was none for a while, or at the end.
-    fn next(&self, served: bool) -> Option<Job> {
+    fn next(&self, shared: &Shared, served: bool) -> Option<Job> {
         let mut state = self.lock();
         state.serving -= usize::from(served);
         self.serving.store(state.serving, SeqCst);
         let give_up = Instant::now() + IDLE_TIME;
         loop {
-            if let Some(job) = state.jobs.pop_front() {
-                self.waiting.store(state.jobs.len(), SeqCst);
-                state.serving += 1;
-                self.serving.store(state.serving, SeqCst);
+            if let Some(job) = self.begin_job(shared, &mut state) {
                 return Some(job);
             }
             let left = give_up.saturating_duration_since(Instant::now());
@@ -259,6 +261,20 @@ impl Workers {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.idle -= 1;
         }
+    }
+
+    /// Takes the first job, if there is room for one more. Whoever makes room notifies those that found none.
+    fn begin_job(&self, shared: &Shared, state: &mut State) -> Option<Job> {
+        if state.jobs.is_empty() {
+            return None;
+        }
+        // Counted before the pollers' calls are looked at, as they do it: two must not have the last place.
+        self.serving.store(state.serving + 1, SeqCst);
+        let job = if self.has_room(shared, state) { state.jobs.pop_front() } else { None };
+        state.serving += usize::from(job.is_some());
+        self.serving.store(state.serving, SeqCst);
+        self.waiting.store(state.jobs.len(), SeqCst);
+        job
     }
 
     fn has_waiting(&self) -> bool {
@@ -303,7 +319,7 @@ impl Workers {
 
 fn run(shared: &Arc<Shared>) {
     let mut served = false;
-    while let Some(job) = shared.workers.next(served) {
+    while let Some(job) = shared.workers.next(shared, served) {
         serve(shared, job);
         served = true;
     }

@@ -196,11 +196,14 @@ fn many_calls_wait_at_once_on_no_more_threads() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let fixture = Fixture::before(peer.addr());
-    let mut connections: Vec<_> = (0..200)
-        .map(|_| {
+    let mut connections: Vec<_> = (1..=200)
+        .map(|n| {
             let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
             connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             connection.within(PATIENCE);
+            if n % 50 == 0 {
+                peer.wait_requests(n, PATIENCE); // its backlog has room for 128
+            }
             connection
         })
         .collect();
@@ -238,6 +241,32 @@ fn the_bound_of_calls_is_for_both_kinds() {
         assert_eq!(connection.reply("GET").unwrap().status, 200);
     }
     drop(held);
+    fixture.is_empty();
+}
+
+/// A worker that has nothing to do is no call, and no place for one more either.
+#[test]
+fn idle_workers_do_not_add_to_the_bound_of_calls() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let config = ServerConfig { max_workers: 1, ..ServerConfig::default() };
+    let fixture = Fixture::start(peer.addr(), PATIENCE, config);
+    assert_eq!(fixture.get("/worker").status, 200);
+    fixture.wait("idle", |stats| (stats.workers_idle, stats.workers_busy) == (1, 0));
+    let send = |path: &str| {
+        let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
+        connection.within(PATIENCE);
+        connection
+    };
+    let mut first = send("/");
+    peer.wait_requests(1, PATIENCE);
+    let mut second = send("/worker");
+    fixture.wait("queued", |stats| stats.waiting == 1);
+    gate.open();
+    assert_eq!(first.reply("GET").unwrap().status, 200);
+    assert_eq!(second.reply("GET").unwrap().body, b"by a worker");
+    drop((first, second));
     fixture.is_empty();
 }
 
