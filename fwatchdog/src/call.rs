@@ -207,7 +207,7 @@ impl<'a> Call<'a> {
         self.function.metrics.reject(refusal);
         log::debug!("call={} was ended: {refusal}", self.id);
         exchange.close_after();
-        self.answer_text(exchange, refusal.status(), &refusal.to_string())
+        self.answer_text(exchange, refusal.status(), &crate::function::line(refusal))
     }
 
     pub(crate) fn answer_timeout(&self, exchange: &mut Exchange<'_>) -> u16 {

@@ -157,6 +157,25 @@ impl Service for Function {
     fn refused(&self, refusal: Refusal, _: &mut HeadWriter) {
         self.metrics.reject(refusal);
     }
+
+    fn line(&self, refusal: Refusal) -> String {
+        line(refusal)
+    }
+}
+
+/// What a refusal says here, where most bounds are fixed and others have another name than in the gateway.
+pub(crate) fn line(refusal: Refusal) -> String {
+    let text = match refusal {
+        Refusal::BodyStall => "body stopped arriving, see read_timeout",
+        Refusal::HeaderTimeout => "head did not arrive within 10s, or a shorter read_timeout",
+        Refusal::HeadTooLarge => "head is over its limit of 64 KiB",
+        Refusal::TooManyHeaders => "more headers than the limit of 128",
+        Refusal::Overloaded => {
+            "as many requests are served as the limit of open files has room for, at most 512"
+        }
+        other => return other.to_string(),
+    };
+    text.to_owned()
 }
 
 /// Whether a request may be for fwatchdog itself.

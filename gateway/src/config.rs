@@ -13,7 +13,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "functions_file",
         default: "",
-        help: "JSON file with the functions of the local provider",
+        help: "JSON file with the functions of the local provider; SIGHUP reads it again",
     },
     Setting {
         name: "require_label",
@@ -28,7 +28,11 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting { name: "state_dir", default: "", help: "directory for what must survive a restart" },
     Setting { name: "upstream_timeout", default: "60s", help: "how long one call may take in all" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
-    Setting { name: "header_timeout", default: "10s", help: "how long a client may take to send a head" },
+    Setting {
+        name: "header_timeout",
+        default: "10s",
+        help: "how long a client may take to send a head, and a request may wait for a worker",
+    },
     Setting {
         name: "idle_timeout",
         default: "75s",
@@ -42,8 +46,8 @@ pub(crate) const TABLE: &[Setting] = &[
     },
     Setting { name: "max_workers", default: "512", help: "most calls at once" },
     Setting { name: "max_body", default: "0", help: "largest request body; 0 means no limit" },
-    Setting { name: "max_header_bytes", default: "64KiB", help: "largest request head" },
-    Setting { name: "max_headers", default: "128", help: "most headers of one request" },
+    Setting { name: "max_header_bytes", default: "64KiB", help: "largest head, of a request or an answer" },
+    Setting { name: "max_headers", default: "128", help: "most headers of one head" },
     Setting { name: "drain_timeout", default: "8s", help: "how long calls may go on after SIGTERM" },
     Setting { name: "log", default: "info", help: "least level to log: error, warn, info, debug or trace" },
     Setting {

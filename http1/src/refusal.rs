@@ -107,7 +107,9 @@ impl Refusal {
             }
             Refusal::HostMissing => ("host_missing", 400, "no Host header"),
             Refusal::HostRepeated => ("host_repeated", 400, "more than one Host header"),
-            Refusal::HostInvalid => ("host_invalid", 400, "Host is not a name or address with a port"),
+            Refusal::HostInvalid => {
+                ("host_invalid", 400, "Host is not a name or address with an optional port")
+            }
             Refusal::LengthAndChunked => {
                 ("length_and_chunked", 400, "Content-Length together with Transfer-Encoding")
             }

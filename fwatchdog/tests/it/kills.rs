@@ -172,7 +172,7 @@ fn a_body_that_stops_arriving_is_408() {
     let mut connection = dog.connect();
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345").unwrap();
     let reply = connection.within(SOON).reply("POST").unwrap();
-    assert!(reply.status == 408 && reply.text().contains("body_stall"), "{reply:?}");
+    assert!(reply.status == 408 && reply.text().contains("read_timeout"), "{reply:?}");
     assert!(!reply.head.keeps_alive());
     nothing_is_left(&dog);
     counts(&dog, "408", 1.0);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use http1::{HeadWriter, Refusal};
 use kit::duration;
 
+use crate::name::EXPECTED_NAME;
+
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
 
@@ -38,6 +40,8 @@ pub(crate) enum Failure {
     /// The client went away; nobody is there to be told.
     ClientGone,
     UnknownFunction(String),
+    /// What stands in the place of a name is none; it is not repeated, since it may be any bytes.
+    BadName,
     NoRoute,
     MethodNotAllowed(&'static str),
     NotAlexa,
@@ -68,7 +72,7 @@ impl Failure {
         match self {
             Failure::Refused(refusal) => refusal.reason(),
             Failure::ClientGone => "client_gone",
-            Failure::UnknownFunction(_) => "unknown_function",
+            Failure::UnknownFunction(_) | Failure::BadName => "unknown_function",
             Failure::NoRoute => "no_route",
             Failure::MethodNotAllowed(_) => "method_not_allowed",
             Failure::NotAlexa => "not_alexa",
@@ -94,7 +98,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.status(),
             Failure::ClientGone => CLIENT_GONE,
             Failure::NotAlexa => 400,
-            Failure::UnknownFunction(_) | Failure::NoRoute => 404,
+            Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
             Failure::MethodNotAllowed(_) => 405,
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
@@ -139,6 +143,7 @@ impl fmt::Display for Failure {
                 f,
                 "no function `{name}`: no such service on the gateway's networks, nor entry in functions_file"
             ),
+            Failure::BadName => write!(f, "no function there: expected {EXPECTED_NAME}"),
             Failure::NoRoute => {
                 f.write_str("no such path: functions are under /function/NAME, or / with header X-Function")
             }

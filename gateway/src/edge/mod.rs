@@ -80,7 +80,7 @@ impl Edge {
             }
             Route::Control => Err(Failure::NotAvailable("the control plane")),
             Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
-            Route::BadName => Err(Failure::UnknownFunction(String::new())),
+            Route::BadName => Err(Failure::BadName),
             Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
             Route::NotFound => Err(Failure::NoRoute),
         }
@@ -201,7 +201,7 @@ impl Edge {
     fn count(&self, failure: &Failure) {
         let rejection = match failure {
             Failure::Refused(refusal) => Rejection::Http(*refusal),
-            Failure::UnknownFunction(_) | Failure::ProviderDown(_) => {
+            Failure::UnknownFunction(_) | Failure::BadName | Failure::ProviderDown(_) => {
                 Rejection::Own(OwnRejection::UnknownFunction)
             }
             Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),

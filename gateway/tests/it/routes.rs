@@ -96,7 +96,7 @@ fn the_header_names_the_function_at_the_root_only() {
     assert_eq!(by("/function/one", "two").status, 200, "the path is what counts there");
     assert_eq!((one.requests().len(), two.requests().len()), (1, 1));
     is_own(&by("/", "three"), (404, "unknown_function"), &["three", "functions_file"]);
-    is_own(&by("/", "../one"), (404, "unknown_function"), &[]);
+    is_own(&by("/", "../one"), (404, "unknown_function"), &["a name of 1 to 128 letters"]);
     is_own(&by("/", ""), (400, "not_alexa"), &["X-Function"]);
     is_own(&by("/x", "two"), (404, "no_route"), &["/function/NAME"]);
 }

@@ -46,7 +46,7 @@ fn values_that_cannot_be_read_end_the_start() {
 
 #[test]
 fn a_broken_functions_file_ends_the_start() {
-    refused(&[("functions_file", "/does/not/exist.json")], &["/does/not/exist.json"]);
+    refused(&[("functions_file", "/does/not/exist.json")], &["functions_file", "/does/not/exist.json"]);
     for (functions, parts) in [
         (json!({ "functions": [{ "name": "a", "fprocess": 5 }] }), ["functions.json", "`a`", "`fprocess`"]),
         (json!({ "functions": [{ "name": "a", "adress": "x:1" }] }), ["functions.json", "`a`", "`adress`"]),

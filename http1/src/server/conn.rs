@@ -136,7 +136,7 @@ impl Conn {
 
 /// The whole answer to a refusal.
 fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
-    let text = format!("{refusal}\n");
+    let text = format!("{}\n", shared.service.line(refusal));
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
     if refusal == Refusal::Overloaded {

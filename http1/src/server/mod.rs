@@ -118,6 +118,11 @@ pub trait Service: Send + Sync + 'static {
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
         let _ = (refusal, head);
     }
+
+    /// What the answer to a refusal says: for a service whose settings are not named as the bounds of the server.
+    fn line(&self, refusal: Refusal) -> String {
+        refusal.to_string()
+    }
 }
 
 /// The service's part in a transfer that a poller steps.

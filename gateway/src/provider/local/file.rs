@@ -26,9 +26,11 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Read { path, source } => write!(f, "failed to read {}: {source}", path.display()),
+            Error::Read { path, source } => {
+                write!(f, "failed to read functions_file {}: {source}", path.display())
+            }
             Error::TooLarge { path, limit } => {
-                write!(f, "failed to read {}: larger than {limit} bytes", path.display())
+                write!(f, "failed to read functions_file {}: larger than {limit} bytes", path.display())
             }
             Error::Mistake(mistake) => mistake.fmt(f),
         }
@@ -149,9 +151,9 @@ mod tests {
         let missing = load(Path::new("/nonexistent/functions.json")).unwrap_err().to_string();
         assert_eq!(
             missing,
-            "failed to read /nonexistent/functions.json: No such file or directory (os error 2)"
+            "failed to read functions_file /nonexistent/functions.json: No such file or directory (os error 2)"
         );
-        assert_eq!(error(b"\xff"), "failed to read FILE: stream did not contain valid UTF-8");
+        assert_eq!(error(b"\xff"), "failed to read functions_file FILE: stream did not contain valid UTF-8");
         assert_eq!(error(b"{"), "FILE: EOF while parsing an object at line 1 column 1");
         let text = br#"{"functions": [{"name": "a", "fprocess": "cat", "directory": "/nonexistent"}]}"#;
         assert_eq!(error(text), "FILE: function `a`: field `directory`: `/nonexistent` is not a directory");
@@ -167,7 +169,7 @@ mod tests {
         let largest = temporary(&file(MAX_FILE_BYTES));
         assert_eq!(load(largest.path()).unwrap(), []);
         let too_large = error(&file(MAX_FILE_BYTES + 1));
-        assert_eq!(too_large, "failed to read FILE: larger than 1048576 bytes");
+        assert_eq!(too_large, "failed to read functions_file FILE: larger than 1048576 bytes");
     }
 
     #[test]
