@@ -132,7 +132,7 @@ impl Incoming {
         let received = socket.receive(&mut self.buffer)?;
         let is_full = self.buffer.len() == self.buffer.capacity();
         self.is_drained = received.is_none() || !is_full && received != Some(0);
-        if received.is_some() && is_full && self.buffer.capacity() < room {
+        if received.is_some() && is_full && self.buffer.capacity() < room.min(spare::MAX_BYTES) {
             self.buffer.reserve_exact(self.buffer.capacity());
         }
         Ok(received)
