@@ -59,8 +59,13 @@ impl Socket {
         if !self.wait(Ready::WRITE, Deadline::after(Duration::ZERO))?.is_any() {
             return Ok(false);
         }
+        self.outcome().map(|()| true)
+    }
+
+    /// How a connect that is over has ended.
+    fn outcome(&self) -> io::Result<()> {
         match self.option(libc::SOL_SOCKET, libc::SO_ERROR)? {
-            0 => Ok(true),
+            0 => Ok(()),
             code => Err(io::Error::from_raw_os_error(code)),
         }
     }
@@ -103,8 +108,10 @@ impl Socket {
         if self.start_connect(address, size)? {
             return Ok(());
         }
-        self.wait(Ready::WRITE, deadline)?;
-        if self.connected()? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+        match self.wait(Ready::WRITE, deadline)?.is_any() {
+            true => self.outcome(),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Begins to connect; whether it is done.
