@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::forward::{Cause, End, Limits, Transfer, Upload};
-use http1::head::is_idempotent;
+use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::Relay;
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::Deadline;
@@ -42,9 +41,7 @@ pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option
     let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
     let entered = Function::enter(Arc::clone(function))?;
     let Call { id, deadline, limit, .. } = Call::new(function, exchange);
-    let looks = !is_idempotent(exchange.request().method());
-    let connection = resident.pool.take_watched(exchange.poller(), looks);
-    let connection = connection.or_else(|| resident.pool.begin(deadline.within(CONNECT_TIME)).ok())?;
+    let connection = forward::connection(&resident.pool, exchange, deadline.within(CONNECT_TIME))?;
     let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
     let observation = Observation::new(Arc::clone(function), exchange.request().method());
     Some((transfer, Box::new(Passing { observation, entered, id, deadline, limit })))

@@ -11,7 +11,9 @@ use kit::Deadline;
 use kit::sys::{PollFd, Ready, poll};
 
 use crate::head::is_idempotent;
-use crate::{Body, BodyError, Connection, Error, Exchange, HeadWriter, Length, Phase, Refusal, ResponseHead};
+use crate::{
+    Body, BodyError, Connection, Error, Exchange, HeadWriter, Length, Phase, Pool, Refusal, ResponseHead,
+};
 
 /// What is kept of a request's body so that it can be sent a second time.
 const MAX_KEPT_BYTES: usize = 16 * 1024;
@@ -98,6 +100,15 @@ pub struct Limits {
     pub stall: Duration,
     /// How long nothing may move on a connection whose protocol was changed. Only this bounds it then.
     pub idle: Duration,
+}
+
+/// A connection for the transfer of a request by the poller that has it: a kept one, else one that is still being made,
+/// until the deadline or as long as a connect may take. A request that may be sent again does not look whether the kept
+/// one still stands, which costs a system call. `None` where no connect can begin.
+#[must_use]
+pub fn connection(pool: &Pool, exchange: &Exchange<'_>, deadline: Deadline) -> Option<Box<Connection>> {
+    let looks = !is_idempotent(exchange.request().method());
+    pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin(deadline).ok())
 }
 
 /// Makes the client's head of the upstream's.

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::forward::{Cause, End, Limits, Transfer, Upload};
-use http1::head::is_idempotent;
+use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::Relay;
 use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
+use kit::sys::limits::random;
 
 use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use super::{Edge, headers};
@@ -50,12 +50,8 @@ pub(super) fn begin(
     exchange: &Exchange<'_>,
     invocation: Invocation,
 ) -> Option<(Transfer, Box<dyn Relay>)> {
-    let replica = Arc::clone(balanced(&edge, &invocation.function, |_| Standing::Usable)?);
-    let pool = replica.pool();
-    // A request that may be sent again need not look whether its connection still stands: that costs a system call.
-    let looks = !is_idempotent(exchange.request().method());
-    let connection =
-        pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin(Deadline::NEVER).ok())?;
+    let replica = Arc::clone(balanced(&invocation.function, |_| Standing::Usable)?);
+    let connection = forward::connection(replica.pool(), exchange, Deadline::NEVER)?;
     let mut call = Call::new(&edge, exchange, invocation);
     let in_use = Use::of(&replica);
     let now = call.started;
@@ -160,7 +156,7 @@ impl Call {
                 stall: edge.limits.body_stall_timeout,
                 idle: edge.limits.idle_timeout,
             },
-            id: headers::call_id(request, || edge.dice.roll()),
+            id: headers::call_id(request, random),
             tried: Vec::new(),
             last_error: None,
             tries: 0,
@@ -300,7 +296,7 @@ impl Call {
                 self.wait_for_replica(edge, exchange, version)?;
                 continue;
             }
-            let Some(replica) = balanced(edge, &function, |replica| self.standing(replica)) else {
+            let Some(replica) = balanced(&function, |replica| self.standing(replica)) else {
                 self.pause(edge, version)?;
                 continue;
             };
@@ -394,18 +390,14 @@ impl Call {
 }
 
 /// The replica that has less in hand of two, of those that `standing` allows and that did not fail lately.
-fn balanced<'f>(
-    edge: &Edge,
-    function: &'f Function,
-    standing: impl Fn(&Replica) -> Standing,
-) -> Option<&'f Arc<Replica>> {
+fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Option<&Arc<Replica>> {
     let is_avoided = |replica: &Replica| replica.has_failed() && replica.is_avoided(Instant::now());
     let standing = |replica: &Arc<Replica>| match standing(replica) {
         Standing::Usable if is_avoided(replica) => Standing::Outlier,
         other => other,
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();
-    balance::pick(&function.replicas, edge.dice.roll(), load, standing).map(|place| &function.replicas[place])
+    balance::pick(&function.replicas, random(), load, standing).map(|place| &function.replicas[place])
 }
 
 /// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).

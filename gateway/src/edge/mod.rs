@@ -5,7 +5,6 @@ mod failure;
 mod headers;
 mod invoke;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,14 +45,12 @@ pub(crate) struct Edge {
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     rejected: Rejected,
-    dice: Dice,
     last_look: Mutex<Option<Instant>>,
 }
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, table: Arc<Table>, provider: Arc<dyn Provider>) -> Edge {
-        let dice = Dice(AtomicU64::new(kit::sys::limits::random()));
-        Edge { limits, table, provider, rejected: Rejected::default(), dice, last_look: Mutex::new(None) }
+        Edge { limits, table, provider, rejected: Rejected::default(), last_look: Mutex::new(None) }
     }
 
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
@@ -259,18 +256,5 @@ impl Service for Edge {
 fn respond(exchange: &mut Exchange<'_>, head: HeadWriter, body: &str) {
     if let Err(error) = exchange.respond(head, body.as_bytes()) {
         log::debug!("answer not sent: {error}");
-    }
-}
-
-/// Random numbers for balancing, good enough for that and cheap: splitmix64 over a shared counter.
-struct Dice(AtomicU64);
-
-impl Dice {
-    fn roll(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let z = self.0.fetch_add(STEP, Ordering::Relaxed);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

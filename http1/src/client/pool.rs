@@ -48,8 +48,7 @@ impl Pool {
     /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
     /// Where it `looks` not, one that the poller has in its epoll is taken as it is: the poller knows of each that was
     /// closed, but for what happened since it last asked.
-    #[must_use]
-    pub fn take_watched(&self, poller: usize, looks: bool) -> Option<Box<Connection>> {
+    pub(crate) fn take_watched(&self, poller: usize, looks: bool) -> Option<Box<Connection>> {
         let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf, looks));
         own.or_else(|| self.take_from(&self.shelves[0], true))
     }
@@ -67,7 +66,7 @@ impl Pool {
     ///
     /// # Errors
     /// What connect(2) says at once; `Unsupported` for a UNIX socket.
-    pub fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
+    pub(crate) fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
         Connection::begin(&self.endpoint, self.config, deadline).map(Box::new)
     }
 

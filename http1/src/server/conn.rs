@@ -78,6 +78,12 @@ impl Conn {
         self.outgoing.rest();
     }
 
+    /// Begins to wait for the next request, or for the rest of its head.
+    pub(super) fn await_next(&mut self, now: Instant) {
+        let phase = if self.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
+        self.enter(phase, now);
+    }
+
     /// Whether it has waited in its phase for `span`.
     pub(super) fn has_waited(&self, span: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= span

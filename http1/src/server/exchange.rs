@@ -86,9 +86,8 @@ impl<'a> Exchange<'a> {
         &self.conn.socket
     }
 
-    /// The poller that the connection belongs to; see [`Pool::take_watched`](crate::Pool::take_watched).
-    #[must_use]
-    pub fn poller(&self) -> usize {
+    /// The poller that the connection belongs to.
+    pub(crate) fn poller(&self) -> usize {
         self.conn.poller
     }
 

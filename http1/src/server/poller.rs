@@ -53,7 +53,7 @@ pub(super) struct Poller {
     ready: Vec<Token>,
     /// The resolution of the timeouts of waiting connections.
     tick: Duration,
-    /// As of its last report.
+    /// As of its last reports, or of what it did with them.
     now: Instant,
     paused_until: Option<Instant>,
     has_closed_idle: bool,
@@ -117,6 +117,7 @@ impl Poller {
 
     fn keep_time(&mut self, next_sweep: &mut Instant) {
         let now = Instant::now();
+        self.now = now;
         while let Some(running) = self.relays.due(now) {
             self.advance(running, Some(now));
         }
@@ -138,7 +139,7 @@ impl Poller {
         let sweep = (self.lane().table().len() > 0).then_some(next_sweep);
         let alarms = [self.paused_until, sweep, self.relays.next_alarm()];
         let next = alarms.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(next.saturating_duration_since(self.now))
     }
 
     fn woken(&mut self) {
@@ -393,8 +394,7 @@ impl Poller {
         // What has arrived since the last read is reported, or was noticed: no call to the system is needed.
         let has_more = !conn.incoming.is_drained() || conn.is_hung_up || conn.next_head().is_some();
         let token = conn.token;
-        let phase = if conn.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
-        conn.enter(phase, self.now);
+        conn.await_next(self.now);
         self.lane().table().put(conn);
         if has_more {
             self.ready.push(token);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kit::Deadline;
 use kit::sys::Ready;
 
-use super::conn::{Conn, Next, Phase};
+use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
 use super::poller::{close, close_slowly, put_back};
 use super::{Relay, Shared, Stats};
@@ -432,8 +432,7 @@ pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
         Next::Close => close(shared, conn),
         Next::CloseSlowly => close_slowly(shared, conn),
         Next::KeepAlive => {
-            let phase = if conn.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
-            conn.enter(phase, Instant::now());
+            conn.await_next(Instant::now());
             put_back(shared, conn);
         }
     }

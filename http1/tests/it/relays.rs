@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http1::forward::{Cause, End, Limits, Transfer, Upload};
+use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::Relay;
 use http1::{ClientConfig, Connection, Endpoint, Exchange, HeadWriter, Pool, ResponseHead};
 use http1::{Server, ServerConfig, Service, Stats};
@@ -74,11 +74,7 @@ impl Service for Proxy {
         if path == "/worker" {
             return None;
         }
-        let mut connection = self
-            .pool
-            .take_watched(exchange.poller(), false)
-            .or_else(|| self.pool.begin(Deadline::NEVER).ok())
-            .unwrap();
+        let mut connection = forward::connection(&self.pool, exchange, Deadline::NEVER).unwrap();
         let mut head = HeadWriter::request(request.method(), request.target());
         head.forward(request.headers(), &[]);
         connection.start(head, exchange.body_length());
@@ -112,6 +108,14 @@ impl Fixture {
 
     fn client(&self) -> Client {
         Client::new(self.server.address())
+    }
+
+    /// A connection on which a request was sent.
+    fn send(&self, path: &str) -> testkit::http::Connection {
+        let mut connection = testkit::http::Connection::open(self.server.address()).unwrap();
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
+        connection.within(PATIENCE);
+        connection
     }
 
     fn get(&self, path: &str) -> testkit::Reply {
@@ -198,9 +202,7 @@ fn many_calls_wait_at_once_on_no_more_threads() {
     let fixture = Fixture::before(peer.addr());
     let mut connections: Vec<_> = (1..=200)
         .map(|n| {
-            let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
-            connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            connection.within(PATIENCE);
+            let connection = fixture.send("/");
             if n % 50 == 0 {
                 peer.wait_requests(n, PATIENCE); // its backlog has room for 128
             }
@@ -224,17 +226,11 @@ fn the_bound_of_calls_is_for_both_kinds() {
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let config = ServerConfig { max_workers: 2, ..ServerConfig::default() };
     let fixture = Fixture::start(peer.addr(), PATIENCE, config);
-    let send = |path: &str| {
-        let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
-        connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
-        connection.within(PATIENCE);
-        connection
-    };
-    let mut held: Vec<_> = (0..2).map(|_| send("/")).collect();
+    let mut held: Vec<_> = (0..2).map(|_| fixture.send("/")).collect();
     fixture.wait("full", |stats| stats.workers_busy == 2);
-    held.extend((0..64).map(|n| send(if n % 2 == 0 { "/worker" } else { "/" })));
+    held.extend((0..64).map(|n| fixture.send(if n % 2 == 0 { "/worker" } else { "/" })));
     fixture.wait("queued", |stats| stats.waiting == 64);
-    assert_eq!(send("/").reply("GET").unwrap().status, 503);
+    assert_eq!(fixture.send("/").reply("GET").unwrap().status, 503);
     assert_eq!(peer.connections(), 2);
     gate.open();
     for connection in &mut held {
@@ -253,15 +249,9 @@ fn idle_workers_do_not_add_to_the_bound_of_calls() {
     let fixture = Fixture::start(peer.addr(), PATIENCE, config);
     assert_eq!(fixture.get("/worker").status, 200);
     fixture.wait("idle", |stats| (stats.workers_idle, stats.workers_busy) == (1, 0));
-    let send = |path: &str| {
-        let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
-        connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
-        connection.within(PATIENCE);
-        connection
-    };
-    let mut first = send("/");
+    let mut first = fixture.send("/");
     peer.wait_requests(1, PATIENCE);
-    let mut second = send("/worker");
+    let mut second = fixture.send("/worker");
     fixture.wait("queued", |stats| stats.waiting == 1);
     gate.open();
     assert_eq!(first.reply("GET").unwrap().status, 200);
@@ -315,8 +305,7 @@ fn a_panic_is_one_answer_or_one_broken_connection() {
 fn a_client_that_goes_away_takes_its_call_along() {
     let peer = Peer::tcp(Script::new().request().end().close());
     let fixture = Fixture::before(peer.addr());
-    let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
-    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let connection = fixture.send("/");
     peer.wait_requests(1, PATIENCE);
     drop(connection);
     fixture.is_empty();
@@ -340,8 +329,7 @@ fn a_slow_reader_gets_everything_and_keeps_nobody_waiting() {
             .repeat(),
     );
     let fixture = Fixture::before(peer.addr());
-    let mut slow = testkit::http::Connection::open(fixture.server.address()).unwrap();
-    slow.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut slow = fixture.send("/large");
     peer.wait_requests(1, PATIENCE);
     let mut client = fixture.client();
     for _ in 0..100 {
@@ -358,7 +346,7 @@ fn a_connection_that_upstream_closed_is_not_used_again() {
     let fixture = Fixture::before(peer.addr());
     let mut client = fixture.client();
     for _ in 0..20 {
-        let reply = client.request().method("POST").path("/").body("x").send().unwrap();
+        let reply = client.request().method("PUT").path("/").body("x").send().unwrap();
         // Where the end is not seen yet as the next request goes out, it is for the service to repeat it.
         assert!(matches!(reply.status, 200 | 502));
     }
@@ -377,8 +365,7 @@ fn a_connection_that_upstream_closed_is_not_used_again() {
 fn a_stopped_server_drops_what_is_under_way() {
     let peer = Peer::tcp(Script::new().request().end().close());
     let fixture = Fixture::before(peer.addr());
-    let mut connection = testkit::http::Connection::open(fixture.server.address()).unwrap();
-    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut connection = fixture.send("/");
     peer.wait_requests(1, PATIENCE);
     fixture.server.begin_drain();
     assert!(!fixture.server.is_quiet());
