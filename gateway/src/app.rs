@@ -187,7 +187,11 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
             Err(error) => log::info!("provider=local, since there is no Swarm: {error}"),
         }
     }
-    let setup = local::Setup::find(config.functions_file.clone(), kit::settings::inherited());
+    let setup = local::Setup::find(
+        config.functions_file.clone(),
+        kit::settings::inherited(),
+        config.upstream_timeout,
+    );
     match Local::start(setup, sink) {
         Ok(local) => Ok(Arc::new(local)),
         Err(error) => Err(Error::Configuration(error.to_string())),

@@ -4,11 +4,13 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::labels::Labels;
 use crate::name::{self, FunctionName};
+use crate::provider::About;
 
 /// The most functions in one file: each has at least a socket and, when it runs, a process.
 pub(crate) const MAX_FUNCTIONS: usize = 1000;
@@ -35,6 +37,7 @@ pub(crate) struct Declared {
     pub(crate) name: FunctionName,
     pub(crate) serves: Serves,
     pub(crate) labels: Labels,
+    pub(crate) about: Arc<About>,
 }
 
 /// Who runs a function.
@@ -191,7 +194,12 @@ fn declared(entry: &Value) -> Checked<Declared> {
         }
         (None, None) => return mistake(FIELD_FPROCESS, "is missing: expected `fprocess` or `address`"),
     };
-    Ok(Declared { name, serves, labels })
+    let about = About {
+        image: String::new(),
+        process: text(object, FIELD_FPROCESS)?.unwrap_or_default().to_owned(),
+        labels: owned(strings(object, FIELD_LABELS)?).collect(),
+    };
+    Ok(Declared { name, serves, labels, about: Arc::new(about) })
 }
 
 fn only_known_fields(object: &Map<String, Value>, known: &[&str]) -> Checked<()> {
@@ -233,6 +241,10 @@ fn strings<'a>(object: &'a Map<String, Value>, field: &str) -> Checked<Vec<(&'a 
     Ok(pairs)
 }
 
+fn owned(pairs: Vec<(&str, &str)>) -> impl Iterator<Item = (String, String)> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
 /// A label that would only be warned about on a service is a mistake here: the file is ours.
 fn labels(object: &Map<String, Value>) -> Checked<Labels> {
     let (labels, warnings) = Labels::from_map(strings(object, FIELD_LABELS)?);
@@ -259,7 +271,7 @@ fn process(object: &Map<String, Value>, labels: &Labels) -> Checked<Process> {
     Ok(Process {
         fprocess: fprocess.to_owned(),
         directory: directory.map(PathBuf::from),
-        environment: environment.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        environment: owned(environment).collect(),
         replicas: replicas(object, labels)?,
     })
 }

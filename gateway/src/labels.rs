@@ -22,7 +22,7 @@ pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
 /// The most replicas that a label may ask for: far above what a small Swarm can place.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
 
-/// The most calls at once that a label may name, per replica (target) or function (concurrency).
+/// The most calls at once that a label may name, per replica.
 const MAX_CALLS: u32 = 1_000_000;
 
 /// The largest step of scaling, in percent of `scale.max`.
@@ -45,7 +45,7 @@ pub(crate) struct Labels {
     pub(crate) zero_duration: Duration,
     /// The port that the function listens on.
     pub(crate) port: u16,
-    /// The most calls at once over all replicas; 0 means no limit.
+    /// The most calls that each replica has in hand; 0 means no limit.
     pub(crate) concurrency: u32,
 }
 

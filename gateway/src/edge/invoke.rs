@@ -195,7 +195,7 @@ impl Call {
         let code = match result {
             Ok(status) => status,
             Err(failure) => {
-                let name = Some(self.function.name.as_str());
+                let name = Some(self.function.known.name.as_str());
                 log::debug!("call {}: {}", self.id, failure.line(name).trim_end());
                 self.answer(exchange, &failure);
                 edge.count(&failure);
@@ -216,7 +216,7 @@ impl Call {
         }
         let mut head = failure.head();
         headers::own(&mut head, &self.id, self.started.elapsed());
-        let line = failure.line(Some(self.function.name.as_str()));
+        let line = failure.line(Some(self.function.known.name.as_str()));
         let _ = exchange.respond(head, line.as_bytes()); // an error means that nobody is left to be told
     }
 
@@ -288,7 +288,7 @@ impl Call {
     fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Box<Connection>), Failure> {
         loop {
             let version = edge.table.version();
-            let name = self.function.name.as_str();
+            let name = self.function.known.name.as_str();
             let function = edge.table.find(name).ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
             self.function = Arc::clone(&function);
             if function.replicas.is_empty() {
@@ -365,10 +365,10 @@ impl Call {
     /// There is no replica: it is waited for where one is on its way.
     fn wait_for_replica(&self, edge: &Edge, exchange: &Exchange<'_>, version: u64) -> Result<(), Failure> {
         let function = &self.function;
-        if function.wanted == 0 {
+        if function.known.wanted == 0 {
             return Err(Failure::ScaledToZero);
         }
-        if let Some(problem) = &function.problem {
+        if let Some(problem) = &function.known.problem {
             return Err(Failure::CannotStart(problem.clone()));
         }
         let limit = edge.limits.max_waiting;

@@ -150,8 +150,10 @@ impl Edge {
     fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         let stats = exchange.stats();
         let snapshot = self.table.snapshot();
-        let functions: Vec<_> =
-            snapshot.values().map(|function| (function.name.clone(), Arc::clone(&function.series))).collect();
+        let functions: Vec<_> = snapshot
+            .values()
+            .map(|function| (function.known.name.clone(), Arc::clone(&function.series)))
+            .collect();
         let mut page = String::new();
         metrics::write(
             &metrics::Snapshot {

@@ -19,11 +19,8 @@ use crate::provider::{Known, Sink};
 
 /// A function as calls see it. It never changes; a newer one takes its place.
 pub(crate) struct Function {
-    pub(crate) name: FunctionName,
-    /// Replicas that should run.
-    pub(crate) wanted: u32,
-    /// Why none runs, in the words of whoever runs them.
-    pub(crate) problem: Option<String>,
+    /// What its provider says of it.
+    pub(crate) known: Known,
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) series: Arc<FunctionSeries>,
 }
@@ -108,8 +105,7 @@ impl Table {
         let series = old.map_or_else(Arc::default, |old| Arc::clone(&old.series));
         series.wanted.set(known.wanted as usize);
         series.ready.set(replicas.len());
-        let (name, wanted, problem) = (known.name, known.wanted, known.problem);
-        Arc::new(Function { name, wanted, problem, replicas, series })
+        Arc::new(Function { known, replicas, series })
     }
 }
 
@@ -122,7 +118,7 @@ impl Sink for Table {
         });
         let new: HashMap<_, _> = renewed.collect();
         let stays = |replica: &Arc<Replica>, function: &Function| {
-            let function = new.get(function.name.as_str());
+            let function = new.get(function.known.name.as_str());
             function.is_some_and(|function| function.replicas.iter().any(|other| Arc::ptr_eq(other, replica)))
         };
         let gone: Vec<_> = old
@@ -134,6 +130,14 @@ impl Sink for Table {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
         gone.iter().for_each(|replica| replica.pool().close());
+    }
+
+    fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
+        let function = self.find(name);
+        let of = |function: &Function| {
+            function.replicas.iter().find(|replica| replica.address() == address).map(|it| it.in_flight())
+        };
+        function.as_deref().and_then(of).unwrap_or(0)
     }
 }
 
@@ -147,6 +151,10 @@ mod tests {
         Known {
             name: FunctionName::parse(name.as_bytes()).unwrap(),
             labels: Labels::default(),
+            about: Arc::default(),
+            starting: Vec::new(),
+            is_scalable: true,
+            is_updating: false,
             endpoints: endpoints.iter().map(|address| address.parse().unwrap()).collect(),
             wanted: 2,
             problem: None,

@@ -14,6 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kit::Deadline;
 
@@ -21,7 +22,10 @@ use crate::functions_file::Serves;
 use crate::provider::{Provider, Sink};
 use file::Resolved;
 use launcher::Launcher;
-use supervisor::{Mailbox, Supervisor};
+use supervisor::{Mailbox, Scale, Supervisor};
+
+/// How long the supervisor may take to see an order. It does so within some milliseconds.
+const ORDER_TIME: Duration = Duration::from_secs(5);
 
 /// Why functions cannot be served.
 #[derive(Debug)]
@@ -56,17 +60,23 @@ pub(crate) struct Setup {
     pub(crate) fwatchdog: Option<PathBuf>,
     /// The environment that children inherit, less the gateway's own settings.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The longest that a call may take: so long a replica that is given up may go on with its calls.
+    pub(crate) call_time: Duration,
 }
 
 impl Setup {
     /// The usual setup: fwatchdog is the one beside the gateway's own executable, else the one in the
     /// environment's `PATH`.
-    pub(crate) fn find(functions_file: Option<PathBuf>, environment: Vec<(OsString, OsString)>) -> Setup {
+    pub(crate) fn find(
+        functions_file: Option<PathBuf>,
+        environment: Vec<(OsString, OsString)>,
+        call_time: Duration,
+    ) -> Setup {
         let path = environment.iter().find(|(name, _)| name == OsStr::new("PATH"));
         let executable = std::env::current_exe().ok();
         let fwatchdog =
             launcher::find_fwatchdog(executable.as_deref(), path.map(|(_, value)| value.as_os_str()));
-        Setup { functions_file, fwatchdog, environment }
+        Setup { functions_file, fwatchdog, environment, call_time }
     }
 
     fn load(&self) -> Result<Vec<Resolved>, Error> {
@@ -95,10 +105,10 @@ impl Local {
     /// A mistake in the file, or something that is missing on this machine.
     pub(crate) fn start(setup: Setup, sink: Arc<dyn Sink>) -> Result<Local, Error> {
         let functions = setup.load()?;
-        let launcher = Launcher::new(setup.fwatchdog.as_deref(), &setup.environment).map_err(Error::Start)?;
+        let launcher = Launcher::new(&setup).map_err(Error::Start)?;
         let mailbox = Arc::new(Mailbox::new().map_err(Error::Start)?);
         mailbox.serve(functions);
-        let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox));
+        let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox), setup.call_time);
         let (started, start) = mpsc::channel::<()>();
         let body = move || supervisor.run(move || drop(started));
         let thread = kit::thread::spawn_vital("local", body).map_err(Error::Start)?;
@@ -128,6 +138,17 @@ impl Local {
 }
 
 impl Provider for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.mailbox.scale(Scale { name: name.to_owned(), from, to, done });
+        let answer = answer.recv_timeout(ORDER_TIME);
+        answer.unwrap_or_else(|_| Err("the local provider does not answer, or is stopping".to_owned()))
+    }
+
     fn reload(&self) {
         match self.load() {
             Ok(count) => log::info!("functions_file read again, {count} functions"),
@@ -144,6 +165,6 @@ impl Provider for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.end(Deadline::after(std::time::Duration::ZERO));
+        self.end(Deadline::after(Duration::ZERO));
     }
 }

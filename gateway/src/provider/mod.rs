@@ -4,7 +4,9 @@
 pub(crate) mod local;
 pub(crate) mod swarm;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kit::Deadline;
 
@@ -16,18 +18,43 @@ use crate::name::FunctionName;
 pub(crate) struct Known {
     pub(crate) name: FunctionName,
     pub(crate) labels: Labels,
+    /// What it is, for whoever asks.
+    pub(crate) about: Arc<About>,
     /// Where it can be called now.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// Where it may soon be callable: replicas that are starting. Told only where there is no other.
+    pub(crate) starting: Vec<SocketAddr>,
     /// Replicas that should run.
     pub(crate) wanted: u32,
     /// Why none can be called, in the words of whoever runs them.
     pub(crate) problem: Option<String>,
+    /// Whether [`Provider::scale`] can change the number of its replicas.
+    pub(crate) is_scalable: bool,
+    /// Whether its replicas are being replaced: none is to be taken away meanwhile.
+    pub(crate) is_updating: bool,
+}
+
+/// What a function is, as its provider was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// The image of its containers; empty where it has none.
+    pub(crate) image: String,
+    /// Its `fprocess`; empty where it is not known.
+    pub(crate) process: String,
+    /// All its labels.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Where a provider puts what it knows.
 pub(crate) trait Sink: Send + Sync {
     /// Replaces all that was known. Called by one thread, from time to time and never on a call's path.
     fn set(&self, functions: Vec<Known>);
+
+    /// Calls that the replica at this address of a function has in hand.
+    fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
+        let _ = (name, address);
+        0
+    }
 }
 
 /// Whoever runs the functions.
@@ -45,6 +72,16 @@ pub(crate) trait Provider: Send + Sync {
     fn problem(&self) -> Option<String> {
         None
     }
+
+    /// What it is called: `swarm` or `local`.
+    fn name(&self) -> &'static str;
+
+    /// Has a function run so many replicas; `from`, where it is given, is what it is thought to have: if that is not
+    /// so any more nothing is done. Returns when whoever runs it has agreed; blocks within bounds.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String>;
 
     /// Reads its configuration again (SIGHUP) and logs what came of it.
     fn reload(&self) {}

@@ -104,6 +104,7 @@ impl From<docker_sock::Error> for Error {
 
 /// The running provider.
 pub(crate) struct Swarm {
+    engine: Arc<Engine>,
     shared: Arc<Shared>,
     watcher: Mutex<Option<JoinHandle<()>>>,
 }
@@ -173,12 +174,12 @@ impl Swarm {
     /// # Errors
     /// When `DOCKER_HOST` cannot be read, or a thread cannot be started.
     pub(crate) fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Swarm, Error> {
-        let engine = Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT);
+        let engine = Arc::new(Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT));
         let wake = EventFd::new().map_err(Error::System)?;
         let shared = Arc::new(Shared { wake, state: Mutex::new(State::default()), looked: Condvar::new() });
         let now = Instant::now();
         let watcher = Watcher {
-            engine,
+            engine: Arc::clone(&engine),
             settings,
             sink,
             shared: Arc::clone(&shared),
@@ -190,7 +191,7 @@ impl Swarm {
             hot_until: now + HOT_TIME,
         };
         let thread = kit::thread::spawn_vital("swarm", move || watcher.run()).map_err(Error::System)?;
-        let swarm = Swarm { shared, watcher: Mutex::new(Some(thread)) };
+        let swarm = Swarm { engine, shared, watcher: Mutex::new(Some(thread)) };
         swarm.look_again(Deadline::after(2 * ENGINE_TIMEOUT));
         Ok(swarm)
     }
@@ -219,6 +220,33 @@ impl Provider for Swarm {
         self.shared.state().problem.clone()
     }
 
+    fn name(&self) -> &'static str {
+        "swarm"
+    }
+
+    /// Changes the number of replicas in the spec that the engine has, and nothing else.
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String> {
+        let mut problem = None;
+        let edit = &mut |spec: &mut serde_json::Value| {
+            problem = None;
+            let Some(mode) = spec.pointer_mut("/Mode/Replicated").and_then(|mode| mode.as_object_mut())
+            else {
+                problem = Some(format!("service {name} is not replicated"));
+                return false;
+            };
+            let now = mode.get("Replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
+            let is_as_thought = from.is_none_or(|from| u64::from(from) == now);
+            mode.insert("Replicas".to_owned(), to.into());
+            is_as_thought && now != u64::from(to)
+        };
+        let result = self.engine.update_service(name, edit);
+        self.nudge();
+        match problem {
+            Some(problem) => Err(problem),
+            None => result.map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
     fn reload(&self) {
         log::info!("provider=swarm has no file to read again; it looks at the services now");
         self.nudge();
@@ -242,7 +270,7 @@ impl Drop for Swarm {
 
 /// The thread's own state.
 struct Watcher {
-    engine: Engine,
+    engine: Arc<Engine>,
     settings: Settings,
     sink: Arc<dyn Sink>,
     shared: Arc<Shared>,

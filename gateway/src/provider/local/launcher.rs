@@ -7,10 +7,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kit::sys::Listener;
 use kit::sys::child::{Child, Environment, Spawn};
 
+use super::Setup;
 use crate::config;
 use crate::functions_file::Process;
 
@@ -25,6 +27,7 @@ const ENV_LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
 /// Settings of fwatchdog.
 const ENV_FPROCESS: &str = "fprocess";
 const ENV_SUPPRESS_LOCK: &str = "suppress_lock";
+const ENV_DRAIN_TIMEOUT: &str = "drain_timeout";
 
 /// Tells fwatchdog whose end it has to end with: this process's id. A child can only ask the kernel for
 /// that itself.
@@ -35,23 +38,27 @@ pub(super) struct Launcher {
     fwatchdog: Option<CString>,
     /// The gateway's own environment without what is meant for the gateway.
     environment: Environment,
+    /// How long a replica may go on after SIGTERM: its last calls are the gateway's, which ends them in time.
+    call_time: Duration,
     null: File,
 }
 
 impl Launcher {
-    /// `fwatchdog` is the binary to start, an absolute path.
-    ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub(super) fn new(fwatchdog: Option<&Path>, inherited: &[(OsString, OsString)]) -> io::Result<Launcher> {
-        let mut environment = Environment::new(inherited);
+    pub(super) fn new(setup: &Setup) -> io::Result<Launcher> {
+        let mut environment = Environment::new(&setup.environment);
         let own = config::TABLE.iter().map(|row| row.name);
         for name in own.chain([ENV_LISTEN_FDS, ENV_LISTEN_PID, ENV_LISTEN_FDNAMES]) {
             environment.remove(name.as_bytes());
         }
         Ok(Launcher {
-            fwatchdog: fwatchdog.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+            fwatchdog: setup
+                .fwatchdog
+                .as_deref()
+                .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
             environment,
+            call_time: setup.call_time,
             null: File::options().read(true).write(true).open("/dev/null")?,
         })
     }
@@ -80,6 +87,8 @@ impl Launcher {
     fn environment_of(&self, process: &Process) -> Environment {
         let mut environment = self.environment.clone();
         environment.set(ENV_SUPPRESS_LOCK.as_bytes(), &[b"true"]);
+        let drain = kit::duration::format(self.call_time);
+        environment.set(ENV_DRAIN_TIMEOUT.as_bytes(), &[drain.as_bytes()]);
         for (name, value) in &process.environment {
             environment.set(name.as_bytes(), &[value.as_bytes()]);
         }
@@ -120,7 +129,9 @@ mod tests {
             ("FAAS_PARENT_PID", "1"),
         ]);
         inherited.extend(config::TABLE.iter().map(|row| (row.name.into(), "x".into())));
-        let launcher = Launcher::new(None, &inherited).unwrap();
+        let call_time = Duration::from_secs(60);
+        let setup = Setup { functions_file: None, fwatchdog: None, environment: inherited, call_time };
+        let launcher = Launcher::new(&setup).unwrap();
         let process = Process {
             fprocess: "cat -u".to_owned(),
             directory: None,
@@ -140,6 +151,7 @@ mod tests {
             ("A", Some("inner")),
             ("fprocess", Some("cat -u")),
             ("suppress_lock", Some("true")),
+            ("drain_timeout", Some("1m")),
             ("LISTEN_FDS", Some("1")),
             ("LISTEN_PID", None),
             ("FAAS_PARENT_PID", Some(&std::process::id().to_string())),

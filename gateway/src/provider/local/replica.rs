@@ -27,8 +27,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a replica stays up after the table has lost it, for calls that had chosen it by then.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// How long a replica that is given up may go on with its calls: more than its own `drain_timeout`.
-const GRACE: Duration = Duration::from_secs(10);
+/// How much longer than a call a replica that is given up may take.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a fwatchdog has to end its processes after the second SIGTERM, before it is killed.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -161,15 +161,16 @@ impl Replica {
         }
     }
 
-    /// Gives it up: it may finish its calls. `None` when nothing runs.
-    pub(super) fn retire(self, now: Instant) -> Option<Retiring> {
+    /// Gives it up: it may finish its calls, none of which takes longer than `call_time`. `None` when nothing runs.
+    pub(super) fn retire(self, now: Instant, call_time: Duration) -> Option<Retiring> {
         let term = now + FAREWELL;
-        self.end_by([term, term + GRACE, term + GRACE + LAST_GRACE])
+        let again = term + call_time + GRACE;
+        self.end_by([term, again, again + LAST_GRACE])
     }
 
     /// Has it end: at once if it is idle, else its calls are ended at the deadline. `None` when nothing runs.
     pub(super) fn stop(self, now: Instant, deadline: Deadline) -> Option<Retiring> {
-        let last = deadline.instant().map_or(now + GRACE, |at| at.max(now));
+        let last = deadline.instant().unwrap_or(now).max(now);
         self.end_by([now, last, last + LAST_GRACE])
     }
 
@@ -205,7 +206,7 @@ impl Retiring {
 
     /// No longer waits for the calls that it serves than `deadline`.
     pub(super) fn hurry(&mut self, now: Instant, deadline: Deadline) {
-        let last = deadline.instant().map_or(now + GRACE, |at| at.max(now));
+        let last = deadline.instant().unwrap_or(now).max(now);
         let bounds = [last + LAST_GRACE, last, now];
         for ((at, _), bound) in self.steps.iter_mut().zip(bounds) {
             *at = bound.min(*at);

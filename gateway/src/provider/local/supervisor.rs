@@ -4,8 +4,9 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
@@ -22,10 +23,20 @@ pub(super) struct Mailbox {
     wake: EventFd,
 }
 
-/// Orders that were not seen yet; a later one replaces an earlier one.
+/// An order to change the number of a function's replicas, see [`Provider::scale`](crate::provider::Provider::scale).
+pub(super) struct Scale {
+    pub(super) name: String,
+    pub(super) from: Option<u32>,
+    pub(super) to: u32,
+    /// Where the answer goes; it has room for it.
+    pub(super) done: SyncSender<Result<(), String>>,
+}
+
+/// Orders that were not seen yet; a later one replaces an earlier one, but for those that are waited for.
 #[derive(Default)]
 struct Mail {
     functions: Option<Vec<Resolved>>,
+    scales: Vec<Scale>,
     stop: Option<Deadline>,
 }
 
@@ -37,6 +48,11 @@ impl Mailbox {
     /// Orders these functions to be served, and no others.
     pub(super) fn serve(&self, functions: Vec<Resolved>) {
         self.leave(|mail| mail.functions = Some(functions));
+    }
+
+    /// Orders a function to have another number of replicas.
+    pub(super) fn scale(&self, scale: Scale) {
+        self.leave(|mail| mail.scales.push(scale));
     }
 
     /// Orders everything to end: calls that run may finish until the deadline.
@@ -58,6 +74,8 @@ impl Mailbox {
 /// A function that is served.
 struct Function {
     resolved: Resolved,
+    /// Replicas that should run; of those that the gateway runs.
+    wanted: u32,
     /// Empty when somebody else serves it.
     replicas: Vec<Replica>,
 }
@@ -67,6 +85,7 @@ pub(super) struct Supervisor {
     launcher: Launcher,
     sink: Arc<dyn Sink>,
     mailbox: Arc<Mailbox>,
+    call_time: Duration,
     functions: Vec<Function>,
     retiring: Vec<Retiring>,
     published: Option<Vec<Known>>,
@@ -74,11 +93,17 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(launcher: Launcher, sink: Arc<dyn Sink>, mailbox: Arc<Mailbox>) -> Supervisor {
+    pub(super) fn new(
+        launcher: Launcher,
+        sink: Arc<dyn Sink>,
+        mailbox: Arc<Mailbox>,
+        call_time: Duration,
+    ) -> Supervisor {
         Supervisor {
             launcher,
             sink,
             mailbox,
+            call_time,
             functions: Vec::new(),
             retiring: Vec::new(),
             published: None,
@@ -111,6 +136,10 @@ impl Supervisor {
         if let Some(functions) = mail.functions.filter(|_| !self.is_stopping) {
             self.serve(functions, now);
         }
+        for scale in mail.scales {
+            let done = self.scale(&scale, now);
+            let _ = scale.done.try_send(done); // it has room, or nobody waits any more
+        }
         if let Some(deadline) = mail.stop {
             self.is_stopping = true;
             let replicas = mem::take(&mut self.functions).into_iter().flat_map(|function| function.replicas);
@@ -124,22 +153,47 @@ impl Supervisor {
         let mut old = mem::take(&mut self.functions);
         for resolved in functions {
             let kept = old.iter_mut().find(|function| is_same_process(&function.resolved, &resolved));
-            let mut replicas = kept.map(|function| mem::take(&mut function.replicas)).unwrap_or_default();
-            if let Serves::Process(process) = &resolved.declared.serves {
-                self.resize(&mut replicas, process.replicas as usize, now);
-            }
-            self.functions.push(Function { resolved, replicas });
+            let declared = declared_replicas(&resolved);
+            // What was scaled meanwhile stays so, unless the file says otherwise than before.
+            let scaled = kept.as_ref().filter(|kept| declared_replicas(&kept.resolved) == declared);
+            let wanted = scaled.map_or(declared, |kept| kept.wanted);
+            let replicas = kept.map(|function| mem::take(&mut function.replicas)).unwrap_or_default();
+            let mut function = Function { resolved, wanted, replicas };
+            self.resize(&mut function, wanted, now);
+            self.functions.push(function);
         }
         let given_up = old.into_iter().flat_map(|function| function.replicas);
-        self.retiring.extend(given_up.filter_map(|replica| replica.retire(now)));
+        self.retiring.extend(given_up.filter_map(|replica| replica.retire(now, self.call_time)));
     }
 
-    /// Adds or gives up replicas; of those there are, the running ones are kept first.
-    fn resize(&mut self, replicas: &mut Vec<Replica>, wanted: usize, now: Instant) {
-        replicas.sort_by_key(|replica| !replica.is_running());
-        let surplus = replicas.split_off(wanted.min(replicas.len()));
-        self.retiring.extend(surplus.into_iter().filter_map(|replica| replica.retire(now)));
-        replicas.resize_with(wanted, || Replica::new(now));
+    fn scale(&mut self, scale: &Scale, now: Instant) -> Result<(), String> {
+        let is_it = |function: &Function| function.resolved.declared.name.as_str() == scale.name;
+        let place = self.functions.iter().position(is_it);
+        let place = place.ok_or_else(|| format!("no function `{}`", scale.name))?;
+        if !matches!(self.functions[place].resolved.declared.serves, Serves::Process(_)) {
+            return Err(format!("function `{}` has `address`: somebody else runs it", scale.name));
+        }
+        if scale.from.is_none_or(|from| from == self.functions[place].wanted) {
+            let mut function = self.functions.remove(place);
+            self.resize(&mut function, scale.to, now);
+            self.functions.insert(place, function);
+            self.bind(); // they can be called before they run
+        }
+        Ok(())
+    }
+
+    /// Adds or gives up replicas. Those that do not run are given up first, then those with the least in hand; these
+    /// go on with that.
+    fn resize(&mut self, function: &mut Function, wanted: u32, now: Instant) {
+        let name = function.resolved.declared.name.as_str();
+        let in_flight =
+            |replica: &Replica| replica.endpoint(now).map_or(0, |address| self.sink.in_flight(name, address));
+        let replicas = &mut function.replicas;
+        replicas.sort_by_cached_key(|replica| (!replica.is_running(), usize::MAX - in_flight(replica)));
+        let surplus = replicas.split_off((wanted as usize).min(replicas.len()));
+        self.retiring.extend(surplus.into_iter().filter_map(|replica| replica.retire(now, self.call_time)));
+        replicas.resize_with(wanted as usize, || Replica::new(now));
+        function.wanted = wanted;
     }
 
     fn bind(&mut self) {
@@ -151,7 +205,7 @@ impl Supervisor {
     }
 
     fn tend(&mut self, now: Instant) {
-        for Function { resolved, replicas } in &mut self.functions {
+        for Function { resolved, replicas, .. } in &mut self.functions {
             if let Serves::Process(process) = &resolved.declared.serves {
                 let plan = Plan { launcher: &self.launcher, name: &resolved.declared.name, process };
                 replicas.iter_mut().for_each(|replica| replica.tend(&plan, now));
@@ -190,16 +244,32 @@ impl Function {
     fn known(&self, now: Instant) -> Known {
         let declared = &self.resolved.declared;
         let (endpoints, wanted): (Vec<SocketAddr>, u32) = match &declared.serves {
-            Serves::Process(process) => {
+            Serves::Process(_) => {
                 let endpoints = self.replicas.iter().filter_map(|replica| replica.endpoint(now));
-                (endpoints.collect(), process.replicas)
+                (endpoints.collect(), self.wanted)
             }
             Serves::Address(_) => (self.resolved.addresses.clone(), self.resolved.addresses.len() as u32),
         };
         let problem = self.replicas.iter().find_map(Replica::problem).filter(|_| endpoints.is_empty());
-        let (name, labels, problem) =
-            (declared.name.clone(), declared.labels.clone(), problem.map(str::to_owned));
-        Known { name, labels, endpoints, wanted, problem }
+        Known {
+            name: declared.name.clone(),
+            labels: declared.labels.clone(),
+            about: Arc::clone(&declared.about),
+            problem: problem.map(str::to_owned),
+            endpoints,
+            starting: Vec::new(),
+            wanted,
+            is_scalable: matches!(declared.serves, Serves::Process(_)),
+            is_updating: false,
+        }
+    }
+}
+
+/// The number of replicas in the file; 0 where somebody else runs them.
+fn declared_replicas(resolved: &Resolved) -> u32 {
+    match &resolved.declared.serves {
+        Serves::Process(process) => process.replicas,
+        Serves::Address(_) => 0,
     }
 }
 

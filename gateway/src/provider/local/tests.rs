@@ -17,6 +17,8 @@ use crate::provider::{Known, Provider, Sink};
 
 const SOON: Duration = Duration::from_secs(10);
 
+const CALL_TIME: Duration = Duration::from_secs(60);
+
 /// Notes its process id and environment, then acts.
 const SCRIPT: &str = r#"#!/bin/sh
 echo $$ >> "$OUT/pids"
@@ -32,11 +34,19 @@ esac
 
 /// What the provider told last.
 #[derive(Default)]
-struct Table(Mutex<Vec<Known>>);
+struct Table {
+    known: Mutex<Vec<Known>>,
+    /// Replicas that have a call in hand.
+    busy: Mutex<Vec<SocketAddr>>,
+}
 
 impl Sink for Table {
     fn set(&self, functions: Vec<Known>) {
-        *self.0.lock().unwrap() = functions;
+        *self.known.lock().unwrap() = functions;
+    }
+
+    fn in_flight(&self, _: &str, address: SocketAddr) -> usize {
+        self.busy.lock().unwrap().iter().filter(|busy| **busy == address).count()
     }
 }
 
@@ -76,6 +86,7 @@ impl Lab {
             functions_file: Some(self.path("functions.json")),
             fwatchdog: Some(self.path("fwatchdog")),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("port".into(), "8080".into())],
+            call_time: CALL_TIME,
         }
     }
 
@@ -85,7 +96,7 @@ impl Lab {
 
     /// The endpoints of a function, `None` when it is not known.
     fn endpoints(&self, name: &str) -> Option<Vec<SocketAddr>> {
-        let table = self.table.0.lock().unwrap();
+        let table = self.table.known.lock().unwrap();
         table.iter().find(|known| known.name.as_str() == name).map(|known| known.endpoints.clone())
     }
 
@@ -174,7 +185,7 @@ fn a_child_that_keeps_dying_is_known_but_not_called() {
         other => Err(format!("{other:?}")),
     });
     assert_eq!(lab.endpoints("good").map(|endpoints| endpoints.len()), Some(1));
-    let table = lab.table.0.lock().unwrap();
+    let table = lab.table.known.lock().unwrap();
     let problems: Vec<_> = table.iter().map(|known| known.problem.as_deref()).collect();
     assert_eq!(problems, [Some("fwatchdog exited with code 2"), None]);
 }
@@ -215,7 +226,7 @@ fn a_reload_starts_what_is_new_keeps_what_is_the_same_and_ends_the_rest() {
     gone(changed[0]);
     assert!(is_alive(kept[0]) && is_alive(again[1]));
     assert!(lab.endpoints("kept").unwrap().starts_with(&before.unwrap()));
-    let table = lab.table.0.lock().unwrap();
+    let table = lab.table.known.lock().unwrap();
     let known = table.iter().find(|known| known.name.as_str() == "kept").unwrap();
     assert_eq!((known.labels.concurrency, known.wanted, known.endpoints.len()), (7, 2, 2));
 }
@@ -284,7 +295,7 @@ fn addresses_need_no_fwatchdog_and_processes_do() {
     let local = start().unwrap();
     let want: [SocketAddr; 2] = ["10.0.0.5:80".parse().unwrap(), "10.0.0.6:80".parse().unwrap()];
     assert_eq!(lab.endpoints("there"), Some(want.to_vec()));
-    assert_eq!(lab.table.0.lock().unwrap()[0].wanted, 2);
+    assert_eq!(lab.table.known.lock().unwrap()[0].wanted, 2);
     lab.declare(&[("one", "run", "")]);
     assert!(local.load().unwrap_err().to_string().starts_with("failed to find fwatchdog: "));
     assert!(start().is_err());
@@ -293,8 +304,72 @@ fn addresses_need_no_fwatchdog_and_processes_do() {
 #[test]
 fn no_file_means_no_functions() {
     let table = Arc::new(Table::default());
-    let setup = Setup { functions_file: None, fwatchdog: None, environment: Vec::new() };
+    let setup =
+        Setup { functions_file: None, fwatchdog: None, environment: Vec::new(), call_time: CALL_TIME };
     let local = Local::start(setup, Arc::clone(&table) as Arc<dyn Sink>).unwrap();
     assert_eq!(local.load().unwrap(), 0);
-    assert_eq!(*table.0.lock().unwrap(), []);
+    assert_eq!(*table.known.lock().unwrap(), []);
+}
+
+#[test]
+fn a_function_is_scaled_and_what_is_idle_goes_first() {
+    let lab = Lab::new();
+    lab.declare(&[("f", "run", r#", "replicas": 3"#)]);
+    let local = lab.start();
+    let pids = lab.pids("f", 3);
+    let endpoints = lab.endpoints("f").unwrap();
+    *lab.table.busy.lock().unwrap() = vec![endpoints[0]];
+    local.scale("f", Some(3), 1).unwrap();
+    eventually(SOON, || match lab.endpoints("f") {
+        Some(left) if left == endpoints[..1] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    eventually(SOON, || match pids.iter().filter(|pid| is_alive(**pid)).count() {
+        1 => Ok(()),
+        count => Err(format!("{count} are alive")),
+    });
+    local.scale("f", Some(3), 5).unwrap();
+    assert_eq!(lab.endpoints("f").unwrap().len(), 1, "it had one, not three");
+    local.scale("f", None, 0).unwrap();
+    pids.into_iter().for_each(gone);
+    local.scale("f", Some(0), 2).unwrap();
+    eventually(SOON, || match lab.endpoints("f").map(|endpoints| endpoints.len()) {
+        Some(2) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    lab.pids("f", 5);
+    assert_eq!(local.scale("g", None, 1), Err("no function `g`".to_owned()));
+}
+
+#[test]
+fn what_was_scaled_stays_so_unless_the_file_changes_it() {
+    let lab = Lab::new();
+    let count = |want: usize| {
+        eventually(SOON, || match lab.endpoints("f").map(|endpoints| endpoints.len()) {
+            Some(count) if count == want => Ok(()),
+            other => Err(format!("{other:?}, not {want}")),
+        });
+    };
+    lab.declare(&[("f", "run", r#", "replicas": 1"#)]);
+    let local = lab.start();
+    local.scale("f", None, 3).unwrap();
+    count(3);
+    lab.declare(&[("f", "run", r#", "replicas": 1"#), ("g", "run", "")]);
+    local.load().unwrap();
+    lab.pids("g", 1);
+    count(3);
+    lab.declare(&[("f", "run", r#", "replicas": 2"#)]);
+    local.load().unwrap();
+    count(2);
+}
+
+#[test]
+fn what_somebody_else_runs_is_not_scaled() {
+    let lab = Lab::new();
+    let file = r#"{"functions": [{"name": "f", "address": "127.0.0.1:9"}]}"#;
+    fs::write(lab.path("functions.json"), file).unwrap();
+    let local = lab.start();
+    let refused = local.scale("f", None, 2).unwrap_err();
+    assert!(refused.contains("`address`"), "{refused}");
+    assert!(!lab.table.known.lock().unwrap()[0].is_scalable);
 }

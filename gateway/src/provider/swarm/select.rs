@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use docker_sock::{Mode, Network, Service, Task};
 
 use crate::labels::Labels;
 use crate::name::{EXPECTED_NAME, FunctionName};
-use crate::provider::Known;
+use crate::provider::{About, Known};
 
 /// What the gateway is itself.
 pub(super) struct Own {
@@ -70,7 +71,23 @@ fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Tas
     };
     let trouble = tasks.iter().find(|task| !task.error.is_empty() && !is_over(task));
     let problem = trouble.filter(|_| endpoints.is_empty()).map(|task| task.error.clone());
-    Known { name, labels, endpoints, wanted, problem }
+    let process = service.environment.iter().find_map(|entry| entry.strip_prefix("fprocess="));
+    let about = About {
+        image: service.image.clone(),
+        process: process.unwrap_or_default().to_owned(),
+        labels: service.labels.clone().into_iter().collect(),
+    };
+    Known {
+        name,
+        labels,
+        about: Arc::new(about),
+        endpoints,
+        starting: Vec::new(),
+        wanted,
+        problem,
+        is_scalable: matches!(service.mode, Mode::Replicated(_)),
+        is_updating: matches!(service.update_state.as_str(), "updating" | "rollback_started"),
+    }
 }
 
 /// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason
