@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http1::forward::Transfer;
-use http1::server::Relay;
+use http1::server::Course;
 use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, RequestHead, Service};
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
@@ -139,7 +138,7 @@ impl Service for Function {
         self.resident.is_some()
     }
 
-    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         proxy::begin(&self, exchange)
     }
 

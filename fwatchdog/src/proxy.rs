@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::Relay;
+use http1::server::{Course, Relay};
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::Deadline;
 use kit::sys::Ready;
@@ -37,14 +37,14 @@ struct Passing {
 }
 
 /// Begins to forward a request, if there is room for one more and the process can be connected to at once.
-pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<Course> {
     let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
     let entered = Function::enter(Arc::clone(function))?;
     let Call { id, deadline, limit, .. } = Call::new(function, exchange);
     let connection = forward::connection(&resident.pool, exchange, deadline.within(CONNECT_TIME))?;
     let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
     let observation = Observation::new(Arc::clone(function), exchange.request().method());
-    Some((transfer, Box::new(Passing { observation, entered, id, deadline, limit })))
+    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit })))
 }
 
 impl Relay for Passing {

@@ -14,10 +14,11 @@ use kit::sys::{Listener, limits};
 
 use crate::config::{Config, ProviderKind};
 use crate::edge::{CallLimits, Edge};
-use crate::functions::Table;
+use crate::functions::{Probe, Table};
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
 use crate::provider::{Provider, Sink};
+use crate::scaler::Scaler;
 
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
@@ -28,6 +29,9 @@ const MAX_POLLERS: usize = 4;
 /// Between two looks at what to close, or whether draining is done.
 const TICK: Duration = Duration::from_secs(5);
 const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// The most calls of one function that wait, however many connections there may be: each has a buffer with its head.
+const MAX_WAITING: usize = 10_000;
 
 /// What the local provider's children get to end beyond the drain.
 const STOP_TIME: Duration = Duration::from_secs(1);
@@ -82,9 +86,14 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         connect_timeout: config.connect_timeout,
         body_stall_timeout: config.body_stall_timeout,
         idle_timeout: config.idle_timeout,
-        max_waiting: (room.workers / 2).max(1),
+        max_waiting: (room.connections / 2).clamp(1, MAX_WAITING),
     };
-    let edge = Arc::new(Edge::new(limits, Arc::clone(&table), Arc::clone(&provider)));
+    let start = |error| Error::System("start a thread", error);
+    let scaler = Arc::new(Scaler::start(Arc::clone(&table), Arc::clone(&provider)).map_err(start)?);
+    // Only there a replica has an address before it listens.
+    let is_swarm = provider.name() == "swarm";
+    let probe = if is_swarm { Some(Probe::start(Arc::clone(&table)).map_err(start)?) } else { None };
+    let edge = Edge::new(limits, Arc::clone(&table), Arc::clone(&provider), Arc::clone(&scaler));
     let server_config = ServerConfig {
         name: "edge",
         max_header_bytes: config.max_header_bytes,
@@ -100,9 +109,14 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     };
     let server = Server::start(listener, server_config, edge)
         .map_err(|error| Error::System("start the server", error))?;
+    let (waker, wake_probe) = (server.waker(), probe.as_ref().map(Probe::waker));
+    table.on_change(move || {
+        waker.wake();
+        wake_probe.iter().for_each(|wake| wake());
+    });
     log::info!("listening on {}", server.address());
     serve(&signals, &table, &*provider);
-    Ok(drain(config, server, &*provider, &signals))
+    Ok(drain(config, server, &*provider, &scaler, &signals))
 }
 
 /// Threads that poll and serve calls: one for each processor, as far as a small machine has them.
@@ -127,7 +141,13 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
 
 /// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
 /// make it a failure.
-fn drain(config: &Config, server: Server, provider: &dyn Provider, signals: &Signals) -> ExitCode {
+fn drain(
+    config: &Config,
+    server: Server,
+    provider: &dyn Provider,
+    scaler: &Scaler,
+    signals: &Signals,
+) -> ExitCode {
     log::info!("draining, {} connections active", server.stats().connections_active);
     server.begin_drain();
     let deadline = Deadline::after(config.drain_timeout);
@@ -150,6 +170,7 @@ fn drain(config: &Config, server: Server, provider: &dyn Provider, signals: &Sig
         }
     }
     server.stop();
+    scaler.stop();
     provider.stop(Deadline::after(STOP_TIME).min(Deadline::after(config.drain_timeout)));
     log::info!("stopped");
     code

@@ -13,6 +13,7 @@ mod metrics;
 mod name;
 mod provider;
 mod route;
+mod scaler;
 
 use std::process::ExitCode;
 

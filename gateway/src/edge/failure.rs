@@ -19,6 +19,7 @@ pub(crate) const CLIENT_GONE: u16 = 499;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Replica,
+    Turn,
     Connect,
     FirstByte,
     Body,
@@ -48,12 +49,14 @@ pub(crate) enum Failure {
     Draining,
     /// Which functions there are is not known yet, and why.
     ProviderDown(String),
-    /// It should not run at all.
-    ScaledToZero,
+    /// It has no replica, and is not of those that are scaled.
+    NoReplicas,
     /// It cannot be started, with the engine's own reason.
     CannotStart(String),
     /// Too many calls wait for a replica already.
     TooManyWaiting(usize),
+    /// As many calls as it may have are served, and too many wait for their turn.
+    TooManyCalls(usize),
     /// No replica could be connected to; the last one's address and error.
     Connect(String),
     /// The replica went away with the call in hand.
@@ -78,13 +81,15 @@ impl Failure {
             Failure::NotAlexa => "not_alexa",
             Failure::Draining => "draining",
             Failure::ProviderDown(_) => "provider_down",
-            Failure::ScaledToZero => "scaled_to_zero",
+            Failure::NoReplicas => "no_replicas",
             Failure::CannotStart(_) => "cannot_start",
             Failure::TooManyWaiting(_) => "too_many_waiting",
+            Failure::TooManyCalls(_) => "too_many_calls",
             Failure::Connect(_) => "connect",
             Failure::Closed(_) => "upstream_closed",
             Failure::Invalid(_) => "upstream_invalid",
             Failure::Timeout(Phase::Replica, _) => "timeout_replica",
+            Failure::Timeout(Phase::Turn, _) => "timeout_turn",
             Failure::Timeout(Phase::Connect, _) => "timeout_connect",
             Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
             Failure::Timeout(Phase::Body, _) => "timeout_body",
@@ -100,11 +105,12 @@ impl Failure {
             Failure::NotAlexa => 400,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
             Failure::MethodNotAllowed(_) => 405,
+            Failure::TooManyCalls(_) => 429,
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
             Failure::Draining
             | Failure::ProviderDown(_)
-            | Failure::ScaledToZero
+            | Failure::NoReplicas
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_) => 503,
             Failure::Timeout(..) => 504,
@@ -116,7 +122,7 @@ impl Failure {
         let mut head = HeadWriter::response(self.status());
         head.text("Content-Type", "text/plain; charset=utf-8");
         head.text(X_GATEWAY_ERROR, self.kind());
-        if self.status() == 503 {
+        if matches!(self.status(), 429 | 503) {
             head.text("Retry-After", "1");
         }
         if let Failure::MethodNotAllowed(allow) = self {
@@ -156,13 +162,17 @@ impl fmt::Display for Failure {
             Failure::ProviderDown(reason) => {
                 write!(f, "functions are not known yet, see DOCKER_HOST: {reason}")
             }
-            Failure::ScaledToZero => {
-                f.write_str("scaled to 0 replicas, see docker service scale, or replicas in functions_file")
+            Failure::NoReplicas => {
+                f.write_str("has no replica, and is not a replicated service that could be scaled")
             }
             Failure::CannotStart(reason) => write!(f, "no replica runs: {reason}"),
             Failure::TooManyWaiting(limit) => {
-                write!(f, "{limit} calls wait for a replica already, see max_workers")
+                write!(f, "{limit} calls wait for a replica already, see max_connections")
             }
+            Failure::TooManyCalls(limit) => write!(
+                f,
+                "{limit} calls are served and no more can wait, see label faas.concurrency and max_connections"
+            ),
             Failure::Connect(reason) => write!(f, "no replica can be reached: {reason}, see connect_timeout"),
             Failure::Closed(address) => {
                 write!(f, "replica {address} closed the connection before its answer was whole")
@@ -171,6 +181,7 @@ impl fmt::Display for Failure {
             Failure::Timeout(phase, limit) => {
                 let phase = match phase {
                     Phase::Replica => "waiting for a replica",
+                    Phase::Turn => "waiting for its turn under label faas.concurrency",
                     Phase::Connect => "connecting",
                     Phase::FirstByte => "waiting for the first byte",
                     Phase::Body => "in the middle of the body",
@@ -205,7 +216,7 @@ mod tests {
     fn every_kind_is_in_the_documents() {
         let address = "10.0.0.5:8080".parse().unwrap();
         let why = || "why".to_owned();
-        let phases = [Phase::Replica, Phase::Connect, Phase::FirstByte, Phase::Body];
+        let phases = [Phase::Replica, Phase::Turn, Phase::Connect, Phase::FirstByte, Phase::Body];
         let mut failures = vec![
             Failure::UnknownFunction(why()),
             Failure::NoRoute,
@@ -213,9 +224,10 @@ mod tests {
             Failure::NotAlexa,
             Failure::Draining,
             Failure::ProviderDown(why()),
-            Failure::ScaledToZero,
+            Failure::NoReplicas,
             Failure::CannotStart(why()),
             Failure::TooManyWaiting(1),
+            Failure::TooManyCalls(1),
             Failure::Connect(why()),
             Failure::Closed(address),
             Failure::Invalid(Refusal::Version),

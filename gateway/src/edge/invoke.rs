@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::Relay;
+use http1::server::{Course, Relay, Waiting};
 use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 use kit::sys::limits::random;
@@ -16,8 +16,8 @@ use kit::sys::limits::random;
 use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
-use crate::functions::{Function, Replica, Use};
-use crate::metrics::{InFlight, Retry};
+use crate::functions::{Function, Inside, Replica, Use};
+use crate::metrics::{self, InFlight, Retry};
 use crate::route::Below;
 
 /// How long is waited between two rounds over replicas that all refuse, unless the table changes.
@@ -44,19 +44,74 @@ pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, invocation: Invoc
     Call::new(edge, exchange, invocation).run(edge, exchange, upload);
 }
 
-/// Begins an invocation that need not wait for a replica: its transfer is for the poller.
-pub(super) fn begin(
-    edge: Arc<Edge>,
-    exchange: &Exchange<'_>,
-    invocation: Invocation,
-) -> Option<(Transfer, Box<dyn Relay>)> {
-    let replica = Arc::clone(balanced(&invocation.function, |_| Standing::Usable)?);
-    let connection = forward::connection(replica.pool(), exchange, Deadline::NEVER)?;
+/// Begins an invocation on a poller: it is moved by that one, or waits for its turn there.
+pub(super) fn begin(edge: Arc<Edge>, exchange: &Exchange<'_>, invocation: Invocation) -> Course {
     let mut call = Call::new(&edge, exchange, invocation);
-    let in_use = Use::of(&replica);
-    let now = call.started;
-    let transfer = call.transfer(exchange, (&in_use, connection), (Upload::default(), now));
-    Some((transfer, Box::new(Begun { edge, call, in_use })))
+    match call.is_ready(&edge) {
+        Ok(true) => call.begin(edge, exchange, Upload::default()),
+        Ok(false) => Course::Wait(Box::new(Parked::new(edge, call, Upload::default()))),
+        Err(_) => Course::GoOn(Box::new(Parked::new(edge, call, Upload::default()))),
+    }
+}
+
+/// An invocation that waits: for a replica, for its turn, or for the next round over replicas that all refused.
+struct Parked {
+    edge: Arc<Edge>,
+    call: Call,
+    upload: Upload,
+    /// The table's version over which all replicas refused, and when to try them again.
+    round: Option<(u64, Instant)>,
+}
+
+impl Parked {
+    fn new(edge: Arc<Edge>, call: Call, upload: Upload) -> Parked {
+        Parked { edge, call, upload, round: None }
+    }
+}
+
+impl Waiting for Parked {
+    fn key(&self) -> usize {
+        let function = Arc::as_ptr(&self.call.function.gate) as usize;
+        function + usize::from(self.round.is_some()) // the gate is larger than that
+    }
+
+    fn until(&self) -> Instant {
+        let deadline = self.call.started + self.call.total.span;
+        self.round.map_or(deadline, |(_, next)| next.min(deadline))
+    }
+
+    fn look(mut self: Box<Self>, exchange: &Exchange<'_>) -> Course {
+        if self.round.is_some_and(|(version, _)| self.edge.table.version() == version) {
+            return Course::Wait(self);
+        }
+        self.round = None;
+        let table = Arc::clone(&self.edge.table);
+        let Some(function) = table.find(self.call.function.known.name.as_str()) else {
+            return Course::GoOn(self);
+        };
+        self.call.function = function;
+        match self.call.is_ready(&self.edge) {
+            Ok(true) => {
+                let Parked { edge, call, upload, .. } = *self;
+                call.begin(edge, exchange, upload)
+            }
+            Ok(false) => Course::Wait(self),
+            Err(_) => Course::GoOn(self), // it finds the same there, and can tell the client
+        }
+    }
+
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
+        let Parked { edge, call, upload, .. } = *self;
+        call.run(&edge, exchange, upload);
+    }
+
+    fn ended(self: Box<Self>, cause: Cause) {
+        let code = match cause {
+            Cause::Refused(refusal) => refusal.status(),
+            _ => CLIENT_GONE,
+        };
+        self.call.observe(code);
+    }
 }
 
 /// An invocation on a poller.
@@ -129,6 +184,11 @@ struct Call {
     /// The replica whose connection broke in the last try.
     broke_with: Option<SocketAddr>,
     waits_since: Option<Instant>,
+    /// Counts it while it waits, for a replica or for its turn.
+    wait: Option<metrics::Waiting>,
+    has_waited: bool,
+    /// Its place under the function's limit, if there is one.
+    inside: Option<Inside>,
     /// How long it waited for a first replica, if it did.
     cold_start: Option<Duration>,
     /// Whether kept connections were closed for it.
@@ -162,6 +222,9 @@ impl Call {
             tries: 0,
             broke_with: None,
             waits_since: None,
+            wait: None,
+            has_waited: false,
+            inside: None,
             cold_start: None,
             has_made_room: false,
         }
@@ -170,14 +233,14 @@ impl Call {
     /// Tries until it has an answer, and settles it.
     fn run(mut self, edge: &Edge, exchange: &mut Exchange<'_>, mut upload: Upload) {
         let result = loop {
-            let (in_use, connection) = match self.connect(edge, exchange) {
+            let (in_use, connection) = match self.connect(edge) {
                 Ok(connected) => connected,
-                Err(failure) => break Err(failure),
+                Err(Stop::Failed(failure)) => break Err(failure),
+                Err(Stop::Waits(round)) => {
+                    let Some(edge) = edge.this.upgrade() else { break Err(Failure::Draining) };
+                    return exchange.wait(Box::new(Parked { edge, call: self, upload, round }));
+                }
             };
-            if let Some(since) = self.waits_since.take() {
-                self.cold_start = Some(since.elapsed());
-                self.function.series.observe_cold_start(since.elapsed());
-            }
             let upload_now = (mem::take(&mut upload), Instant::now());
             let transfer = self.transfer(exchange, (&in_use, connection), upload_now);
             let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
@@ -206,6 +269,7 @@ impl Call {
     }
 
     fn observe(self, code: u16) {
+        drop((self.wait, self.inside));
         drop(self.in_flight); // before it is observed, so that a reader never sees it twice
         self.function.series.observe(code, self.started.elapsed());
     }
@@ -283,22 +347,95 @@ impl Call {
         Transfer::new(connection, upload, self.limits)
     }
 
+    /// Whether there is a replica and, where the function has a limit, a place for this call; false where it has to
+    /// wait for that, and is counted so.
+    fn is_ready(&mut self, edge: &Edge) -> Result<bool, Failure> {
+        let known = &self.function.known;
+        let replicas = self.function.replicas.len();
+        if replicas == 0 {
+            if let Some(problem) = &known.problem {
+                return Err(Failure::CannotStart(problem.clone()));
+            }
+            if known.wanted == 0 && !known.is_scalable {
+                return Err(Failure::NoReplicas);
+            }
+            if let Some(refusal) = self.function.gate.refusal().filter(|_| known.wanted == 0) {
+                return Err(Failure::CannotStart(refusal));
+            }
+            self.waits_since.get_or_insert_with(Instant::now);
+            return self.waits(edge, Failure::TooManyWaiting(edge.limits.max_waiting));
+        }
+        let limit = known.labels.concurrency as usize * replicas;
+        if limit > 0 && self.inside.is_none() {
+            // Those that wait already come first.
+            let is_first = self.wait.is_some() || self.function.series.waiting.get() == 0;
+            self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
+            if self.inside.is_none() {
+                let ready = self.waits(edge, Failure::TooManyCalls(limit))?;
+                // A place that became free before this one was counted told nobody.
+                self.inside = self.function.gate.enter(limit);
+                if self.inside.is_none() {
+                    return Ok(ready);
+                }
+            }
+        }
+        self.has_waited |= self.wait.take().is_some();
+        if let Some(since) = self.waits_since.take() {
+            self.cold_start = Some(since.elapsed());
+            self.function.series.observe_cold_start(since.elapsed());
+        }
+        Ok(true)
+    }
+
+    /// Counts it as waiting: false, or the failure that it is where too many do.
+    fn waits(&mut self, edge: &Edge, too_many: Failure) -> Result<bool, Failure> {
+        if self.wait.is_none() {
+            let series = &self.function.series;
+            let wait = series.begin_wait();
+            if series.waiting.get() > edge.limits.max_waiting {
+                return Err(too_many);
+            }
+            self.wait = Some(wait);
+            if self.function.replicas.is_empty() {
+                edge.scaler.wake();
+                edge.table.touch();
+            }
+        }
+        Ok(false)
+    }
+
+    /// Has the poller move it, on a kept connection or one that it makes. What has to be tried once more is for a
+    /// worker.
+    fn begin(mut self, edge: Arc<Edge>, exchange: &Exchange<'_>, upload: Upload) -> Course {
+        let replica =
+            balanced(&self.function, |_| Standing::Usable).filter(|_| self.tries == 0).map(Arc::clone);
+        let connected = replica.and_then(|replica| {
+            let connection = forward::connection(replica.pool(), exchange, self.limits.deadline)?;
+            Some((Use::of(&replica), connection))
+        });
+        let Some((in_use, connection)) = connected else {
+            return Course::GoOn(Box::new(Parked::new(edge, self, upload)));
+        };
+        let now = if self.has_waited { Instant::now() } else { self.started };
+        let transfer = self.transfer(exchange, (&in_use, connection), (upload, now));
+        Course::Relay(transfer, Box::new(Begun { edge, call: self, in_use }))
+    }
+
     /// A connection to a replica: a kept one at the first try, or a new one. Replicas that refuse are left for
     /// others, and tried again until it is clear that they are down.
-    fn connect(&mut self, edge: &Edge, exchange: &Exchange<'_>) -> Result<(Use, Box<Connection>), Failure> {
+    fn connect(&mut self, edge: &Edge) -> Result<(Use, Box<Connection>), Stop> {
         loop {
             let version = edge.table.version();
             let name = self.function.known.name.as_str();
-            let function = edge.table.find(name).ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
-            self.function = Arc::clone(&function);
-            if function.replicas.is_empty() {
-                self.waits_since.get_or_insert_with(Instant::now);
-                self.wait_for_replica(edge, exchange, version)?;
-                continue;
+            let function = edge.table.find(name);
+            self.function = function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
+            let function = Arc::clone(&self.function);
+            if !self.is_ready(edge)? {
+                let is_over = self.limits.deadline.has_passed();
+                return Err(if is_over { self.waited_in_vain().into() } else { Stop::Waits(None) });
             }
             let Some(replica) = balanced(&function, |replica| self.standing(replica)) else {
-                self.pause(edge, version)?;
-                continue;
+                return Err(self.pause(edge, version)?);
             };
             let in_use = Use::of(replica);
             // Where one kept connection was stale the others may be too, and more of them than there are tries.
@@ -319,9 +456,15 @@ impl Call {
                 Err(error) => self.unreachable(edge, replica, reason(replica, &error)),
             }
             if self.limits.deadline.has_passed() {
-                return Err(Failure::Timeout(Phase::Connect, self.total));
+                return Err(Failure::Timeout(Phase::Connect, self.total).into());
             }
         }
+    }
+
+    /// The failure of a call that waited until its deadline.
+    fn waited_in_vain(&self) -> Failure {
+        let phase = if self.function.replicas.is_empty() { Phase::Replica } else { Phase::Turn };
+        Failure::Timeout(phase, self.total)
     }
 
     /// A replica could not be connected to.
@@ -344,7 +487,7 @@ impl Call {
     /// All replicas refused in this round. Another follows after a moment, unless all of them have refused
     /// for as long as one connect may take, and the provider has looked since and still names them: a replica
     /// that was replaced just now is not a reason to fail.
-    fn pause(&mut self, edge: &Edge, version: u64) -> Result<(), Failure> {
+    fn pause(&mut self, edge: &Edge, version: u64) -> Result<Stop, Failure> {
         let error = self.last_error.take();
         let now = Instant::now();
         let window = edge.limits.connect_timeout;
@@ -358,42 +501,30 @@ impl Call {
             return Err(Failure::Timeout(Phase::Connect, self.total));
         }
         self.tried.clear();
-        edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
-        Ok(())
+        Ok(Stop::Waits(Some((version, Instant::now() + ROUND_PAUSE))))
     }
+}
 
-    /// There is no replica: it is waited for where one is on its way.
-    fn wait_for_replica(&self, edge: &Edge, exchange: &Exchange<'_>, version: u64) -> Result<(), Failure> {
-        let function = &self.function;
-        if function.known.wanted == 0 {
-            return Err(Failure::ScaledToZero);
-        }
-        if let Some(problem) = &function.known.problem {
-            return Err(Failure::CannotStart(problem.clone()));
-        }
-        let limit = edge.limits.max_waiting;
-        let waiting = function.series.waiting.hold();
-        if function.series.waiting.get() > limit {
-            return Err(Failure::TooManyWaiting(limit));
-        }
-        // The table is looked at between waits, and so is the client.
-        let changed = edge.table.wait_after(version, self.limits.deadline.within(ROUND_PAUSE));
-        drop(waiting);
-        if !changed && self.limits.deadline.has_passed() {
-            return Err(Failure::Timeout(Phase::Replica, self.total));
-        }
-        if exchange.is_client_gone() {
-            return Err(Failure::ClientGone);
-        }
-        Ok(())
+/// Why a worker does not go on with a call.
+enum Stop {
+    Failed(Failure),
+    /// It has to wait; where all replicas refused, as of which version of the table and until when.
+    Waits(Option<(u64, Instant)>),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
     }
 }
 
 /// The replica that has less in hand of two, of those that `standing` allows and that did not fail lately.
 fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Option<&Arc<Replica>> {
     let is_avoided = |replica: &Replica| replica.has_failed() && replica.is_avoided(Instant::now());
+    let limit = function.known.labels.concurrency as usize;
+    let is_full = |replica: &Replica| limit > 0 && replica.in_flight() >= limit;
     let standing = |replica: &Arc<Replica>| match standing(replica) {
-        Standing::Usable if is_avoided(replica) => Standing::Outlier,
+        Standing::Usable if is_avoided(replica) || is_full(replica) => Standing::Outlier,
         other => other,
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();

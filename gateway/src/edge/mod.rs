@@ -5,7 +5,7 @@ mod failure;
 mod headers;
 mod invoke;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, Service};
@@ -16,9 +16,10 @@ use crate::functions::{Function, Table};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
 use crate::route::{Below, Route};
+use crate::scaler::Scaler;
 use failure::{Failure, X_GATEWAY_ERROR};
-use http1::forward::{Transfer, Upload};
-use http1::server::Relay;
+use http1::forward::Upload;
+use http1::server::Course;
 use invoke::Invocation;
 
 /// Unknown names make the provider look again at most this often.
@@ -35,7 +36,7 @@ pub(crate) struct CallLimits {
     pub(crate) body_stall_timeout: Duration,
     /// How long nothing may move where the protocol was changed.
     pub(crate) idle_timeout: Duration,
-    /// Calls of one function that may wait for a replica.
+    /// Calls of one function that may wait, for a replica or for their turn.
     pub(crate) max_waiting: usize,
 }
 
@@ -44,13 +45,29 @@ pub(crate) struct Edge {
     limits: CallLimits,
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
+    scaler: Arc<Scaler>,
+    /// Itself, for what outlives a call on a worker.
+    this: Weak<Edge>,
     rejected: Rejected,
     last_look: Mutex<Option<Instant>>,
 }
 
 impl Edge {
-    pub(crate) fn new(limits: CallLimits, table: Arc<Table>, provider: Arc<dyn Provider>) -> Edge {
-        Edge { limits, table, provider, rejected: Rejected::default(), last_look: Mutex::new(None) }
+    pub(crate) fn new(
+        limits: CallLimits,
+        table: Arc<Table>,
+        provider: Arc<dyn Provider>,
+        scaler: Arc<Scaler>,
+    ) -> Arc<Edge> {
+        Arc::new_cyclic(|this| Edge {
+            limits,
+            table,
+            provider,
+            scaler,
+            this: Weak::clone(this),
+            rejected: Rejected::default(),
+            last_look: Mutex::new(None),
+        })
     }
 
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
@@ -227,15 +244,15 @@ impl Service for Edge {
         true
     }
 
-    /// A call of a function that has a replica. Everything else, failures among them, may have to wait.
-    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+    /// A call of a known function. Everything else may have to wait in ways that a poller must not.
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let request = exchange.request();
         let x_function = request.headers().get("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
         let function = self.table.find(name).filter(|_| !exchange.is_draining())?;
         let (target, length) = (target.below(), exchange.body_length());
-        invoke::begin(self, exchange, Invocation { function, target, length })
+        Some(invoke::begin(self, exchange, Invocation { function, target, length }))
     }
 
     /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.

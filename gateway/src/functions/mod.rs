@@ -1,16 +1,19 @@
 //! The known functions: a snapshot that calls read without waiting for anybody, replaced as a whole when
 //! a provider learns something.
 
+mod gate;
+mod probe;
 mod replica;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
+pub(crate) use gate::{Gate, Inside};
 use http1::ClientConfig;
-use kit::Deadline;
-
+pub(crate) use probe::Probe;
 pub(crate) use replica::{Replica, Use};
 
 use crate::metrics::FunctionSeries;
@@ -23,6 +26,30 @@ pub(crate) struct Function {
     pub(crate) known: Known,
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) series: Arc<FunctionSeries>,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Something to be called, once it is known.
+#[derive(Default)]
+pub(crate) struct Hook(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl Hook {
+    fn set(&self, hook: impl Fn() + Send + Sync + 'static) {
+        assert!(self.0.set(Box::new(hook)).is_ok(), "set once");
+    }
+
+    pub(crate) fn call(&self) {
+        if let Some(hook) = self.0.get() {
+            hook();
+        }
+    }
+}
+
+impl Function {
+    /// Whether calls wait for its first replica.
+    fn is_waited_for(&self) -> bool {
+        self.replicas.is_empty() && self.series.waiting.get() > 0
+    }
 }
 
 type Snapshot = Arc<HashMap<FunctionName, Arc<Function>>>;
@@ -31,9 +58,12 @@ type Snapshot = Arc<HashMap<FunctionName, Arc<Function>>>;
 pub(crate) struct Table {
     client: ClientConfig,
     current: RwLock<Snapshot>,
-    /// Counts the replacements; whoever waits for a replica waits for it to move.
-    version: Mutex<u64>,
-    changed: Condvar,
+    /// Held while a snapshot is replaced.
+    writing: Mutex<()>,
+    /// Counts the replacements.
+    version: AtomicU64,
+    /// Told when calls that wait should look again.
+    hook: Arc<Hook>,
 }
 
 impl Table {
@@ -42,9 +72,55 @@ impl Table {
         Table {
             client,
             current: RwLock::new(Arc::new(HashMap::new())),
-            version: Mutex::new(0),
-            changed: Condvar::new(),
+            writing: Mutex::new(()),
+            version: AtomicU64::new(0),
+            hook: Arc::default(),
         }
+    }
+
+    /// Has `hook` called when calls that wait should look again: at each replacement, at [`Table::touch`], and when
+    /// a call under a limit ends. To be set once.
+    pub(crate) fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.hook.set(hook);
+    }
+
+    /// Calls what [`Table::on_change`] was given.
+    pub(crate) fn touch(&self) {
+        self.hook.call();
+    }
+
+    /// The replicas that calls wait for and that are starting.
+    pub(crate) fn waited_for(&self) -> Vec<(FunctionName, SocketAddr)> {
+        let snapshot = self.snapshot();
+        let functions = snapshot.values().filter(|function| function.is_waited_for());
+        let starting = functions.flat_map(|function| {
+            function.known.starting.iter().map(|address| (function.known.name.clone(), *address))
+        });
+        starting.collect()
+    }
+
+    /// A replica that is starting was seen to listen: it is called from now on.
+    pub(crate) fn accept(&self, name: &FunctionName, address: SocketAddr) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = self.find(name.as_str()).filter(|old| old.known.starting.contains(&address)) else {
+            return;
+        };
+        if old.replicas.iter().any(|replica| replica.address() == address) {
+            return;
+        }
+        let fresh = Arc::new(Replica::new(address, self.client));
+        let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
+        old.series.ready.set(replicas.len());
+        let (known, series, gate) = (old.known.clone(), Arc::clone(&old.series), Arc::clone(&old.gate));
+        let mut new = HashMap::clone(&self.snapshot());
+        new.insert(name.clone(), Arc::new(Function { known, replicas, series, gate }));
+        self.replace(new);
+    }
+
+    fn replace(&self, new: HashMap<FunctionName, Arc<Function>>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        self.version.fetch_add(1, SeqCst);
+        self.hook.call();
     }
 
     /// Everything that is known now.
@@ -57,27 +133,9 @@ impl Table {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
-    /// The number of replacements so far, to be handed to [`Table::wait_after`].
+    /// The number of replacements so far.
     pub(crate) fn version(&self) -> u64 {
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the table was replaced after `version`, or the deadline; whether it was.
-    pub(crate) fn wait_after(&self, version: u64, deadline: Deadline) -> bool {
-        let mut current = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        while *current == version {
-            let left = deadline.remaining();
-            if left.is_some_and(|left| left.is_zero()) {
-                return false;
-            }
-            current = match left {
-                Some(left) => {
-                    self.changed.wait_timeout(current, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(current).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        true
+        self.version.load(SeqCst)
     }
 
     /// Closes connections that nobody has used for a while.
@@ -100,17 +158,28 @@ impl Table {
             old?.replicas.iter().find(|replica| replica.address() == *address).map(Arc::clone)
         };
         let fresh = |address: SocketAddr| Arc::new(Replica::new(address, self.client));
-        let replicas: Vec<_> =
+        let mut replicas: Vec<_> =
             known.endpoints.iter().map(|address| kept(address).unwrap_or_else(|| fresh(*address))).collect();
+        if replicas.is_empty() {
+            replicas.extend(known.starting.iter().filter_map(kept)); // those that were seen to listen
+        }
         let series = old.map_or_else(Arc::default, |old| Arc::clone(&old.series));
         series.wanted.set(known.wanted as usize);
         series.ready.set(replicas.len());
-        Arc::new(Function { known, replicas, series })
+        let gate = old.map_or_else(
+            || Arc::new(Gate::new(Arc::clone(&series), Arc::clone(&self.hook))),
+            |old| Arc::clone(&old.gate),
+        );
+        if known.wanted > 0 {
+            gate.set_refusal(None);
+        }
+        Arc::new(Function { known, replicas, series, gate })
     }
 }
 
 impl Sink for Table {
     fn set(&self, functions: Vec<Known>) {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.snapshot();
         let renewed = functions.into_iter().map(|known| {
             let function = self.renewed(known.clone(), old.get(known.name.as_str()));
@@ -126,10 +195,13 @@ impl Sink for Table {
             .flat_map(|function| function.replicas.iter().filter(|replica| !stays(replica, function)))
             .map(Arc::clone)
             .collect();
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.changed.notify_all();
+        self.replace(new);
+        drop(writing);
         gone.iter().for_each(|replica| replica.pool().close());
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.snapshot().values().any(|function| function.is_waited_for())
     }
 
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
@@ -147,7 +219,7 @@ mod tests {
     use crate::labels::Labels;
     use std::time::Duration;
 
-    fn known(name: &str, endpoints: &[&str]) -> Known {
+    pub(super) fn known(name: &str, endpoints: &[&str]) -> Known {
         Known {
             name: FunctionName::parse(name.as_bytes()).unwrap(),
             labels: Labels::default(),
@@ -176,14 +248,32 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_a_change_or_at_the_deadline() {
-        let table = Arc::new(Table::new(ClientConfig::default()));
-        let version = table.version();
-        assert!(!table.wait_after(version, Deadline::after(Duration::from_millis(1))));
-        let other = Arc::clone(&table);
-        let thread = std::thread::spawn(move || other.set(vec![known("a", &[])]));
-        assert!(table.wait_after(version, Deadline::after(Duration::from_secs(5))));
-        thread.join().unwrap();
-        assert!(table.wait_after(version, Deadline::after(Duration::ZERO)), "it has changed already");
+    fn every_replacement_is_counted_and_told() {
+        let table = Table::new(ClientConfig::default());
+        let told = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&told);
+        table.on_change(move || _ = counter.fetch_add(1, SeqCst));
+        table.set(vec![known("a", &[])]);
+        table.touch();
+        let mut function = known("a", &[]);
+        function.starting = vec!["127.0.0.1:1".parse().unwrap()];
+        table.set(vec![function.clone()]);
+        assert_eq!((table.version(), told.load(SeqCst)), (2, 3));
+        table.accept(&function.name, "127.0.0.1:2".parse().unwrap());
+        assert_eq!(table.find("a").unwrap().replicas.len(), 0, "it is not among those that start");
+        table.accept(&function.name, function.starting[0]);
+        table.accept(&function.name, function.starting[0]);
+        assert_eq!((table.version(), table.find("a").unwrap().series.ready.get()), (3, 1));
+    }
+
+    #[test]
+    fn calls_wait_for_a_first_replica_only() {
+        let table = Table::new(ClientConfig::default());
+        table.set(vec![known("a", &[]), known("b", &["127.0.0.1:1"])]);
+        let of = |name: &str| Arc::clone(&table.find(name).unwrap().series);
+        let _waits = of("b").begin_wait();
+        assert!(!Sink::is_waited_for(&table));
+        let _waits = of("a").begin_wait();
+        assert!(Sink::is_waited_for(&table) && table.waited_for().is_empty());
     }
 }

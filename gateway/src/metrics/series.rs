@@ -1,7 +1,10 @@
 //! What is counted: one [`FunctionSeries`] per known function, dropped with it, and [`Rejected`] for
 //! requests that reached none. All of it atomics; an observation takes no lock.
 
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU16, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -92,6 +95,17 @@ impl FunctionSeries {
         InFlight(Arc::clone(self))
     }
 
+    /// Counts a call as waiting for as long as the returned value lives.
+    pub(crate) fn begin_wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.0.fetch_add(1, SeqCst);
+        Waiting(Arc::clone(self))
+    }
+
+    /// Invocations so far.
+    pub(crate) fn invocations(&self) -> u64 {
+        self.codes.read().iter().map(|(_, count)| count).sum()
+    }
+
     /// Invocations by code, ascending.
     pub(super) fn codes(&self) -> Vec<(u16, u64)> {
         self.codes.read()
@@ -119,6 +133,15 @@ impl Drop for InFlight {
     }
 }
 
+/// A call that waits.
+pub(crate) struct Waiting(Arc<FunctionSeries>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.0.fetch_sub(1, SeqCst);
+    }
+}
+
 /// A number that goes up and down.
 #[derive(Default)]
 pub(crate) struct Gauge(AtomicUsize);
@@ -129,22 +152,7 @@ impl Gauge {
     }
 
     pub(crate) fn get(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-
-    /// One more, for as long as the returned value lives.
-    pub(crate) fn hold(&self) -> Held<'_> {
-        self.0.fetch_add(1, Relaxed);
-        Held(self)
-    }
-}
-
-/// One that a [`Gauge`] counts.
-pub(crate) struct Held<'a>(&'a Gauge);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.load(SeqCst)
     }
 }
 
@@ -315,17 +323,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_counts_what_is_held() {
-        let gauge = Gauge::default();
-        let first = gauge.hold();
-        let second = gauge.hold();
-        assert_eq!(gauge.get(), 2);
+    fn calls_are_counted_while_they_wait_and_while_they_are_served() {
+        let series = Arc::new(FunctionSeries::default());
+        let (first, second) = (series.begin_wait(), series.begin_wait());
+        let call = series.begin_call();
+        assert_eq!((series.waiting.get(), series.inflight.get()), (2, 1));
         drop(first);
-        assert_eq!(gauge.get(), 1);
-        drop(second);
-        assert_eq!(gauge.get(), 0);
-        gauge.set(5);
-        assert_eq!(gauge.get(), 5);
+        assert_eq!(series.waiting.get(), 1);
+        drop((second, call));
+        assert_eq!((series.waiting.get(), series.inflight.get()), (0, 0));
+        series.wanted.set(5);
+        assert_eq!(series.wanted.get(), 5);
     }
 
     #[test]

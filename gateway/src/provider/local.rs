@@ -19,7 +19,7 @@ use std::time::Duration;
 use kit::Deadline;
 
 use crate::functions_file::Serves;
-use crate::provider::{Provider, Sink};
+use crate::provider::{Provider, ScaleError, Sink};
 use file::Resolved;
 use launcher::Launcher;
 use supervisor::{Mailbox, Scale, Supervisor};
@@ -142,11 +142,15 @@ impl Provider for Local {
         "local"
     }
 
-    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String> {
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError> {
         let (done, answer) = mpsc::sync_channel(1);
         self.mailbox.scale(Scale { name: name.to_owned(), from, to, done });
         let answer = answer.recv_timeout(ORDER_TIME);
-        answer.unwrap_or_else(|_| Err("the local provider does not answer, or is stopping".to_owned()))
+        let stopping = "the local provider does not answer, or is stopping";
+        answer.map_or_else(
+            |_| Err(ScaleError::Unreachable(stopping.to_owned())),
+            |done| done.map_err(ScaleError::Refused),
+        )
     }
 
     fn reload(&self) {

@@ -5,6 +5,7 @@ pub(crate) mod local;
 pub(crate) mod swarm;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -45,10 +46,31 @@ pub(crate) struct About {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+/// Why the number of replicas was not changed, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ScaleError {
+    /// Whoever runs the function has refused.
+    Refused(String),
+    /// Nobody knows: it cannot be asked at present.
+    Unreachable(String),
+}
+
+impl fmt::Display for ScaleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ScaleError::Refused(why) | ScaleError::Unreachable(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// Where a provider puts what it knows.
 pub(crate) trait Sink: Send + Sync {
     /// Replaces all that was known. Called by one thread, from time to time and never on a call's path.
     fn set(&self, functions: Vec<Known>);
+
+    /// Whether calls wait for the first replica of a function.
+    fn is_waited_for(&self) -> bool {
+        false
+    }
 
     /// Calls that the replica at this address of a function has in hand.
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
@@ -80,8 +102,8 @@ pub(crate) trait Provider: Send + Sync {
     /// so any more nothing is done. Returns when whoever runs it has agreed; blocks within bounds.
     ///
     /// # Errors
-    /// Why not, in one line.
-    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String>;
+    /// See [`ScaleError`].
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError>;
 
     /// Reads its configuration again (SIGHUP) and logs what came of it.
     fn reload(&self) {}

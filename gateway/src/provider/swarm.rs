@@ -15,7 +15,7 @@ use docker_sock::{Engine, EventStream, Host};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
-use super::{Known, Provider, Sink};
+use super::{Known, Provider, ScaleError, Sink};
 pub(crate) use root::leave_root;
 use select::{Own, refusal, select};
 
@@ -225,7 +225,7 @@ impl Provider for Swarm {
     }
 
     /// Changes the number of replicas in the spec that the engine has, and nothing else.
-    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), String> {
+    fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError> {
         let mut problem = None;
         let edit = &mut |spec: &mut serde_json::Value| {
             problem = None;
@@ -242,8 +242,11 @@ impl Provider for Swarm {
         let result = self.engine.update_service(name, edit);
         self.nudge();
         match problem {
-            Some(problem) => Err(problem),
-            None => result.map(drop).map_err(|error| error.to_string()),
+            Some(problem) => Err(ScaleError::Refused(problem)),
+            None => result.map(drop).map_err(|error| match error {
+                docker_sock::Error::Engine { status: 400..500, .. } => ScaleError::Refused(error.to_string()),
+                other => ScaleError::Unreachable(other.to_string()),
+            }),
         }
     }
 
@@ -367,7 +370,7 @@ impl Watcher {
             return;
         }
         self.next_open = now + EVENTS_PAUSE;
-        match self.engine.events(&["service", "network"]) {
+        match self.engine.events(&["service", "network", "node"]) {
             Ok(events) => self.events = Some(events),
             Err(error) => log::debug!("no events: {error}"),
         }
@@ -380,6 +383,7 @@ impl Watcher {
             known.iter().all(|function| function.endpoints.len() >= function.wanted as usize)
         });
         let interval = match (now < self.hot_until, is_complete) {
+            _ if self.sink.is_waited_for() => MIN_INTERVAL,
             (true, _) => HOT_INTERVAL,
             (false, false) => WARM_INTERVAL,
             (false, true) => COLD_INTERVAL,

@@ -185,12 +185,6 @@ fn a_service_that_cannot_run_is_told_in_the_engines_words() {
     println!("{}", reply.text().trim());
     assert!(reply.text().contains("no suitable node"), "{}", reply.text());
     assert!(reply.header("Retry-After").is_some());
-    let none = cat(&engine, "e2e-none").replicas(0).create();
-    let reply = eventually(PATIENCE, || match gateway.call("e2e-none", "") {
-        reply if reply.status == 503 => Ok(reply),
-        reply => Err(format!("{} {}", reply.status, reply.text())),
-    });
-    assert_eq!(reply.header("X-Gateway-Error"), Some("scaled_to_zero"));
     let quote = cat(&engine, "e2e-quote").env("fprocess", "sh -c 'no end").create();
     let reply = eventually(PATIENCE, || match gateway.call("e2e-quote", "") {
         reply if reply.status == 503 => Ok(reply),
@@ -199,7 +193,7 @@ fn a_service_that_cannot_run_is_told_in_the_engines_words() {
     println!("{}", reply.text().trim());
     assert_eq!(reply.header("X-Gateway-Error"), Some("cannot_start"));
     assert!(reply.text().contains("non-zero exit (2)"), "{}", reply.text());
-    remove(&[&nowhere, &none, &quote, &gateway.service]);
+    remove(&[&nowhere, &quote, &gateway.service]);
 }
 
 /// An overlay network that the gateway is not on; removed when dropped.

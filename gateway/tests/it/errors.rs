@@ -170,8 +170,7 @@ fn an_answer_that_is_not_http_is_502() {
 #[test]
 fn a_function_that_cannot_be_started_is_503() {
     let broken = json!({ "name": ONE, "fprocess": "cat", "environment": { "exec_timeout": "never" } });
-    let none = json!({ "name": "none", "fprocess": "cat", "replicas": 0 });
-    let gateway = gateway(&[broken, none]).start();
+    let gateway = gateway(&[broken]).start();
     gateway.wait_log("exec_timeout", SOON);
     eventually(SOON, || match gateway.post(&path(""), "x") {
         reply if reply.status == 503 => {
@@ -180,7 +179,6 @@ fn a_function_that_cannot_be_started_is_503() {
         }
         reply => Err(format!("{}: {}", reply.status, reply.text())),
     });
-    is_own(&gateway.post("/function/none", "x"), (503, "scaled_to_zero"), &["`none`", "scale"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod metrics;
 mod reload;
 mod retries;
 mod routes;
+mod scaling;
 mod start;
 mod upgrade;
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use kit::Deadline;
 use kit::sys::{Ready, Socket};
 
-use super::Shared;
 use super::conn::{Conn, Next};
+use super::{Shared, Waiting};
 use crate::body::{Framing, Length};
 use crate::head::{RequestHead, Version};
 use crate::wire::{Body, BodyError, Mode};
@@ -25,6 +25,8 @@ pub(super) struct Turn {
     owes_continue: bool,
     /// Why the body was refused: the answer where the service gives none.
     refusal: Option<Refusal>,
+    /// What the service left it to wait with.
+    waiting: Option<Box<dyn Waiting>>,
 }
 
 impl Turn {
@@ -32,7 +34,12 @@ impl Turn {
     pub(super) fn new(conn: &Conn, request: RequestHead) -> Turn {
         let closes = !request.keeps_alive();
         let owes_continue = request.expects_continue() && !conn.incoming.is_done();
-        Turn { request, progress: Progress::Waiting, closes, owes_continue, refusal: None }
+        Turn { request, progress: Progress::Waiting, closes, owes_continue, refusal: None, waiting: None }
+    }
+
+    /// What it waits with, if the service left it so.
+    pub(super) fn take_waiting(&mut self) -> Option<Box<dyn Waiting>> {
+        self.waiting.take()
     }
 
     pub(super) fn path(&self) -> &[u8] {
@@ -207,6 +214,17 @@ impl<'a> Exchange<'a> {
     /// Makes this answer the last of its connection. To be called before it starts.
     pub fn close_after(&mut self) {
         self.turn.closes = true;
+    }
+
+    /// Leaves the request to wait, once the service has returned without an answer. For a service that
+    /// [relays](super::Service::relays).
+    pub fn wait(&mut self, waiting: Box<dyn Waiting>) {
+        self.turn.waiting = Some(waiting);
+    }
+
+    /// Whether the service left it to wait, and nothing speaks against it.
+    pub(super) fn is_left_to_wait(&self) -> bool {
+        self.turn.waiting.is_some() && self.turn.progress == Progress::Waiting
     }
 
     /// Whether an answer was begun.

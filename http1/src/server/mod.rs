@@ -10,6 +10,7 @@ mod exchange;
 mod poller;
 mod relays;
 mod table;
+mod waits;
 mod worker;
 
 use std::io;
@@ -17,14 +18,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kit::sys::{Epoll, EventFd, Listener};
 
 pub use exchange::Exchange;
 
-use crate::forward::{End, Transfer, Upload};
+use crate::forward::{Cause, End, Transfer, Upload};
 use crate::{Connection, HeadWriter, Refusal, ResponseHead};
+use conn::Conn;
+use exchange::Turn;
 use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
@@ -97,10 +100,10 @@ pub trait Service: Send + Sync + 'static {
         false
     }
 
-    /// Takes a request that is no more than a transfer between its client and one upstream connection, and that
-    /// can begin at once. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
+    /// Takes a request that is no more than a transfer between its client and one upstream connection, or one that
+    /// waits for it. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
     /// Where it answers nothing, [`Service::call`] is called on a worker.
-    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let _ = exchange;
         None
     }
@@ -122,6 +125,45 @@ pub trait Service: Send + Sync + 'static {
     /// What the answer to a refusal says: for a service whose settings are not named as the bounds of the server.
     fn line(&self, refusal: Refusal) -> String {
         refusal.to_string()
+    }
+}
+
+/// What becomes of a request on a poller.
+pub enum Course {
+    /// It is moved between its sockets.
+    Relay(Transfer, Box<dyn Relay>),
+    /// It waits, and is looked at again when the server is woken (see [`Waker`]), or now and then.
+    Wait(Box<dyn Waiting>),
+    /// It goes on on a worker.
+    GoOn(Box<dyn Waiting>),
+}
+
+/// A request that waits for something other than its sockets. It takes neither a thread nor a place among the calls.
+pub trait Waiting: Send {
+    /// What it waits for. Where one waits on, those behind it with the same key are not asked in the same round.
+    fn key(&self) -> usize;
+
+    /// When it goes on on a worker, if it still waits then.
+    fn until(&self) -> Instant;
+
+    /// Looks whether it can go on; on its poller, in the order of arrival.
+    fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
+
+    /// Goes on on a worker, where it may block: after [`Course::GoOn`], or when its time is up.
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>);
+
+    /// The client went away, or the server has no place for it: nothing is left to be told.
+    fn ended(self: Box<Self>, cause: Cause);
+}
+
+/// Has the requests that wait looked at, see [`Waiting`].
+#[derive(Clone)]
+pub struct Waker(Arc<Shared>);
+
+impl Waker {
+    /// Returns at once; wakes that come close together may be one.
+    pub fn wake(&self) {
+        self.0.lanes.iter().for_each(|lane| lane.wake.notify());
     }
 }
 
@@ -167,15 +209,26 @@ struct Lane {
     epoll: Epoll,
     wake: EventFd,
     table: Mutex<Table>,
+    /// Requests that workers leave to it to wait.
+    parked: Mutex<Vec<(Box<Conn>, Turn)>>,
 }
 
 impl Lane {
     fn new() -> io::Result<Lane> {
-        Ok(Lane { epoll: Epoll::new()?, wake: EventFd::new()?, table: Mutex::new(Table::new()) })
+        Ok(Lane {
+            epoll: Epoll::new()?,
+            wake: EventFd::new()?,
+            table: Mutex::new(Table::new()),
+            parked: Mutex::default(),
+        })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Vec<(Box<Conn>, Turn)>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -273,7 +326,7 @@ impl Server {
     /// connection. New connections are still served, so that health checks see the drain.
     pub fn begin_drain(&self) {
         self.shared.is_draining.store(true, Ordering::Release);
-        self.wake();
+        self.waker().wake();
     }
 
     /// Whether nothing is being served, waits to be served, or is on its way in.
@@ -287,8 +340,10 @@ impl Server {
         })
     }
 
-    fn wake(&self) {
-        self.shared.lanes.iter().for_each(|lane| lane.wake.notify());
+    /// Wakes requests that wait, from wherever what they wait for happens.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.shared))
     }
 
     /// Closes the listener and every connection, and joins the threads. Workers that are still inside the
@@ -299,7 +354,7 @@ impl Server {
 
     fn shutdown(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Release);
-        self.wake();
+        self.waker().wake();
         for poller in self.pollers.drain(..) {
             let _ = poller.join(); // a panic of a poller has ended the process already
         }

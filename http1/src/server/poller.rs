@@ -14,9 +14,10 @@ use super::conn::{Conn, Next, Phase};
 use super::exchange::{Exchange, Turn};
 use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
+use super::waits::{Parked, Waits};
 use super::worker::{Job, Work, finish};
-use super::{Lane, Shared};
-use crate::forward::End;
+use super::{Course, Lane, Shared};
+use crate::forward::{Cause, End};
 use crate::{Refusal, spare};
 
 /// Reports taken at a time.
@@ -49,6 +50,7 @@ pub(super) struct Poller {
     /// The poller to which the last connection was given.
     last_given: usize,
     relays: Relays,
+    waits: Waits,
     /// Connections that have more to do at once.
     ready: Vec<Token>,
     /// The resolution of the timeouts of waiting connections.
@@ -68,7 +70,7 @@ impl Poller {
             lane.epoll.add(listener.as_fd(), LISTENER, Ready::READ)?;
         }
         lane.epoll.add(lane.wake.as_fd(), WAKE, Ready::READ)?;
-        let (relays, ready) = (Relays::default(), Vec::new());
+        let (relays, waits, ready) = (Relays::default(), Waits::default(), Vec::new());
         let (last_given, paused_until, has_closed_idle) = (0, None, false);
         Ok(Poller {
             shared,
@@ -76,6 +78,7 @@ impl Poller {
             listener,
             last_given,
             relays,
+            waits,
             ready,
             tick,
             now: Instant::now(),
@@ -96,7 +99,7 @@ impl Poller {
                 Ok(count) => count,
                 Err(error) => {
                     log::error!("epoll_wait failed: {error}");
-                    return;
+                    break;
                 }
             };
             self.now = Instant::now();
@@ -113,6 +116,9 @@ impl Poller {
             }
             self.keep_time(&mut next_sweep);
         }
+        for parked in self.waits.take_all() {
+            self.give_up(parked);
+        }
     }
 
     fn keep_time(&mut self, next_sweep: &mut Instant) {
@@ -121,6 +127,7 @@ impl Poller {
         while let Some(running) = self.relays.due(now) {
             self.advance(running, Some(now));
         }
+        self.look_at_waits(now);
         if self.paused_until.is_some_and(|until| now >= until) {
             self.paused_until = None;
             self.listen();
@@ -137,7 +144,7 @@ impl Poller {
             return Some(Duration::ZERO);
         }
         let sweep = (self.lane().table().len() > 0).then_some(next_sweep);
-        let alarms = [self.paused_until, sweep, self.relays.next_alarm()];
+        let alarms = [self.paused_until, sweep, self.relays.next_alarm(), self.waits.next_look()];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(self.now))
     }
@@ -148,6 +155,9 @@ impl Poller {
         if let Err(error) = lane.epoll.arm(lane.wake.as_fd(), WAKE, Ready::READ) {
             log::error!("waking the poller failed: {error}");
         }
+        let left = std::mem::take(&mut *self.lane().parked());
+        left.into_iter().for_each(|(conn, turn)| self.wait_with(conn, turn));
+        self.waits.wake(self.now);
         if self.shared.is_draining() && !self.has_closed_idle {
             self.has_closed_idle = true;
             let idle = self.lane().table().due(|conn| conn.phase == Phase::Idle);
@@ -270,6 +280,13 @@ impl Poller {
             running.conn.is_hung_up |= ready.is_hung_up();
             return self.advance(running, None);
         }
+        if let Some(parked) = self.waits.get(token) {
+            if ready.is_readable() {
+                parked.conn.incoming.notice();
+            }
+            parked.conn.is_hung_up |= ready.is_hung_up();
+            return self.leave_if_gone(token);
+        }
         let taken = self.lane().table().take(token);
         match taken {
             Some(conn) if conn.phase == Phase::Closing => self.discard(conn),
@@ -326,8 +343,11 @@ impl Poller {
         }
     }
 
-    fn end_relay(&self) {
+    fn end_relay(&mut self) {
         self.shared.workers.end_relay(&self.shared);
+        if self.waits.is_starved {
+            self.waits.wake(self.now);
+        }
     }
 
     fn relay(&mut self, mut conn: Box<Conn>) {
@@ -343,16 +363,27 @@ impl Poller {
         let service = Arc::clone(&self.shared.service);
         let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
-        let (transfer, relay) = match taken {
-            Ok(Some(taken)) => taken,
+        match taken {
             Ok(None) => {
                 self.end_relay();
-                return self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
+                self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
             }
-            Err(_) => {
-                self.shared.count_panic(turn.path());
+            Ok(Some(course)) => self.take_course(conn, turn, course),
+            Err(_) => self.panicked(conn, turn),
+        }
+    }
+
+    /// Does what the service decided for a request that has a place among the calls.
+    fn take_course(&mut self, conn: Box<Conn>, turn: Turn, course: Course) {
+        let (transfer, relay) = match course {
+            Course::Relay(transfer, relay) => (transfer, relay),
+            Course::Wait(waiting) => {
                 self.end_relay();
-                return self.submit(Job::new(conn, Work::End(turn)));
+                return self.keep_waiting(Parked { conn, turn, waiting });
+            }
+            Course::GoOn(waiting) => {
+                self.end_relay();
+                return self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             }
         };
         let mut running = self.relays.hold(Running { conn, turn, transfer, relay });
@@ -360,6 +391,89 @@ impl Poller {
             Ok(()) => self.advance(running, None),
             Err(cause) => self.ended(running, End::Again(cause)),
         }
+    }
+
+    /// The service panicked over a request that has a place among the calls.
+    fn panicked(&mut self, conn: Box<Conn>, turn: Turn) {
+        self.shared.count_panic(turn.path());
+        self.end_relay();
+        self.submit(Job::new(conn, Work::End(turn)));
+    }
+
+    /// Takes a request over that a worker left to wait. What happened to its connection meanwhile is reported anew.
+    fn wait_with(&mut self, conn: Box<Conn>, mut turn: Turn) {
+        let Some(waiting) = turn.take_waiting() else { return self.forget(conn) };
+        let armed = self.lane().epoll.watch_again(conn.socket.as_fd(), conn.token.number());
+        let parked = Parked { conn, turn, waiting };
+        match armed {
+            Ok(()) => self.keep_waiting(parked),
+            Err(error) => {
+                log::warn!("cannot wait for a connection: {error}");
+                self.give_up(parked);
+            }
+        }
+    }
+
+    /// Looks at the requests that wait, where it is time for that.
+    fn look_at_waits(&mut self, now: Instant) {
+        let mut waiting_on: Vec<usize> = Vec::new();
+        let mut is_full = false; // a place that becomes free now is for the next round
+        for token in self.waits.begin_round(now) {
+            let Some(parked) = self.waits.take(token) else { continue };
+            let key = parked.waiting.key();
+            if now >= parked.waiting.until() {
+                let Parked { conn, turn, waiting } = parked;
+                self.submit(Job::new(conn, Work::Waited { turn, waiting }));
+            } else if is_full || waiting_on.contains(&key) {
+                self.waits.keep(parked, now);
+            } else if !self.shared.workers.begin_relay(&self.shared) {
+                is_full = true;
+                self.waits.is_starved = true;
+                self.waits.keep(parked, now);
+            } else {
+                self.look(parked, &mut waiting_on);
+            }
+        }
+    }
+
+    fn look(&mut self, parked: Parked, waiting_on: &mut Vec<usize>) {
+        let Parked { mut conn, mut turn, waiting } = parked;
+        let key = waiting.key();
+        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        match panic::catch_unwind(AssertUnwindSafe(|| waiting.look(&exchange))) {
+            Ok(course) => {
+                if matches!(course, Course::Wait(_)) {
+                    waiting_on.push(key);
+                }
+                self.take_course(conn, turn, course);
+            }
+            Err(_) => self.panicked(conn, turn),
+        }
+    }
+
+    fn keep_waiting(&mut self, parked: Parked) {
+        let token = parked.conn.token;
+        self.waits.keep(parked, self.now);
+        self.leave_if_gone(token);
+    }
+
+    /// Ends a waiting request whose client went away.
+    fn leave_if_gone(&mut self, token: Token) {
+        if let Some(parked) = self.waits.get(token)
+            && parked.conn.is_hung_up
+            && let Some(Parked { conn, waiting, .. }) = self.waits.take(token)
+        {
+            waiting.ended(Cause::ClientGone);
+            self.forget(conn);
+        }
+    }
+
+    /// Refuses a waiting request at the end of the server.
+    fn give_up(&self, parked: Parked) {
+        let Parked { mut conn, waiting, .. } = parked;
+        waiting.ended(Cause::Refused(Refusal::Overloaded));
+        conn.refuse(&self.shared, Refusal::Overloaded);
+        self.forget(conn);
     }
 
     /// Steps a call; `now` is given where its time may be up.

@@ -13,7 +13,7 @@ use kit::sys::Ready;
 use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
 use super::poller::{close, close_slowly, put_back};
-use super::{Relay, Shared, Stats};
+use super::{Relay, Shared, Stats, Waiting};
 use crate::forward::{Cause, End, Upload};
 use crate::{Connection, Refusal, spare};
 
@@ -45,6 +45,8 @@ pub(super) enum Work {
     Call(Turn),
     /// What a transfer left undone.
     GoOn { turn: Turn, relay: Box<dyn Relay>, parts: Box<(End, Box<Connection>, Upload)> },
+    /// A request that has waited.
+    Waited { turn: Turn, waiting: Box<dyn Waiting> },
     /// A request whose service panicked.
     End(Turn),
 }
@@ -63,8 +65,10 @@ impl Job {
     /// Refuses it for want of a worker. The connection is to be closed.
     pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) -> Box<Conn> {
         let Job { mut conn, work, .. } = self;
-        if let Work::GoOn { relay, parts, .. } = work {
-            relay.ended(End::Broken(Cause::Refused(refusal)), parts.1);
+        match work {
+            Work::GoOn { relay, parts, .. } => relay.ended(End::Broken(Cause::Refused(refusal)), parts.1),
+            Work::Waited { waiting, .. } => waiting.ended(Cause::Refused(refusal)),
+            Work::Request | Work::Call(_) | Work::End(_) => {}
         }
         conn.refuse(shared, refusal);
         conn
@@ -328,7 +332,7 @@ fn run(shared: &Arc<Shared>) {
 /// Serves one request after the other while they come quickly, in turn with those that wait.
 fn serve(shared: &Arc<Shared>, mut job: Job) {
     loop {
-        let (mut conn, next) = one(shared, job);
+        let Some((mut conn, next)) = one(shared, job) else { return };
         if next != Next::KeepAlive || shared.relays || shared.is_draining() && conn.next_head().is_none() {
             return finish(shared, conn, next);
         }
@@ -348,8 +352,9 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
 /// Serves one urgent request, and gives its place up before its connection: what follows on that, urgent or not, is
 /// submitted like any other.
 fn serve_urgent(shared: &Arc<Shared>, job: Job) {
-    let (mut conn, next) = one(shared, job);
+    let served = one(shared, job);
     shared.workers.lock().urgent -= 1;
+    let Some((mut conn, next)) = served else { return };
     if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
@@ -395,33 +400,46 @@ fn what_is_there(shared: &Shared, conn: &mut Conn) -> Wait {
     }
 }
 
-fn one(shared: &Shared, job: Job) -> (Box<Conn>, Next) {
+/// Serves one request; `None` where it was left to its poller to wait.
+fn one(shared: &Shared, job: Job) -> Option<(Box<Conn>, Next)> {
+    enum Rest {
+        Relay(Box<dyn Relay>, Box<(End, Box<Connection>, Upload)>),
+        Waited(Box<dyn Waiting>),
+    }
     let Job { mut conn, work, .. } = job;
-    let (mut turn, go_on) = match work {
+    let (mut turn, rest) = match work {
         Work::Request => match conn.take_request(shared) {
             Ok(request) => (Turn::new(&conn, request), None),
             Err(refusal) => {
                 conn.refuse(shared, refusal);
-                return (conn, Next::CloseSlowly);
+                return Some((conn, Next::CloseSlowly));
             }
         },
         Work::Call(turn) => (turn, None),
-        Work::GoOn { turn, relay, parts } => (turn, Some((relay, parts))),
+        Work::GoOn { turn, relay, parts } => (turn, Some(Rest::Relay(relay, parts))),
+        Work::Waited { turn, waiting } => (turn, Some(Rest::Waited(waiting))),
         Work::End(mut turn) => {
             let next = Exchange::new(shared, &mut conn, &mut turn).end();
-            return (conn, next);
+            return Some((conn, next));
         }
     };
     let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| match go_on {
-        Some((relay, parts)) => relay.go_on(&mut exchange, *parts),
+    let result = panic::catch_unwind(AssertUnwindSafe(|| match rest {
+        Some(Rest::Relay(relay, parts)) => relay.go_on(&mut exchange, *parts),
+        Some(Rest::Waited(waiting)) => waiting.go_on(&mut exchange),
         None => shared.service.call(&mut exchange),
     }));
     if result.is_err() {
         shared.count_panic(exchange.request().path());
     }
+    if exchange.is_left_to_wait() {
+        let lane = &shared.lanes[conn.poller];
+        lane.parked().push((conn, turn));
+        lane.wake.notify();
+        return None;
+    }
     let next = exchange.end();
-    (conn, next)
+    Some((conn, next))
 }
 
 /// Gives a connection back to its poller, or closes it.

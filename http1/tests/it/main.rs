@@ -12,3 +12,4 @@ mod relays;
 mod roundtrip;
 mod support;
 mod timeouts;
+mod waits;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::Relay;
+use http1::server::{Course, Relay};
 use http1::{ClientConfig, Connection, Endpoint, Exchange, HeadWriter, Pool, ResponseHead};
 use http1::{Server, ServerConfig, Service, Stats};
 use kit::Deadline;
@@ -67,7 +67,7 @@ impl Service for Proxy {
         true
     }
 
-    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<(Transfer, Box<dyn Relay>)> {
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let request = exchange.request();
         let path = String::from_utf8(request.path().to_vec()).unwrap();
         assert_ne!(path, "/panics");
@@ -80,7 +80,7 @@ impl Service for Proxy {
         connection.start(head, exchange.body_length());
         let limits = Limits { deadline: Deadline::after(self.limit), stall: PATIENCE, idle: PATIENCE };
         let transfer = Transfer::new(connection, Upload::default(), limits);
-        Some((transfer, Box::new(Passing { proxy: self, path })))
+        Some(Course::Relay(transfer, Box::new(Passing { proxy: self, path })))
     }
 }
 

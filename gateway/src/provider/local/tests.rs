@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use testkit::eventually;
 
 use super::{Local, Setup};
-use crate::provider::{Known, Provider, Sink};
+use crate::provider::{Known, Provider, ScaleError, Sink};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -338,7 +338,7 @@ fn a_function_is_scaled_and_what_is_idle_goes_first() {
         other => Err(format!("{other:?}")),
     });
     lab.pids("f", 5);
-    assert_eq!(local.scale("g", None, 1), Err("no function `g`".to_owned()));
+    assert_eq!(local.scale("g", None, 1), Err(ScaleError::Refused("no function `g`".to_owned())));
 }
 
 #[test]
@@ -370,6 +370,6 @@ fn what_somebody_else_runs_is_not_scaled() {
     fs::write(lab.path("functions.json"), file).unwrap();
     let local = lab.start();
     let refused = local.scale("f", None, 2).unwrap_err();
-    assert!(refused.contains("`address`"), "{refused}");
+    assert!(refused.to_string().contains("`address`"), "{refused}");
     assert!(!lab.table.known.lock().unwrap()[0].is_scalable);
 }

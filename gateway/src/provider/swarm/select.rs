@@ -65,6 +65,13 @@ fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Tas
         .collect();
     endpoints.sort_unstable(); // the engine's order changes without a reason
     endpoints.dedup();
+    let mut starting = Vec::new();
+    if endpoints.is_empty() {
+        starting.extend(
+            tasks.iter().filter(|task| is_starting(task)).filter_map(|task| address(task, &labels, own)),
+        );
+        starting.sort_unstable();
+    }
     let wanted = match service.mode {
         Mode::Replicated(replicas) => u32::try_from(replicas).unwrap_or(u32::MAX),
         Mode::Global | Mode::Other => tasks.len() as u32,
@@ -82,12 +89,18 @@ fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Tas
         labels,
         about: Arc::new(about),
         endpoints,
-        starting: Vec::new(),
+        starting,
         wanted,
         problem,
         is_scalable: matches!(service.mode, Mode::Replicated(_)),
         is_updating: matches!(service.update_state.as_str(), "updating" | "rollback_started"),
     }
+}
+
+/// Whether a task is on its way to run on a node. A health check of its image keeps it in `starting`, though it may listen.
+fn is_starting(task: &Task) -> bool {
+    const STARTING: [&str; 5] = ["assigned", "accepted", "preparing", "ready", "starting"];
+    task.desired_state == "running" && STARTING.contains(&task.state.as_str())
 }
 
 /// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason

@@ -1,0 +1,6 @@
+//! How many replicas each function has: decided from the calls that the gateway sees, carried out by the provider.
+
+mod decide;
+mod run;
+
+pub(crate) use run::Scaler;

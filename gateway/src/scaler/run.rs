@@ -1,0 +1,152 @@
+//! The thread that looks at all functions, several times a second, and has the provider change what was decided.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::decide::{Bounds, Memory, Signals};
+use crate::functions::{Function, Table};
+use crate::name::FunctionName;
+use crate::provider::{Provider, ScaleError};
+
+/// Between two looks: while a function has calls, and otherwise.
+const BUSY_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Between two looks that were asked for.
+const MIN_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The running scaler.
+pub(crate) struct Scaler {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    table: Arc<Table>,
+    provider: Arc<dyn Provider>,
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+}
+
+#[derive(Default)]
+struct Orders {
+    /// A call waits for a first replica.
+    is_woken: bool,
+    is_stopping: bool,
+}
+
+impl Scaler {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there is no room for one.
+    pub(crate) fn start(table: Arc<Table>, provider: Arc<dyn Provider>) -> io::Result<Scaler> {
+        let shared = Arc::new(Shared { table, provider, orders: Mutex::default(), ordered: Condvar::new() });
+        let own = Arc::clone(&shared);
+        let thread = kit::thread::spawn_vital("scaler", move || own.run())?;
+        Ok(Scaler { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Says that a call waits for a first replica. Returns at once.
+    pub(crate) fn wake(&self) {
+        let mut orders = self.shared.orders();
+        if !orders.is_woken {
+            orders.is_woken = true;
+            self.shared.ordered.notify_one();
+        }
+    }
+
+    /// Ends the thread, within what one change may take.
+    pub(crate) fn stop(&self) {
+        self.shared.orders().is_stopping = true;
+        self.shared.ordered.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join(); // its panic has ended the process
+        }
+    }
+}
+
+impl Shared {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut memories: HashMap<FunctionName, Memory> = HashMap::new();
+        loop {
+            let began = Instant::now();
+            let is_busy = self.look(&mut memories);
+            if self.wait(began, if is_busy { BUSY_INTERVAL } else { IDLE_INTERVAL }) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next look; whether it is time to end.
+    fn wait(&self, began: Instant, interval: Duration) -> bool {
+        let pause = (began + MIN_INTERVAL).saturating_duration_since(Instant::now());
+        std::thread::sleep(pause); // so that those who wake it cannot keep it busy
+        let until = began + interval;
+        let mut orders = self.orders();
+        while !orders.is_woken && !orders.is_stopping {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            orders = self.ordered.wait_timeout(orders, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        orders.is_woken = false;
+        orders.is_stopping
+    }
+
+    /// Decides for each function; whether one has calls. What is known of them while the provider does not know how
+    /// they are is no ground for a decision.
+    fn look(&self, memories: &mut HashMap<FunctionName, Memory>) -> bool {
+        let snapshot = self.table.snapshot();
+        memories.retain(|name, _| snapshot.contains_key(name));
+        let mut is_busy = false;
+        for function in snapshot.values().filter(|function| function.known.is_scalable) {
+            let in_flight = function.series.inflight.get();
+            is_busy |= in_flight > 0;
+            if self.provider.problem().is_some() {
+                continue;
+            }
+            let now = Instant::now();
+            let name = &function.known.name;
+            if !memories.contains_key(name) {
+                memories.insert(name.clone(), Memory::new(now));
+            }
+            let Some(memory) = memories.get_mut(name) else { continue };
+            let signals = Signals {
+                in_flight,
+                calls: function.series.invocations(),
+                wanted: function.known.wanted,
+                ready: u32::try_from(function.replicas.len()).unwrap_or(u32::MAX),
+                may_shrink: !function.known.is_updating,
+            };
+            if let Some(to) = memory.decide(&Bounds::from(&function.known.labels), &signals, now) {
+                self.scale(function, to, in_flight);
+            }
+        }
+        is_busy
+    }
+
+    fn scale(&self, function: &Function, to: u32, in_flight: usize) {
+        let (name, from) = (&function.known.name, function.known.wanted);
+        log::info!("function `{name}`: from {from} to {to} replicas, {in_flight} calls in hand");
+        let refusal = match self.provider.scale(name.as_str(), Some(from), to) {
+            Ok(()) => None,
+            Err(error) => {
+                log::warn!("function `{name}`: still {from} replicas: {error}");
+                matches!(error, ScaleError::Refused(_)).then(|| error.to_string())
+            }
+        };
+        if from == 0 {
+            function.gate.set_refusal(refusal);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Functions without a replica, functions with a limit of calls, and what waits for either.
+
+use serde_json::{Value, json};
+use testkit::{Gate, Peer, Running, Script, eventually, proc};
+
+use crate::{OK, ONE, SOON, at, becomes, counts, dogs, gateway, is_own, of_one, path, raw};
+
+/// A function that the gateway runs, with no replica at first.
+fn sleeping(fprocess: &str, labels: &Value) -> Value {
+    json!({ "name": ONE, "fprocess": fprocess, "replicas": 0, "labels": labels })
+}
+
+/// A function that `peer` serves, with a limit of calls for each replica.
+fn limited(peer: &Peer, limit: &str) -> Value {
+    let mut function = at(ONE, &[peer.addr()]);
+    function["labels"] = json!({ "faas.concurrency": limit });
+    function
+}
+
+/// Connections on which a request was sent.
+fn send(gateway: &Running, count: usize) -> Vec<testkit::http::Connection> {
+    let mut connections: Vec<_> = (0..count).map(|_| gateway.connect()).collect();
+    connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
+    connections
+}
+
+#[test]
+fn the_first_call_starts_a_replica_and_is_told_how_long_that_took() {
+    let gateway = gateway(&[sleeping("cat", &json!({}))]).start();
+    assert!(dogs(&gateway, 0).is_empty());
+    let reply = gateway.post(&path(""), "hello");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+    let took: u64 = reply.header("x-cold-start-ms").unwrap().parse().unwrap();
+    assert!(took < SOON.as_millis() as u64, "{took}");
+    let reply = gateway.post(&path(""), "again");
+    assert_eq!((reply.status, reply.header("x-cold-start-ms")), (200, None));
+    let metrics = gateway.metrics("/metrics");
+    assert_eq!(metrics.value("gateway_cold_start_seconds_count", &[("function_name", ONE)]), Some(1.0));
+    dogs(&gateway, 1);
+    counts(&gateway, "200", 2.0);
+}
+
+#[test]
+fn a_thousand_calls_at_once_wait_for_one_start_and_all_are_answered() {
+    kit::sys::limits::raise_open_files(4096).unwrap();
+    let labels = json!({ "com.openfaas.scale.target": "1000" });
+    let gateway = gateway(&[sleeping("cat", &labels)]).start();
+    let mut connections = send(&gateway, 1000);
+    for connection in &mut connections {
+        assert_eq!(connection.within(3 * SOON).reply("GET").unwrap().status, 200);
+    }
+    counts(&gateway, "200", 1000.0);
+    assert_eq!(gateway.log().matches("from 0 to 1 replicas").count(), 1, "{}", gateway.log());
+    becomes(&gateway, "gateway_service_count", 1.0);
+    dogs(&gateway, 1);
+}
+
+#[test]
+fn a_function_that_cannot_be_started_from_nothing_says_why() {
+    let mut broken = sleeping("cat", &json!({}));
+    broken["environment"] = json!({ "exec_timeout": "never" });
+    let gateway = gateway(&[broken]).start();
+    let reply = eventually(SOON, || match gateway.get(&path("")) {
+        reply if reply.status == 503 => Ok(reply),
+        reply => Err(format!("{}: {}", reply.status, reply.text())),
+    });
+    is_own(&reply, (503, "cannot_start"), &["`one`", "fwatchdog exited with code 2"]);
+}
+
+#[test]
+fn calls_beyond_the_limit_wait_and_are_served_as_others_end() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let gateway = gateway(&[limited(&peer, "2")]).start();
+    let mut connections = send(&gateway, 20);
+    becomes(&gateway, "gateway_function_waiting", 18.0);
+    peer.wait_requests(2, SOON);
+    assert_eq!(of_one(&gateway, "gateway_function_inflight"), 20.0, "served or waiting");
+    gate.open();
+    for connection in &mut connections {
+        let reply = connection.within(SOON).reply("GET").unwrap();
+        assert_eq!((reply.status, reply.header("x-cold-start-ms")), (200, None));
+    }
+    becomes(&gateway, "gateway_function_waiting", 0.0);
+    assert_eq!(peer.requests().len(), 20);
+}
+
+#[test]
+fn a_client_that_goes_away_gives_its_turn_to_the_next() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let gateway = gateway(&[limited(&peer, "1")]).start();
+    let mut first = send(&gateway, 1);
+    peer.wait_requests(1, SOON);
+    let gone = send(&gateway, 5);
+    becomes(&gateway, "gateway_function_waiting", 5.0);
+    let mut last = send(&gateway, 1);
+    becomes(&gateway, "gateway_function_waiting", 6.0);
+    drop(gone);
+    becomes(&gateway, "gateway_function_waiting", 1.0);
+    counts(&gateway, "499", 5.0);
+    gate.open();
+    for connection in first.iter_mut().chain(&mut last) {
+        assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
+    }
+    assert_eq!(peer.requests().len(), 2);
+}
+
+#[test]
+fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
+    let peer = Peer::tcp(Script::new().request().stall());
+    let bin = gateway(&[limited(&peer, "1")]).env("max_connections", "16");
+    let gateway = bin.start();
+    let _first = send(&gateway, 1);
+    peer.wait_requests(1, SOON);
+    let mut waiting: Vec<_> = (0..8).map(|_| gateway.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(raw("GET", "X-Timeout: 4s\r\n", "")).unwrap();
+    }
+    becomes(&gateway, "gateway_function_waiting", 8.0);
+    is_own(&gateway.get(&path("")), (429, "too_many_calls"), &["`one`", "faas.concurrency"]);
+    for connection in &mut waiting {
+        let reply = connection.within(SOON).reply("GET").unwrap();
+        is_own(&reply, (504, "timeout_turn"), &["`one`", "faas.concurrency", "X-Timeout"]);
+    }
+    assert_eq!(peer.requests().len(), 1);
+}
+
+#[test]
+fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let gateway = gateway(&[limited(&peer, "1")]).start();
+    let mut connections = send(&gateway, 10);
+    becomes(&gateway, "gateway_function_waiting", 9.0);
+    gateway.signal(proc::SIGTERM);
+    gateway.wait_log("draining", SOON);
+    gate.open();
+    for connection in &mut connections {
+        let reply = connection.within(SOON).reply("GET").unwrap();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    }
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+}

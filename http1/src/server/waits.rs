@@ -1,0 +1,89 @@
+//! The requests of one poller that wait for something other than their sockets: in the order of their arrival, without a
+//! thread and without a place among the calls.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Waiting;
+use super::conn::Conn;
+use super::exchange::Turn;
+use super::table::Token;
+
+/// How often they are looked at where nobody wakes the server: the resolution of their time limits.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A request that waits, with all that belongs to it.
+pub(super) struct Parked {
+    pub(super) conn: Box<Conn>,
+    pub(super) turn: Turn,
+    pub(super) waiting: Box<dyn Waiting>,
+}
+
+#[derive(Default)]
+pub(super) struct Waits {
+    /// By the place of the client's connection.
+    parked: Vec<Option<Parked>>,
+    /// All of these in order; those that are gone from their place are passed over.
+    queue: VecDeque<Token>,
+    count: usize,
+    /// Whether some were passed over for want of a place among the calls.
+    pub(super) is_starved: bool,
+    next_look: Option<Instant>,
+}
+
+impl Waits {
+    /// Keeps a request behind all others.
+    pub(super) fn keep(&mut self, parked: Parked, now: Instant) {
+        let index = parked.conn.token.index();
+        if self.parked.len() <= index {
+            self.parked.resize_with(index + 1, || None);
+        }
+        self.queue.push_back(parked.conn.token);
+        self.parked[index] = Some(parked);
+        self.count += 1;
+        self.next_look.get_or_insert(now + TICK);
+    }
+
+    /// Takes the request of a connection.
+    pub(super) fn take(&mut self, token: Token) -> Option<Parked> {
+        let place = self.parked.get_mut(token.index())?;
+        let parked = place.take_if(|parked| parked.conn.token == token)?;
+        self.count -= 1;
+        Some(parked)
+    }
+
+    /// The request of a connection.
+    pub(super) fn get(&mut self, token: Token) -> Option<&mut Parked> {
+        let parked = self.parked.get_mut(token.index())?.as_mut()?;
+        (parked.conn.token == token).then_some(parked)
+    }
+
+    /// Has all of them looked at as soon as possible.
+    pub(super) fn wake(&mut self, now: Instant) {
+        if self.count > 0 {
+            self.next_look = Some(now);
+        }
+    }
+
+    /// When they are to be looked at next.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Begins a round, if it is time for one: all that wait, in order, to be taken one by one.
+    pub(super) fn begin_round(&mut self, now: Instant) -> VecDeque<Token> {
+        if self.next_look.is_none_or(|at| now < at) {
+            return VecDeque::new();
+        }
+        self.is_starved = false;
+        self.next_look = None; // set by the first that is kept again
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Takes all of them.
+    pub(super) fn take_all(&mut self) -> Vec<Parked> {
+        self.count = 0;
+        self.queue.clear();
+        self.parked.drain(..).flatten().collect()
+    }
+}
