@@ -171,14 +171,18 @@ impl Engine {
         self.one(&format!("inspect container `{id}`"), &target, Container::from_json)
     }
 
-    /// What happens from now on to things of the given kinds, such as `service`. What happened before this
-    /// returns may not be in it: look at the services once more then.
+    /// What happens from now on to things of the given kinds, such as `service`: actions such as `update`, or whatever
+    /// happens where none is given. What happened before this returns may not be in it: look at the services once
+    /// more then.
     ///
     /// # Errors
     /// When the stream cannot be opened.
-    pub fn events(&self, kinds: &[&str]) -> Result<EventStream, Error> {
+    pub fn events(&self, kinds: &[&str], actions: &[&str]) -> Result<EventStream, Error> {
         let action = "read events";
-        let filters = serde_json::json!({"type": kinds});
+        let mut filters = serde_json::json!({"type": kinds});
+        if !actions.is_empty() {
+            filters["event"] = serde_json::json!(actions);
+        }
         let target = format!("/events?filters={}", encode(&filters.to_string()));
         self.versioned(action, &target, &|target, deadline| self.open_events(action, target, deadline))
     }

@@ -254,6 +254,8 @@ pub struct Event {
     pub action: String,
     /// The id of what it happened to.
     pub id: String,
+    /// The id of the task whose container it happened to; empty for everything else.
+    pub task: String,
 }
 
 impl Event {
@@ -262,6 +264,7 @@ impl Event {
             kind: document.text("/Type")?,
             action: document.text("/Action")?,
             id: document.text("/Actor/ID")?,
+            task: document.text("/Actor/Attributes/com.docker.swarm.task.id")?,
         })
     }
 }

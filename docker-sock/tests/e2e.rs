@@ -109,7 +109,7 @@ fn what_is_not_there_is_not_found() {
 #[ignore = "needs an engine: make test-e2e"]
 fn a_service_from_its_creation_to_its_end() {
     let (lab, engine) = engines();
-    let mut events = engine.events(&["service"]).unwrap();
+    let mut events = engine.events(&["service"], &[]).unwrap();
     let made = idle(&lab, "e2e-life").replicas(2).label("com.openfaas.scale.min", "2");
     let made = made.env("fprocess", "cat -").env("EMPTY", "").create();
 
@@ -267,7 +267,8 @@ fn a_container_knows_its_id_and_the_engine_its_service() {
 fn an_engine_that_stands_still_is_given_up_and_found_again() {
     let (lab, _) = engines();
     let engine = Engine::new(Host::Unix(lab.socket().into()), Duration::from_millis(500));
-    let mut events = eventually(PATIENCE, || engine.events(&["service"]).map_err(|error| error.to_string()));
+    let mut events =
+        eventually(PATIENCE, || engine.events(&["service"], &[]).map_err(|error| error.to_string()));
     let paused = lab.pause();
     // Its threads stop one after the other: a call may still be answered.
     eventually(PATIENCE, || match engine.services() {

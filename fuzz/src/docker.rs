@@ -171,7 +171,7 @@ fn is_event(event: &Event, value: &Value) -> bool {
 }
 
 fn check_events(stand_in: &StandIn, body: &[u8]) {
-    let mut stream = stand_in.answering(200, body).events(&["service"]).expect("a stream");
+    let mut stream = stand_in.answering(200, body).events(&["service"], &[]).expect("a stream");
     let mut lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();
     lines.pop(); // without an end
     for line in lines.into_iter().filter(|line| !line.trim_ascii().is_empty()) {

@@ -90,7 +90,13 @@ impl Engine {
     /// Begins a service of `image` on the network [`NETWORK`]; see [`NewService::create`].
     #[must_use]
     pub fn service<'a>(&'a self, name: &str, image: &str) -> NewService<'a> {
-        NewService { engine: self, name: name.to_owned(), image: image.to_owned(), args: Vec::new() }
+        NewService {
+            engine: self,
+            name: name.to_owned(),
+            image: image.to_owned(),
+            args: Vec::new(),
+            has_health_check: true,
+        }
     }
 
     /// The service `name` that somebody else made, removed when this is dropped.
@@ -170,6 +176,7 @@ pub struct NewService<'a> {
     name: String,
     image: String,
     args: Vec<String>,
+    has_health_check: bool,
 }
 
 impl<'a> NewService<'a> {
@@ -184,6 +191,13 @@ impl<'a> NewService<'a> {
     #[must_use]
     pub fn env(self, name: &str, value: &str) -> Self {
         self.arg(format!("--env={name}={value}"))
+    }
+
+    /// No health check, whatever the image says.
+    #[must_use]
+    pub fn without_health_check(mut self) -> Self {
+        self.has_health_check = false;
+        self.arg("--no-healthcheck")
     }
 
     /// How many tasks; one unless said.
@@ -208,7 +222,9 @@ impl<'a> NewService<'a> {
         let mut args =
             vec!["service", "create", "--detach", "--no-resolve-image", &network, "--name", &self.name];
         // A task counts as running after its first probe: that may come at once here.
-        args.push("--health-interval=500ms");
+        if self.has_health_check {
+            args.push("--health-interval=500ms");
+        }
         args.extend(self.args.iter().map(String::as_str));
         args.push(&self.image);
         self.engine.docker(&args);

@@ -20,7 +20,7 @@ fn line(action: &str, id: &str) -> String {
 }
 
 fn event(action: &str, id: &str) -> Event {
-    Event { kind: "service".into(), action: action.into(), id: id.into() }
+    Event { kind: "service".into(), action: action.into(), id: id.into(), task: String::new() }
 }
 
 fn chunk(text: &str) -> String {
@@ -32,7 +32,7 @@ fn stream(script: impl FnOnce(Script) -> Script) -> (Peer, EventStream) {
     let peer = Peer::unix_each(vec![answers(json("[]")), script(Script::new().request().send(HEAD))]);
     let engine = engine(&peer);
     engine.version().unwrap();
-    let stream = engine.events(&["service", "network"]).unwrap();
+    let stream = engine.events(&["service", "network"], &[]).unwrap();
     (peer, stream)
 }
 
@@ -129,7 +129,8 @@ fn an_event_of_an_old_engine_or_of_something_else() {
         "\n",
     );
     let (_peer, mut stream) = stream(|script| script.send(chunk(text)).stall());
-    let start = Event { kind: "container".into(), action: "start".into(), id: "c1".into() };
+    let start =
+        Event { kind: "container".into(), action: "start".into(), id: "c1".into(), task: String::new() };
     assert_eq!(stream.next(soon()).unwrap(), Some(start));
     assert_eq!(stream.next(soon()).unwrap().unwrap().kind, "");
 }
@@ -205,7 +206,7 @@ fn a_refused_stream_carries_the_engines_words_however_they_come() {
         let peer = Peer::unix_each(vec![answers(json("[]")), refusal]);
         let engine = engine(&peer);
         engine.version().unwrap();
-        let error = engine.events(&["nothing"]).err().expect("a refusal");
+        let error = engine.events(&["nothing"], &[]).err().expect("a refusal");
         assert_eq!(error.to_string(), "failed to read events: engine answered 400: invalid filter 'type'");
     }
 }
@@ -218,7 +219,7 @@ fn calls_go_on_beside_a_stream() {
     ]);
     let engine = engine(&peer);
     engine.services().unwrap();
-    let mut stream = engine.events(&["service"]).unwrap();
+    let mut stream = engine.events(&["service"], &[]).unwrap();
     assert_eq!(engine.services().unwrap(), []);
     assert_eq!(stream.next(soon()).unwrap(), Some(event("create", "s1")));
     assert_eq!(engine.services().unwrap(), []);

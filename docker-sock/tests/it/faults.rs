@@ -68,7 +68,7 @@ fn an_update_and_events_have_a_deadline_too() {
     let engine = engine_within(&peer, SHORT);
     // A loaded machine may need more than one short call.
     testkit::eventually(PATIENCE, || engine.version().map_err(|error| error.to_string()));
-    times_out(|| engine.events(&["service"]));
+    times_out(|| engine.events(&["service"], &[]));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn events_and_updates_survive_a_replaced_engine_too() {
     let engine = engine(&replaceable.peer);
     engine.version().unwrap();
     replaceable.switch_to(1);
-    engine.events(&["service"]).unwrap();
+    engine.events(&["service"], &[]).unwrap();
     assert_eq!(engine.version().unwrap(), Version::NEWEST_KNOWN);
     replaceable.switch_to(0);
     assert!(engine.update_service("echo", &mut |_| true).unwrap());

@@ -5,13 +5,14 @@
 mod root;
 mod select;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use docker_sock::{Engine, EventStream, Host};
+use docker_sock::{Engine, EventStream, Host, Task};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
@@ -35,6 +36,18 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the gateway's own networks are taken to be as they were.
 const OWN_TIME: Duration = Duration::from_secs(30);
+
+/// What is heard of. There are no events of tasks, but of their containers on the engine's own node: that one runs, or
+/// has died, is known from these before the manager hears of it.
+const EVENT_KINDS: [&str; 4] = ["service", "network", "node", "container"];
+const EVENT_ACTIONS: [&str; 6] = ["create", "update", "remove", "destroy", "start", "die"];
+
+/// How long a task is left alone that says it starts: an address that is tried before it is there stays out of reach
+/// for a second (the kernel asks for its neighbour no more often). Most run by then, or are seen to start by an event.
+const STARTING_TIME: Duration = Duration::from_millis(300);
+
+/// Containers whose start is remembered, until their tasks run.
+const MAX_STARTED: usize = 1000;
 
 /// Between two tries to open the stream of events.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
@@ -187,6 +200,7 @@ impl Swarm {
             known: None,
             warned: Vec::new(),
             events: None,
+            starting: HashMap::new(),
             next_open: now,
             hot_until: now + HOT_TIME,
         };
@@ -283,6 +297,8 @@ struct Watcher {
     /// What was warned about, so that it is said once.
     warned: Vec<String>,
     events: Option<EventStream>,
+    /// Tasks that start, by their ids, and when they may be tried.
+    starting: HashMap<String, Instant>,
     next_open: Instant,
     hot_until: Instant,
 }
@@ -310,7 +326,12 @@ impl Watcher {
         let services = self.engine.services()?;
         let tasks = self.engine.tasks(None)?;
         let Some((own, _)) = &self.own else { return Ok(()) };
-        let mut found = select(&services, &tasks, own, self.settings.require_label);
+        self.starting.retain(|id, _| tasks.iter().any(|task| task.id == *id && !task.is_running()));
+        for task in tasks.iter().filter(|task| task.state == "starting") {
+            self.starting.entry(task.id.clone()).or_insert(now + STARTING_TIME);
+        }
+        let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
+        let mut found = select(&services, &tasks, (own, &may_try), self.settings.require_label);
         self.ask_why(&mut found.functions);
         for warning in &found.warnings {
             if !self.warned.contains(warning) {
@@ -370,7 +391,7 @@ impl Watcher {
             return;
         }
         self.next_open = now + EVENTS_PAUSE;
-        match self.engine.events(&["service", "network", "node"]) {
+        match self.engine.events(&EVENT_KINDS, &EVENT_ACTIONS) {
             Ok(events) => self.events = Some(events),
             Err(error) => log::debug!("no events: {error}"),
         }
@@ -410,6 +431,10 @@ impl Watcher {
                 Ok(Some(event)) => {
                     log::debug!("event: {} {} {}", event.kind, event.action, event.id);
                     self.hot_until = Instant::now() + HOT_TIME;
+                    if event.action == "start" && !event.task.is_empty() && self.starting.len() < MAX_STARTED
+                    {
+                        self.starting.insert(event.task, Instant::now());
+                    }
                     if event.kind == "network" {
                         self.own = None;
                     }

@@ -10,6 +10,7 @@ mod image;
 mod kills;
 mod lab;
 mod load;
+mod scaling;
 mod stack;
 
 /// The text of a file of this repository.

@@ -18,6 +18,9 @@ pub(super) struct Own {
     pub(super) service: Option<String>,
 }
 
+/// Whether a task that does not run yet may be tried.
+pub(super) type MayTry<'a> = &'a dyn Fn(&Task) -> bool;
+
 /// What was found.
 pub(super) struct Found {
     /// The functions, by name.
@@ -27,8 +30,14 @@ pub(super) struct Found {
 }
 
 /// The functions among `services`: attached to one of the gateway's networks, not the gateway itself, not
-/// labelled `function=false`; with `require_label` only those labelled `function=true`.
-pub(super) fn select(services: &[Service], tasks: &[Task], own: &Own, require_label: bool) -> Found {
+/// labelled `function=false`; with `require_label` only those labelled `function=true`. `may_try` says of a task that does
+/// not run yet whether it may listen already.
+pub(super) fn select(
+    services: &[Service],
+    tasks: &[Task],
+    (own, may_try): (&Own, MayTry<'_>),
+    require_label: bool,
+) -> Found {
     let mut of_service: HashMap<&str, Vec<&Task>> = HashMap::new();
     for task in tasks {
         of_service.entry(task.service_id.as_str()).or_default().push(task);
@@ -51,13 +60,18 @@ pub(super) fn select(services: &[Service], tasks: &[Task], own: &Own, require_la
         };
         found.warnings.extend(warnings.iter().map(|warning| format!("service {name}: {warning}")));
         let tasks = of_service.get(service.id.as_str()).map_or(&[][..], Vec::as_slice);
-        found.functions.push(known(name, labels, (service, tasks), own));
+        found.functions.push(known(name, labels, (service, tasks), (own, may_try)));
     }
     found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
-fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Task]), own: &Own) -> Known {
+fn known(
+    name: FunctionName,
+    labels: Labels,
+    (service, tasks): (&Service, &[&Task]),
+    (own, may_try): (&Own, MayTry<'_>),
+) -> Known {
     let mut endpoints: Vec<_> = tasks
         .iter()
         .filter(|task| task.is_running())
@@ -68,7 +82,10 @@ fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Tas
     let mut starting = Vec::new();
     if endpoints.is_empty() {
         starting.extend(
-            tasks.iter().filter(|task| is_starting(task)).filter_map(|task| address(task, &labels, own)),
+            tasks
+                .iter()
+                .filter(|task| !is_over(task) && may_try(task))
+                .filter_map(|task| address(task, &labels, own)),
         );
         starting.sort_unstable();
     }
@@ -95,12 +112,6 @@ fn known(name: FunctionName, labels: Labels, (service, tasks): (&Service, &[&Tas
         is_scalable: matches!(service.mode, Mode::Replicated(_)),
         is_updating: matches!(service.update_state.as_str(), "updating" | "rollback_started"),
     }
-}
-
-/// Whether a task is on its way to run on a node. A health check of its image keeps it in `starting`, though it may listen.
-fn is_starting(task: &Task) -> bool {
-    const STARTING: [&str; 5] = ["assigned", "accepted", "preparing", "ready", "starting"];
-    task.desired_state == "running" && STARTING.contains(&task.state.as_str())
 }
 
 /// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason
@@ -192,7 +203,7 @@ mod tests {
     }
 
     fn names(services: &[Service], require_label: bool) -> Vec<String> {
-        let found = select(services, &[], &own(), require_label);
+        let found = select(services, &[], (&own(), &|_| false), require_label);
         found.functions.iter().map(|known| known.name.to_string()).collect()
     }
 
@@ -223,7 +234,7 @@ mod tests {
             stopping,
         ];
         let services = [service("echo", "n1", &[("faas.port", "9000")])];
-        let found = select(&services, &tasks, &own(), false);
+        let found = select(&services, &tasks, (&own(), &|_| false), false);
         let want: Vec<SocketAddr> = ["10.0.1.6:9000", "10.0.2.4:9000"].map(|a| a.parse().unwrap()).into();
         assert_eq!(found.functions[0].endpoints, want);
         assert_eq!((found.functions[0].wanted, &found.functions[0].problem), (2, &None));
@@ -235,7 +246,9 @@ mod tests {
         pending.error = "no suitable node".to_owned();
         let running = task("echo", "running", &[("n1", "10.0.1.1")]);
         let services = [service("echo", "n1", &[])];
-        let problem = |tasks: &[Task]| select(&services, tasks, &own(), false).functions[0].problem.clone();
+        let problem = |tasks: &[Task]| {
+            select(&services, tasks, (&own(), &|_| false), false).functions[0].problem.clone()
+        };
         assert_eq!(problem(std::slice::from_ref(&pending)).as_deref(), Some("no suitable node"));
         assert_eq!(problem(&[pending, running]), None, "one that runs is enough");
     }
@@ -276,8 +289,27 @@ mod tests {
     fn a_task_that_ended_is_no_reason_to_refuse_calls() {
         let mut failed = task("echo", "failed", &[("n1", "10.0.1.1")]);
         failed.error = "task: non-zero exit (137)".to_owned();
-        let found = select(&[service("echo", "n1", &[])], &[failed], &own(), false);
+        let found = select(&[service("echo", "n1", &[])], &[failed], (&own(), &|_| false), false);
         assert_eq!((found.functions[0].endpoints.len(), &found.functions[0].problem), (0, &None));
+    }
+
+    #[test]
+    fn tasks_that_start_are_told_where_none_runs_and_they_may_be_tried() {
+        let mut tasks = vec![
+            task("echo", "starting", &[("n1", "10.0.1.7")]),
+            task("echo", "preparing", &[("n1", "10.0.1.8")]),
+            task("echo", "failed", &[("n1", "10.0.1.9")]),
+        ];
+        let services = [service("echo", "n1", &[])];
+        let starting = |tasks: &[Task], may_try: MayTry<'_>| {
+            select(&services, tasks, (&own(), may_try), false).functions[0].starting.clone()
+        };
+        assert_eq!(starting(&tasks, &|_| false), []);
+        let all = starting(&tasks, &|_| true);
+        assert_eq!(all, ["10.0.1.7:8080".parse().unwrap(), "10.0.1.8:8080".parse().unwrap()]);
+        assert_eq!(starting(&tasks, &|task| task.state == "starting"), all[..1]);
+        tasks.push(task("echo", "running", &[("n1", "10.0.1.6")]));
+        assert_eq!(starting(&tasks, &|_| true), []);
     }
 
     #[test]
@@ -286,13 +318,13 @@ mod tests {
         service.mode = Mode::Global;
         let tasks =
             [task("echo", "running", &[]), task("echo", "preparing", &[]), task("echo", "running", &[])];
-        assert_eq!(select(&[service], &tasks, &own(), false).functions[0].wanted, 3);
+        assert_eq!(select(&[service], &tasks, (&own(), &|_| false), false).functions[0].wanted, 3);
     }
 
     #[test]
     fn mistakes_are_told_and_do_no_harm() {
         let services = [service("a b", "n1", &[]), service("echo", "n1", &[("faas.port", "http")])];
-        let found = select(&services, &[], &own(), false);
+        let found = select(&services, &[], (&own(), &|_| false), false);
         assert_eq!(found.functions.len(), 1);
         assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
     }

@@ -1,0 +1,103 @@
+//! Services that are scaled by the gateway: from nothing, with the load, and to nothing again.
+
+use std::time::{Duration, Instant};
+
+use testkit::engine::Engine;
+use testkit::{eventually, http};
+
+use crate::lab::{Gateway, PATIENCE, cat, remove};
+
+/// Cold starts that are measured; `FAAS_COLD_STARTS` says otherwise.
+const COLD_STARTS: usize = 3;
+
+/// Connections on which a POST of `body` was sent.
+fn send(gateway: &Gateway<'_>, function: &str, count: usize) -> Vec<http::Connection> {
+    let request =
+        format!("POST /function/{function} HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello");
+    let open = || http::Connection::open(gateway.address).expect("the gateway takes connections");
+    let mut connections: Vec<_> = (0..count).map(|_| open()).collect();
+    connections.iter_mut().for_each(|connection| connection.send(&request).expect("the request is sent"));
+    connections
+}
+
+/// Waits until the gateway knows a function, and that it has so many replicas that can be called.
+#[track_caller]
+fn wait_ready(gateway: &Gateway<'_>, function: &str, count: f64) {
+    eventually(PATIENCE, || {
+        match gateway.metrics().value("gateway_service_ready", &[("function_name", function)]) {
+            Some(ready) if ready == count => Ok(()),
+            other => Err(format!("{function} has {other:?} replicas, not {count}")),
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn a_thousand_calls_to_a_service_without_tasks_are_answered_after_one_start() {
+    kit::sys::limits::raise_open_files(4096).expect("room for a thousand connections");
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-zero-gateway");
+    let name = "e2e-zero";
+    let service = cat(&engine, name).replicas(0).label("com.openfaas.scale.target", "1000").create();
+    wait_ready(&gateway, name, 0.0);
+    let began = Instant::now();
+    let mut connections = send(&gateway, name, 1000);
+    let mut codes = std::collections::BTreeMap::new();
+    for connection in &mut connections {
+        let reply = connection.within(2 * PATIENCE).reply("POST").expect("an answer");
+        *codes.entry(reply.status).or_insert(0) += 1;
+    }
+    println!("1,000 calls to no replica: {codes:?} in {:?}", began.elapsed());
+    assert_eq!(codes.get(&200), Some(&1000), "{codes:?}\n{}", gateway.service.logs());
+    assert_eq!(service.tasks().len(), 1, "one start");
+    assert_eq!(gateway.service.logs().matches("from 0 to 1 replicas").count(), 1);
+    remove(&[&service, &gateway.service]);
+}
+
+/// The engine's own time is from the service's update to its task running, by the engine's clock.
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn a_cold_start_takes_little_more_than_the_engine_does() {
+    let rounds = std::env::var("FAAS_COLD_STARTS").ok().and_then(|text| text.parse().ok());
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-cold-gateway");
+    for (name, health) in [("e2e-cold", "--no-healthcheck"), ("e2e-cold-checked", "--health-interval=500ms")]
+    {
+        let service = engine.service(name, crate::lab::CAT);
+        let service = match health {
+            "--no-healthcheck" => service.without_health_check(),
+            interval => service.arg(interval),
+        };
+        let service = service.replicas(0).create();
+        wait_ready(&gateway, name, 0.0);
+        let (mut ours, mut engines) = (Vec::new(), Vec::new());
+        for _ in 0..rounds.unwrap_or(COLD_STARTS) {
+            let began = Instant::now();
+            let reply = gateway.call(name, "hello");
+            ours.push(began.elapsed());
+            assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+            assert!(reply.header("x-cold-start-ms").is_some());
+            let task = service.wait_running(1).remove(0);
+            let updated = engine.docker(&["service", "inspect", "--format", "{{.UpdatedAt.UnixNano}}", name]);
+            let running = ["inspect", "--type=task", "--format", "{{.Status.Timestamp.UnixNano}}", &task.id];
+            let [updated, running]: [u64; 2] =
+                [updated, engine.docker(&running)].map(|text| text.parse().expect("nanoseconds"));
+            engines.push(Duration::from_nanos(running.saturating_sub(updated)));
+            service.scale(0);
+            wait_ready(&gateway, name, 0.0);
+            let filter = format!("label=com.docker.swarm.service.name={name}");
+            eventually(PATIENCE, || match engine.docker(&["ps", "--quiet", "--filter", &filter]) {
+                left if left.is_empty() => Ok(()),
+                left => Err(left),
+            });
+        }
+        ours.sort_unstable();
+        engines.sort_unstable();
+        let of = |times: &[Duration]| (times[0], times[times.len() / 2], times[times.len() - 1]);
+        println!("{} cold starts, {health}: least, median, most", ours.len());
+        println!("  from the call to its answer          {:?}", of(&ours));
+        println!("  engine, from update to running task  {:?}", of(&engines));
+        remove(&[&service]);
+    }
+    remove(&[&gateway.service]);
+}
