@@ -31,6 +31,16 @@ const MAX_UPDATE_TIME: Duration = Duration::from_secs(10);
 /// The longest pause between two of them.
 const MAX_UPDATE_PAUSE: Duration = Duration::from_millis(100);
 
+/// The versions to speak with an engine.
+#[derive(Clone, Copy)]
+struct Agreed {
+    /// Where documents are read.
+    known: Version,
+    /// The engine's own newest, where a document goes back as it came: under an older one the engine drops what that
+    /// one does not know, from what it gives and from what it takes.
+    newest: Version,
+}
+
 /// An engine.
 pub struct Engine {
     host: Host,
@@ -38,7 +48,7 @@ pub struct Engine {
     /// `None` until the first call, and after a failed connect: a name may have another address then.
     pool: Mutex<Option<Arc<Pool>>>,
     /// `None` until it was agreed on, and after an engine refused it.
-    version: Mutex<Option<Version>>,
+    version: Mutex<Option<Agreed>>,
 }
 
 impl Engine {
@@ -53,30 +63,30 @@ impl Engine {
     /// # Errors
     /// When it cannot be asked.
     pub fn version(&self) -> Result<Version, Error> {
-        self.agreed_version(Deadline::after(self.timeout))
+        self.agreed(Deadline::after(self.timeout)).map(|agreed| agreed.known)
     }
 
-    fn agreed_version(&self, deadline: Deadline) -> Result<Version, Error> {
-        if let Some(version) = *self.version.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(version);
+    fn agreed(&self, deadline: Deadline) -> Result<Agreed, Error> {
+        if let Some(agreed) = *self.version.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(agreed);
         }
-        let version = self.negotiate(deadline)?;
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
-        Ok(version)
+        let agreed = self.negotiate(deadline)?;
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreed);
+        Ok(agreed)
     }
 
     /// `/_ping` tells the newest version, from 1.25 on; `/version` also the oldest.
-    fn negotiate(&self, deadline: Deadline) -> Result<Version, Error> {
+    fn negotiate(&self, deadline: Deadline) -> Result<Agreed, Error> {
         let action = "negotiate the API version";
         let newest = self.newest_of_ping(action, deadline)?;
         if let Some(newest) = newest.filter(|newest| *newest <= Version::NEWEST_KNOWN) {
-            return Ok(newest);
+            return Ok(Agreed { known: newest, newest });
         }
         let value = self.call(action, &Request::get("/version"), deadline)?;
         let document = Document { action, value: &value };
         let version = |path| document.text(path).map(|text| Version::parse(&text));
         let newest = version("/ApiVersion")?.ok_or_else(|| document.wrong("/ApiVersion", "a version"))?;
-        Ok(Version::choose(version("/MinAPIVersion")?, newest))
+        Ok(Agreed { known: Version::choose(version("/MinAPIVersion")?, newest), newest })
     }
 
     /// `None` when the answer, whatever it is, does not tell.
@@ -184,7 +194,8 @@ impl Engine {
             filters["event"] = serde_json::json!(actions);
         }
         let target = format!("/events?filters={}", encode(&filters.to_string()));
-        self.versioned(action, &target, &|target, deadline| self.open_events(action, target, deadline))
+        let open = &|target: &str, deadline| self.open_events(action, target, deadline);
+        self.versioned(action, &target, known, open)
     }
 
     /// On a connection of its own, since the answer never ends.
@@ -220,7 +231,7 @@ impl Engine {
         let mut tries = 0;
         while tries < MAX_UPDATE_TRIES && !deadline.has_passed() {
             tries += 1;
-            let mut service = self.get(&action, &format!("/services/{}", encode(id)))?;
+            let mut service = self.get_newest(&action, &format!("/services/{}", encode(id)))?;
             let document = Document { action: &action, value: &service };
             let version = document
                 .number("/Version/Index")?
@@ -263,13 +274,22 @@ impl Engine {
     }
 
     fn get(&self, action: &str, target: &str) -> Result<Value, Error> {
-        self.versioned(action, target, &|target, deadline| self.call(action, &Request::get(target), deadline))
+        self.versioned(action, target, known, &|target, deadline| {
+            self.call(action, &Request::get(target), deadline)
+        })
+    }
+
+    /// A document that is to go back by [`Engine::post`].
+    fn get_newest(&self, action: &str, target: &str) -> Result<Value, Error> {
+        self.versioned(action, target, newest, &|target, deadline| {
+            self.call(action, &Request::get(target), deadline)
+        })
     }
 
     fn post(&self, action: &str, target: &str, body: &Value) -> Result<Value, Error> {
         let body = body.to_string();
         let headers = [("Content-Type", "application/json")];
-        self.versioned(action, target, &|target, deadline| {
+        self.versioned(action, target, newest, &|target, deadline| {
             let request = Request { method: "POST", target, headers: &headers, body: body.as_bytes() };
             self.call(action, &request, deadline)
         })
@@ -280,15 +300,16 @@ impl Engine {
         &self,
         action: &str,
         target: &str,
+        which: fn(Agreed) -> Version,
         call: &dyn Fn(&str, Deadline) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let deadline = Deadline::after(self.timeout);
-        let path = |version: Version| format!("/v{version}{target}");
-        match call(&path(self.agreed_version(deadline)?), deadline) {
+        let path = |agreed: Agreed| format!("/v{}{target}", which(agreed));
+        match call(&path(self.agreed(deadline)?), deadline) {
             Err(error) if error.is_version_refused() => {
                 log::debug!("{action}: {error}; negotiating again");
                 *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                call(&path(self.agreed_version(deadline)?), deadline)
+                call(&path(self.agreed(deadline)?), deadline)
             }
             other => other,
         }
@@ -330,6 +351,14 @@ impl Engine {
         }
         Error::Transport { action: action.to_owned(), host: self.host.to_string(), source }
     }
+}
+
+fn known(agreed: Agreed) -> Version {
+    agreed.known
+}
+
+fn newest(agreed: Agreed) -> Version {
+    agreed.newest
 }
 
 /// Of several addresses, such as those of `localhost`, the first that takes a connection, or the last. Each

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::script::Request;
 use testkit::{Peer, Script};
 
-use crate::daemon::{Api, engine, json as document, message, serve};
+use crate::daemon::{Api, engine, json as document, message, serve, targets};
 
 /// What the engine says of an update that is based on an old version.
 const OUT_OF_SEQUENCE: &str = "rpc error: code = Unknown desc = update out of sequence";
@@ -130,6 +130,19 @@ fn values_of_every_kind_survive() {
     assert!(keeper.engine().update_service("s1", &mut |spec| scale(spec, 2)).unwrap());
     assert_eq!(keeper.service()["Spec"]["Odd"], odd);
     assert_eq!(keeper.service()["Spec"]["Mode"]["Replicated"]["Replicas"], 2);
+}
+
+/// What the engine knows and this crate does not would be lost under an older version.
+#[test]
+fn a_newer_engine_is_updated_in_its_own_version() {
+    let peer = Peer::unix(serve(move |request| {
+        Api::engine_29().respond(request, |path| {
+            document(&if path.contains("update") { "{}".to_owned() } else { small().to_string() })
+        })
+    }));
+    assert!(engine(&peer).update_service("s1", &mut |spec| scale(spec, 2)).unwrap());
+    let want = ["GET /v1.52/services/s1", "POST /v1.52/services/s1/update?version=7"];
+    assert_eq!(targets(&peer)[2..], want);
 }
 
 #[test]
