@@ -26,6 +26,9 @@ const WANTED_FILES: u64 = 65_536;
 /// The most threads that poll. More serve no more calls before the functions themselves need the processors.
 const MAX_POLLERS: usize = 4;
 
+/// How long a replica's system may be silent while a call is in its hands: a node that lost its power or network.
+const SILENCE_TIME: Duration = Duration::from_secs(15);
+
 /// Between two looks at what to close, or whether draining is done.
 const TICK: Duration = Duration::from_secs(5);
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -72,6 +75,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let max_idle = config.room(open_files).workers;
     let table = Arc::new(Table::new(ClientConfig {
         connect_timeout: config.connect_timeout,
+        silence_timeout: Some(SILENCE_TIME),
         max_idle,
         pollers: pollers(),
         max_header_bytes: config.max_header_bytes,

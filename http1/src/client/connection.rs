@@ -40,6 +40,13 @@ pub struct Connection {
     pub(crate) watched_by: Option<usize>,
 }
 
+fn watched(socket: Socket, config: ClientConfig) -> io::Result<Socket> {
+    if let Some(span) = config.silence_timeout {
+        socket.fail_without_peer(span)?;
+    }
+    Ok(socket)
+}
+
 impl Connection {
     /// Connects, within `config.connect_timeout` and the deadline.
     ///
@@ -48,7 +55,9 @@ impl Connection {
     pub fn open(endpoint: &Endpoint, config: ClientConfig, deadline: Deadline) -> Result<Connection, Error> {
         let deadline = deadline.within(config.connect_timeout);
         let socket = match endpoint {
-            Endpoint::Tcp(address) => Socket::connect(*address, deadline),
+            Endpoint::Tcp(address) => {
+                Socket::connect(*address, deadline).and_then(|socket| watched(socket, config))
+            }
             Endpoint::Unix(path) => Socket::connect_unix(path, deadline),
         };
         let socket = socket.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })?;
@@ -64,7 +73,7 @@ impl Connection {
         let Endpoint::Tcp(address) = endpoint else {
             return Err(io::ErrorKind::Unsupported.into()); // UNIX sockets connect at once or block
         };
-        let socket = Socket::begin_connect(*address)?;
+        let socket = watched(Socket::begin_connect(*address)?, config)?;
         let connect_by = Some(deadline.within(config.connect_timeout));
         Ok(Connection { connect_by, ..Connection::on(socket, config) })
     }

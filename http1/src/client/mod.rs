@@ -41,6 +41,9 @@ impl fmt::Display for Endpoint {
 pub struct ClientConfig {
     /// The longest a connect may take.
     pub connect_timeout: Duration,
+    /// How long the server's system may be silent before the connection fails; `None` for as long as it likes. Of TCP
+    /// alone, see [`Socket::fail_without_peer`](kit::sys::Socket::fail_without_peer).
+    pub silence_timeout: Option<Duration>,
     /// How long an unused connection is kept. It must be shorter than what the server keeps, so that
     /// reuse seldom meets a closing connection.
     pub idle_timeout: Duration,
@@ -59,6 +62,7 @@ impl Default for ClientConfig {
     fn default() -> ClientConfig {
         ClientConfig {
             connect_timeout: Duration::from_secs(2),
+            silence_timeout: None,
             idle_timeout: Duration::from_secs(15),
             max_idle: 64,
             pollers: 0,

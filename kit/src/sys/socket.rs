@@ -232,6 +232,21 @@ impl Socket {
         let _ = self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger); // a plain close then
     }
 
+    /// Has the connection fail with `TimedOut` when the peer's system has not answered for `span` (whole seconds, at
+    /// least one), be it to data or to the probes that are sent while nothing else is: a machine that lost its power or
+    /// its network says no goodbye (`SO_KEEPALIVE`, `TCP_USER_TIMEOUT`, tcp(7)).
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn fail_without_peer(&self, span: Duration) -> io::Result<()> {
+        let seconds = i32::try_from(span.as_secs()).unwrap_or(i32::MAX).max(1);
+        let pause = (seconds / 3).max(1);
+        self.set_option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1i32)?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &pause)?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &pause)?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &seconds.saturating_mul(1000))
+    }
+
     fn set_nodelay(&self) -> io::Result<()> {
         self.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32)
     }
@@ -431,6 +446,18 @@ mod tests {
         let mut fds = [PollFd::new(listener.as_fd(), Ready::READ)];
         assert_eq!(poll(&mut fds, Deadline::after(SOON)).unwrap(), 1);
         listener.accept().unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_must_have_a_peer_is_probed() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = Socket::connect(listener.address().unwrap(), Deadline::NEVER).unwrap();
+        socket.fail_without_peer(Duration::from_secs(15)).unwrap();
+        let option = |level, name| socket.option(level, name).unwrap();
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        assert_eq!(option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 5);
+        assert_eq!(option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 5);
+        assert_eq!(option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT), 15_000);
     }
 
     #[test]
