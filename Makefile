@@ -117,6 +117,10 @@ bench-edge: bench-binaries ## the gateway beside nginx and HAProxy; ARGS="--quic
 bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start of a process; ARGS=--quick
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin watchdog -- $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: bench-binaries ## how soon a function without a replica answers, and a load has its replicas
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin scaling
+
 .PHONY: bench-decision
 bench-decision: bench-binaries ## what docs/decisions measure: two prototypes, the gateway, nginx
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults

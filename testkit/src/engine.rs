@@ -206,6 +206,12 @@ impl<'a> NewService<'a> {
         self.arg(format!("--replicas={count}"))
     }
 
+    /// So many tasks, and never fewer where a gateway scales it.
+    #[must_use]
+    pub fn at_least(self, count: usize) -> Self {
+        self.replicas(count).label("com.openfaas.scale.min", &count.to_string())
+    }
+
     /// A label of the service itself.
     #[must_use]
     pub fn label(self, name: &str, value: &str) -> Self {

@@ -3,17 +3,21 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Hook;
 use crate::metrics::FunctionSeries;
+
+/// How long a refusal is the answer to further calls. Behind that they wait for another try.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// What the calls of one function have to pass; it stays when the function is replaced by a newer form of itself.
 pub(crate) struct Gate {
     inside: AtomicUsize,
     series: Arc<FunctionSeries>,
     changed: Arc<Hook>,
-    /// Why its first replica could not be asked for, in the words of whoever refused.
-    refusal: Mutex<Option<String>>,
+    /// Why its first replica could not be asked for, in the words of whoever refused, and when.
+    refusal: Mutex<Option<(String, Instant)>>,
 }
 
 impl Gate {
@@ -31,14 +35,18 @@ impl Gate {
     /// Remembers what came of asking for a first replica.
     pub(crate) fn set_refusal(&self, refusal: Option<String>) {
         let has_one = refusal.is_some();
+        let refusal = refusal.map(|why| (why, Instant::now()));
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         if has_one {
             self.changed.call(); // those that wait are to be told
         }
     }
 
+    /// What came of it, if that was a refusal and not long ago.
     pub(crate) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let (why, since) = refusal.as_ref()?;
+        (since.elapsed() < REFUSAL_TIME).then(|| why.clone())
     }
 }
 

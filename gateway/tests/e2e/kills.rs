@@ -41,7 +41,7 @@ fn check(name: &str, replicas: usize) {
     let gateway = Gateway::start(&engine, &format!("{name}-gateway"));
     let (dir, mount) = shared_dir();
     let service =
-        shell(&engine, name, SCRIPT).replicas(replicas).arg(mount).arg("--restart-delay=200ms").create();
+        shell(&engine, name, SCRIPT).at_least(replicas).arg(mount).arg("--restart-delay=200ms").create();
     service.wait_running(replicas);
     gateway.wait_callable(name);
     for round in 0..ROUNDS {
@@ -147,7 +147,7 @@ fn an_update_and_a_smaller_scale_lose_no_call() {
     let gateway = Gateway::start(&engine, "e2e-update-gateway");
     let (dir, mount) = shared_dir();
     let service =
-        shell(&engine, "e2e-update", SCRIPT).replicas(3).arg(mount).arg("--update-monitor=100ms").create();
+        shell(&engine, "e2e-update", SCRIPT).at_least(3).arg(mount).arg("--update-monitor=100ms").create();
     service.wait_running(3);
     gateway.wait_callable("e2e-update");
     let load = Load { gateway: &gateway, function: "e2e-update", prefix: "update" };

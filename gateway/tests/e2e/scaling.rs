@@ -1,11 +1,12 @@
 //! Services that are scaled by the gateway: from nothing, with the load, and to nothing again.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use testkit::engine::Engine;
+use testkit::engine::{Engine, Service};
 use testkit::{eventually, http};
 
-use crate::lab::{Gateway, PATIENCE, cat, remove};
+use crate::lab::{Gateway, PATIENCE, cat, remove, shell};
 
 /// Cold starts that are measured; `FAAS_COLD_STARTS` says otherwise.
 const COLD_STARTS: usize = 3;
@@ -29,6 +30,99 @@ fn wait_ready(gateway: &Gateway<'_>, function: &str, count: f64) {
             other => Err(format!("{function} has {other:?} replicas, not {count}")),
         }
     });
+}
+
+/// Waits until the service's spec has so many replicas, and tells how long that took.
+#[track_caller]
+fn wait_wanted(engine: &Engine, service: &Service<'_>, count: usize) -> Duration {
+    let began = Instant::now();
+    let format = "{{.Spec.Mode.Replicated.Replicas}}";
+    eventually(PATIENCE, || {
+        match engine.docker(&["service", "inspect", "--format", format, service.name()]) {
+            wanted if wanted == count.to_string() => Ok(()),
+            wanted => Err(format!("{} has {wanted} replicas, not {count}", service.name())),
+        }
+    });
+    began.elapsed()
+}
+
+/// Runs `during` while so many clients call a function without a pause; all of their calls succeed.
+fn under_load(gateway: &Gateway<'_>, function: &str, clients: usize, during: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    let client = || {
+        let mut client = gateway.client();
+        while !is_over.load(Relaxed) {
+            let request = client.request().method("POST").path(format!("/function/{function}"));
+            let reply = request.body("hello").timeout(2 * PATIENCE).send().expect("an answer");
+            assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+        }
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
+        is_over.store(true, Relaxed); // also when a check in there failed
+        clients.into_iter().for_each(|client| client.join().expect("a client whose calls succeed"));
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn a_service_follows_its_load_and_a_deployment_in_between_is_corrected() {
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-load-gateway");
+    let service = shell(&engine, "e2e-load", "sleep 0.2; cat").label("com.openfaas.scale.target", "1");
+    let service = service.label("com.openfaas.scale.max", "3").create();
+    let global = shell(&engine, "e2e-global", "sleep 0.2; cat").label("com.openfaas.scale.target", "1");
+    let global = global.arg("--mode=global").create();
+    gateway.wait_callable(service.name());
+    gateway.wait_callable(global.name());
+    under_load(&gateway, service.name(), 6, || {
+        println!("wanted 3 replicas after {:?}", wait_wanted(&engine, &service, 3));
+        service.wait_running(3);
+        service.scale(1); // as `docker stack deploy` does where the file says nothing of replicas
+        println!("wanted 3 replicas again after {:?}", wait_wanted(&engine, &service, 3));
+        service.wait_running(3);
+    });
+    under_load(&gateway, global.name(), 6, || wait_inflight(&gateway, global.name(), 6.0));
+    // More than it needs, by hand: that is where it goes on from.
+    service.scale(2);
+    wait_ready(&gateway, service.name(), 2.0);
+    let log = gateway.service.logs();
+    assert!(!log.contains("`e2e-global`: from"), "a global service is left alone\n{log}");
+    assert!(!log.contains("to 2 replicas"), "the change was not the gateway's\n{log}");
+    remove(&[&service, &global, &gateway.service]);
+}
+
+/// Waits until so many calls of a function are under way.
+#[track_caller]
+fn wait_inflight(gateway: &Gateway<'_>, function: &str, count: f64) {
+    eventually(PATIENCE, || {
+        match gateway.metrics().value("gateway_function_inflight", &[("function_name", function)]) {
+            Some(calls) if calls >= count => Ok(()),
+            other => Err(format!("{other:?} calls of {function}, not {count}")),
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn a_service_without_calls_goes_to_zero_where_it_may() {
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-idle-gateway");
+    let service = cat(&engine, "e2e-idle").label("com.openfaas.scale.zero", "true");
+    let service = service.label("com.openfaas.scale.zero-duration", "3s").create();
+    let stays = cat(&engine, "e2e-stays").label("com.openfaas.scale.zero-duration", "3s").create();
+    for _ in 0..2 {
+        gateway.wait_callable(service.name());
+        println!("no replica is wanted {:?} after the last call", wait_wanted(&engine, &service, 0));
+        wait_ready(&gateway, service.name(), 0.0);
+    }
+    let reply = gateway.call(service.name(), "back again");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "back again"));
+    assert!(reply.header("x-cold-start-ms").is_some());
+    wait_ready(&gateway, stays.name(), 1.0);
+    remove(&[&service, &stays, &gateway.service]);
 }
 
 #[test]

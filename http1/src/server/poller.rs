@@ -418,13 +418,18 @@ impl Poller {
     fn look_at_waits(&mut self, now: Instant) {
         let mut waiting_on: Vec<usize> = Vec::new();
         let mut is_full = false; // a place that becomes free now is for the next round
-        for token in self.waits.begin_round(now) {
-            let Some(parked) = self.waits.take(token) else { continue };
-            let key = parked.waiting.key();
+        let (line, is_tick) = self.waits.begin_round(now);
+        for ticket in line {
+            let has_to_wait = is_full || waiting_on.contains(&ticket.key);
+            if has_to_wait && !is_tick {
+                self.waits.queue(ticket);
+                continue;
+            }
+            let Some(parked) = self.waits.take(ticket.token) else { continue };
             if now >= parked.waiting.until() {
                 let Parked { conn, turn, waiting } = parked;
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
-            } else if is_full || waiting_on.contains(&key) {
+            } else if has_to_wait {
                 self.waits.keep(parked, now);
             } else if !self.shared.workers.begin_relay(&self.shared) {
                 is_full = true;

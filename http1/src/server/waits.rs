@@ -19,16 +19,26 @@ pub(super) struct Parked {
     pub(super) waiting: Box<dyn Waiting>,
 }
 
+/// A place in the line.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    pub(super) token: Token,
+    /// What is waited for there.
+    pub(super) key: usize,
+}
+
 #[derive(Default)]
 pub(super) struct Waits {
     /// By the place of the client's connection.
     parked: Vec<Option<Parked>>,
     /// All of these in order; those that are gone from their place are passed over.
-    queue: VecDeque<Token>,
+    line: VecDeque<Ticket>,
     count: usize,
     /// Whether some were passed over for want of a place among the calls.
     pub(super) is_starved: bool,
+    /// When some are to be looked at, and when all.
     next_look: Option<Instant>,
+    next_tick: Option<Instant>,
 }
 
 impl Waits {
@@ -38,10 +48,15 @@ impl Waits {
         if self.parked.len() <= index {
             self.parked.resize_with(index + 1, || None);
         }
-        self.queue.push_back(parked.conn.token);
+        self.queue(Ticket { token: parked.conn.token, key: parked.waiting.key() });
         self.parked[index] = Some(parked);
         self.count += 1;
-        self.next_look.get_or_insert(now + TICK);
+        self.next_tick.get_or_insert(now + TICK);
+    }
+
+    /// Leaves one where it is, behind all others of this round.
+    pub(super) fn queue(&mut self, ticket: Ticket) {
+        self.line.push_back(ticket);
     }
 
     /// Takes the request of a connection.
@@ -58,7 +73,7 @@ impl Waits {
         (parked.conn.token == token).then_some(parked)
     }
 
-    /// Has all of them looked at as soon as possible.
+    /// Has those looked at as soon as possible that may go on.
     pub(super) fn wake(&mut self, now: Instant) {
         if self.count > 0 {
             self.next_look = Some(now);
@@ -67,23 +82,29 @@ impl Waits {
 
     /// When they are to be looked at next.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.next_look
+        self.next_look.or(self.next_tick)
     }
 
-    /// Begins a round, if it is time for one: all that wait, in order, to be taken one by one.
-    pub(super) fn begin_round(&mut self, now: Instant) -> VecDeque<Token> {
-        if self.next_look.is_none_or(|at| now < at) {
-            return VecDeque::new();
+    /// Begins a round, if it is time for one: all that wait, in order, to be taken or queued again one by one; and
+    /// whether each of them is to be looked at.
+    pub(super) fn begin_round(&mut self, now: Instant) -> (VecDeque<Ticket>, bool) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let is_tick = is_due(self.next_tick);
+        if !is_tick && !is_due(self.next_look) {
+            return (VecDeque::new(), false);
         }
         self.is_starved = false;
-        self.next_look = None; // set by the first that is kept again
-        std::mem::take(&mut self.queue)
+        self.next_look = None;
+        if is_tick {
+            self.next_tick = (self.count > 0).then_some(now + TICK);
+        }
+        (std::mem::take(&mut self.line), is_tick)
     }
 
     /// Takes all of them.
     pub(super) fn take_all(&mut self) -> Vec<Parked> {
         self.count = 0;
-        self.queue.clear();
+        self.line.clear();
         self.parked.drain(..).flatten().collect()
     }
 }
