@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,15 +11,17 @@ use http1::{ClientConfig, Server, ServerConfig};
 use kit::Deadline;
 use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
-use kit::sys::{Listener, limits};
+use kit::sys::{Listener, limits, user};
 
-use crate::config::{Config, ProviderKind};
-use crate::edge::{CallLimits, Edge};
+use crate::config::{Config, ProviderKind, Room};
+use crate::control::{self, Control, Suspicion};
+use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge};
 use crate::functions::{Probe, Table};
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
 use crate::provider::{Provider, Sink};
 use crate::scaler::Scaler;
+use crate::secrets;
 
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
@@ -71,6 +74,10 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let open_files = limits::raise_open_files(WANTED_FILES)
         .or_else(|_| limits::open_files())
         .map_err(|error| Error::System("read the limit of open files", error))?;
+    let credentials = match config.basic_auth {
+        true => Some(secrets::credentials(&config.secret_mount_path).map_err(Error::Configuration)?),
+        false => None,
+    };
     let listener = Listener::bind_any(config.port).map_err(|error| Error::Listen(config.port, error))?;
     let max_idle = config.room(open_files).workers;
     let table = Arc::new(Table::new(ClientConfig {
@@ -84,6 +91,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     }));
     let provider = provider(config, &table)?;
     log::info!("{} functions known", table.snapshot().len());
+    let control = control(config, &table, &provider)?;
     let room = config.room(open_files.saturating_sub(files_in_use()));
     let limits = CallLimits {
         upstream_timeout: config.upstream_timeout,
@@ -97,8 +105,40 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     // Only there a replica has an address before it listens.
     let is_swarm = provider.name() == "swarm";
     let probe = if is_swarm { Some(Probe::start(Arc::clone(&table)).map_err(start)?) } else { None };
-    let edge = Edge::new(limits, Arc::clone(&table), Arc::clone(&provider), Arc::clone(&scaler));
-    let server_config = ServerConfig {
+    let is_open = credentials.is_none();
+    let door = Door::new(Box::new(Arc::clone(&control)), credentials, control::MAX_BODY_BYTES, room.workers);
+    let behind = Behind {
+        table: Arc::clone(&table),
+        provider: Arc::clone(&provider),
+        scaler: Arc::clone(&scaler),
+        control: door,
+    };
+    let server = Server::start(listener, server_config(config, room), Edge::new(limits, behind))
+        .map_err(|error| Error::System("start the server", error))?;
+    let (waker, wake_probe) = (server.waker(), probe.as_ref().map(Probe::waker));
+    table.on_change(move || {
+        waker.wake();
+        wake_probe.iter().for_each(|wake| wake());
+    });
+    if is_open {
+        log::warn!("/system and /ui are open to everybody who reaches this port, see basic_auth");
+    }
+    log::info!("listening on {}", server.address());
+    serve(&signals, &table, &*provider);
+    Ok(drain(config, Parts { server, control, scaler, provider }, &signals))
+}
+
+/// What is to be ended, in this order.
+struct Parts {
+    server: Server,
+    control: Arc<Control>,
+    scaler: Arc<Scaler>,
+    provider: Arc<dyn Provider>,
+}
+
+/// The bounds of the edge.
+fn server_config(config: &Config, room: Room) -> ServerConfig {
+    ServerConfig {
         name: "edge",
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
@@ -110,17 +150,35 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         max_connections: room.connections,
         max_workers: room.workers,
         pollers: pollers(),
+    }
+}
+
+/// The control plane, which is there by itself: only two gateways with one `state_dir` are a mistake.
+fn control(config: &Config, table: &Arc<Table>, provider: &Arc<dyn Provider>) -> Result<Arc<Control>, Error> {
+    let setup = control::Setup {
+        table: Arc::clone(table),
+        provider: Arc::clone(provider),
+        state_dir: config.state_dir.clone(),
+        temporary: config.temporary.clone(),
     };
-    let server = Server::start(listener, server_config, edge)
-        .map_err(|error| Error::System("start the server", error))?;
-    let (waker, wake_probe) = (server.waker(), probe.as_ref().map(Probe::waker));
-    table.on_change(move || {
-        waker.wake();
-        wake_probe.iter().for_each(|wake| wake());
-    });
-    log::info!("listening on {}", server.address());
-    serve(&signals, &table, &*provider);
-    Ok(drain(config, server, &*provider, &scaler, &signals))
+    match Control::start(setup) {
+        Ok(control) => Ok(Arc::new(control)),
+        Err(error) => Err(Error::Configuration(format!("setting state_dir: {error}"))),
+    }
+}
+
+impl ControlPlane for Arc<Control> {
+    fn socket(&self) -> Result<(PathBuf, u64), String> {
+        Control::socket(self)
+    }
+
+    fn is_gone(&self, number: u64) {
+        self.suspect(Suspicion::Gone, number);
+    }
+
+    fn hangs(&self, number: u64) {
+        self.suspect(Suspicion::Hangs, number);
+    }
 }
 
 /// Threads that poll and serve calls: one for each processor, as far as a small machine has them.
@@ -145,13 +203,8 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
 
 /// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
 /// make it a failure.
-fn drain(
-    config: &Config,
-    server: Server,
-    provider: &dyn Provider,
-    scaler: &Scaler,
-    signals: &Signals,
-) -> ExitCode {
+fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
+    let Parts { server, control, scaler, provider } = parts;
     log::info!("draining, {} connections active", server.stats().connections_active);
     server.begin_drain();
     let deadline = Deadline::after(config.drain_timeout);
@@ -169,11 +222,13 @@ fn drain(
             None | Some(Signal::HUP) => {}
             Some(_) => {
                 log::warn!("second signal, ending now");
+                control.stop();
                 return ExitCode::FAILURE;
             }
         }
     }
     server.stop();
+    control.stop();
     scaler.stop();
     provider.stop(Deadline::after(STOP_TIME).min(Deadline::after(config.drain_timeout)));
     log::info!("stopped");
@@ -199,6 +254,11 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
             _ => Ok(()),
         };
         if is_there.is_ok() {
+            if let Some(state_dir) = &config.state_dir
+                && user::is_root()
+            {
+                control::hand_over(state_dir, swarm::USER);
+            }
             swarm::leave_root(&settings);
         }
         match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {

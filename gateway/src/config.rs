@@ -25,7 +25,21 @@ pub(crate) const TABLE: &[Setting] = &[
         default: "",
         help: "network whose services are functions; else every network of the gateway's own container",
     },
-    Setting { name: "state_dir", default: "", help: "directory for what must survive a restart" },
+    Setting {
+        name: "state_dir",
+        default: "",
+        help: "directory of the gateway's own, with the socket of its control plane",
+    },
+    Setting {
+        name: "basic_auth",
+        default: "false",
+        help: "whether /system and /ui ask for user and password",
+    },
+    Setting {
+        name: "secret_mount_path",
+        default: "/run/secrets",
+        help: "directory of the files basic-auth-user and basic-auth-password",
+    },
     Setting { name: "upstream_timeout", default: "60s", help: "how long one call may take in all" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
     Setting {
@@ -56,6 +70,9 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "where the Docker Engine answers",
     },
 ];
+
+/// Where a directory for the socket may be made, as for all programs (environ(7)); no setting of the gateway's own.
+const ENV_TMPDIR: &str = "TMPDIR";
 
 const USAGE: &str = "usage: gateway [--version | --help | --healthcheck]";
 
@@ -88,6 +105,10 @@ pub(crate) struct Config {
     pub(crate) require_label: bool,
     pub(crate) functions_network: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
+    /// The temporary directory that the environment names.
+    pub(crate) temporary: Option<PathBuf>,
+    pub(crate) basic_auth: bool,
+    pub(crate) secret_mount_path: PathBuf,
     pub(crate) upstream_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) header_timeout: Duration,
@@ -119,6 +140,9 @@ impl Config {
             require_label: reader.boolean("require_label")?,
             functions_network: reader.text("functions_network"),
             state_dir: reader.text("state_dir").map(PathBuf::from),
+            temporary: source.value(ENV_TMPDIR).filter(|text| !text.is_empty()).map(PathBuf::from),
+            basic_auth: reader.boolean("basic_auth")?,
+            secret_mount_path: reader.text("secret_mount_path").unwrap_or_default().into(), // it has a default
             upstream_timeout: span(&reader, "upstream_timeout")?,
             connect_timeout: span(&reader, "connect_timeout")?,
             header_timeout: span(&reader, "header_timeout")?,
@@ -224,6 +248,9 @@ mod tests {
             require_label: false,
             functions_network: None,
             state_dir: None,
+            temporary: None,
+            basic_auth: false,
+            secret_mount_path: "/run/secrets".into(),
             upstream_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),
@@ -250,6 +277,9 @@ mod tests {
             ("require_label", "1"),
             ("functions_network", "functions"),
             ("state_dir", "/state"),
+            ("TMPDIR", "/run/tmp"),
+            ("basic_auth", "true"),
+            ("secret_mount_path", "/secrets"),
             ("upstream_timeout", "1m30s"),
             ("connect_timeout", "100ms"),
             ("header_timeout", "1"),
@@ -271,6 +301,9 @@ mod tests {
             require_label: true,
             functions_network: Some("functions".to_owned()),
             state_dir: Some("/state".into()),
+            temporary: Some("/run/tmp".into()),
+            basic_auth: true,
+            secret_mount_path: "/secrets".into(),
             upstream_timeout: Duration::from_secs(90),
             connect_timeout: Duration::from_millis(100),
             header_timeout: Duration::from_secs(1),
@@ -294,6 +327,7 @@ mod tests {
             ("port", "65535", "65536"),
             ("provider", "local", "kubernetes"),
             ("require_label", "false", "no"),
+            ("basic_auth", "true", "on"),
             ("upstream_timeout", "1ms", "0"),
             ("connect_timeout", "1ms", "0s"),
             ("header_timeout", "1ms", "-1s"),
@@ -332,7 +366,10 @@ mod tests {
         assert_eq!(help.lines().count(), 3 + TABLE.len());
         let map = HashMap::from([("port", "0"), ("state_dir", "/state")]);
         let line = Config::effective(&map);
-        assert!(line.starts_with("port=0 provider=auto require_label=false state_dir=/state "), "{line}");
+        assert!(
+            line.starts_with("port=0 provider=auto require_label=false state_dir=/state basic_auth=false "),
+            "{line}"
+        );
     }
 
     #[test]

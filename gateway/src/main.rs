@@ -5,6 +5,7 @@ mod alexa;
 mod app;
 mod balance;
 mod config;
+mod control;
 mod edge;
 mod functions;
 mod functions_file;
@@ -14,6 +15,7 @@ mod name;
 mod provider;
 mod route;
 mod scaler;
+mod secrets;
 
 use std::process::ExitCode;
 

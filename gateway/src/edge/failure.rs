@@ -7,6 +7,7 @@ use std::time::Duration;
 use http1::{HeadWriter, Refusal};
 use kit::duration;
 
+use super::auth::CHALLENGE;
 use crate::name::EXPECTED_NAME;
 
 /// The header that tells the gateway's own answers from a function's.
@@ -67,6 +68,16 @@ pub(crate) enum Failure {
     Timeout(Phase, TimeLimit),
     /// The part of the gateway that serves the path is not there.
     NotAvailable(&'static str),
+    /// The control plane is not for everybody.
+    Unauthorized,
+    /// The body of a request to the control plane is over this limit.
+    ControlBodyTooLarge(usize),
+    /// So many requests to the control plane are served already.
+    ControlBusy(usize),
+    /// The control plane cannot be reached, and why.
+    ControlDown(String),
+    /// The control plane has not answered within this.
+    ControlTimeout(Duration),
 }
 
 impl Failure {
@@ -94,6 +105,11 @@ impl Failure {
             Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
             Failure::Timeout(Phase::Body, _) => "timeout_body",
             Failure::NotAvailable(_) => "not_available",
+            Failure::Unauthorized => "unauthorized",
+            Failure::ControlBodyTooLarge(_) => Refusal::BodyTooLarge.reason(),
+            Failure::ControlBusy(_) => "control_busy",
+            Failure::ControlDown(_) => "control_down",
+            Failure::ControlTimeout(_) => "control_timeout",
         }
     }
 
@@ -103,6 +119,8 @@ impl Failure {
             Failure::Refused(refusal) => refusal.status(),
             Failure::ClientGone => CLIENT_GONE,
             Failure::NotAlexa => 400,
+            Failure::Unauthorized => 401,
+            Failure::ControlBodyTooLarge(_) => 413,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
             Failure::MethodNotAllowed(_) => 405,
             Failure::TooManyCalls(_) => 429,
@@ -112,8 +130,10 @@ impl Failure {
             | Failure::ProviderDown(_)
             | Failure::NoReplicas
             | Failure::CannotStart(_)
-            | Failure::TooManyWaiting(_) => 503,
-            Failure::Timeout(..) => 504,
+            | Failure::TooManyWaiting(_)
+            | Failure::ControlBusy(_)
+            | Failure::ControlDown(_) => 503,
+            Failure::Timeout(..) | Failure::ControlTimeout(_) => 504,
         }
     }
 
@@ -127,6 +147,9 @@ impl Failure {
         }
         if let Failure::MethodNotAllowed(allow) = self {
             head.text("Allow", allow);
+        }
+        if *self == Failure::Unauthorized {
+            head.text("WWW-Authenticate", CHALLENGE);
         }
         head
     }
@@ -189,6 +212,17 @@ impl fmt::Display for Failure {
                 write!(f, "deadline of {} passed {phase}, see {}", duration::format(limit.span), limit.name)
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
+            Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
+            Failure::ControlBodyTooLarge(limit) => {
+                write!(f, "body is over the limit of the control plane, {limit} bytes")
+            }
+            Failure::ControlBusy(limit) => {
+                write!(f, "the control plane has {limit} requests in hand already, see max_workers")
+            }
+            Failure::ControlDown(why) => write!(f, "the control plane cannot be reached: {why}"),
+            Failure::ControlTimeout(span) => {
+                write!(f, "the control plane has not answered within {}", duration::format(*span))
+            }
         }
     }
 }
@@ -232,6 +266,11 @@ mod tests {
             Failure::Closed(address),
             Failure::Invalid(Refusal::Version),
             Failure::NotAvailable("it"),
+            Failure::Unauthorized,
+            Failure::ControlBodyTooLarge(1),
+            Failure::ControlBusy(1),
+            Failure::ControlDown(why()),
+            Failure::ControlTimeout(Duration::ZERO),
         ];
         failures.extend(
             phases.map(|phase| Failure::Timeout(phase, TimeLimit { span: Duration::ZERO, name: "it" })),
@@ -258,6 +297,8 @@ mod tests {
             draining.starts_with("HTTP/1.1 503 ") && draining.contains("Retry-After: 1\r\n"),
             "{draining}"
         );
+        let unauthorized = written(Failure::Unauthorized);
+        assert!(unauthorized.contains("WWW-Authenticate: Basic realm=\"faas\"\r\n"), "{unauthorized}");
         let method = written(Failure::MethodNotAllowed("GET"));
         assert!(method.starts_with("HTTP/1.1 405 ") && method.contains("Allow: GET\r\n"), "{method}");
         assert!(!method.contains("Retry-After"), "{method}");

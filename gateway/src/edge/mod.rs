@@ -1,6 +1,8 @@
 //! The edge: what clients talk to. It routes a request, serves the gateway's own pages, and hands calls
 //! to [`invoke`].
 
+mod auth;
+mod control;
 mod failure;
 mod headers;
 mod invoke;
@@ -17,6 +19,8 @@ use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
 use crate::route::{Below, Route};
 use crate::scaler::Scaler;
+pub(crate) use auth::Credentials;
+pub(crate) use control::{ControlPlane, Door};
 use failure::{Failure, X_GATEWAY_ERROR};
 use http1::forward::Upload;
 use http1::server::Course;
@@ -40,12 +44,21 @@ pub(crate) struct CallLimits {
     pub(crate) max_waiting: usize,
 }
 
+/// What the edge serves its requests with.
+pub(crate) struct Behind {
+    pub(crate) table: Arc<Table>,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) scaler: Arc<Scaler>,
+    pub(crate) control: Door,
+}
+
 /// The service behind the gateway's port.
 pub(crate) struct Edge {
     limits: CallLimits,
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
+    control: Door,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
     rejected: Rejected,
@@ -53,17 +66,14 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(
-        limits: CallLimits,
-        table: Arc<Table>,
-        provider: Arc<dyn Provider>,
-        scaler: Arc<Scaler>,
-    ) -> Arc<Edge> {
+    pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
+        let Behind { table, provider, scaler, control } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             table,
             provider,
             scaler,
+            control,
             this: Weak::clone(this),
             rejected: Rejected::default(),
             last_look: Mutex::new(None),
@@ -92,7 +102,7 @@ impl Edge {
                 respond(exchange, head, "");
                 Ok(())
             }
-            Route::Control => Err(Failure::NotAvailable("the control plane")),
+            Route::Control => self.control.serve(exchange),
             Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
             Route::BadName => Err(Failure::BadName),
             Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
@@ -224,7 +234,10 @@ impl Edge {
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
             Failure::Draining => Rejection::Own(OwnRejection::Draining),
-            _ => return,
+            other => match other.at_the_door() {
+                Some(rejection) => rejection,
+                None => return,
+            },
         };
         self.rejected.count(rejection);
     }

@@ -223,15 +223,18 @@ pub(crate) enum OwnRejection {
     NotAlexa,
     /// The gateway is being stopped.
     Draining,
+    /// User and password are missing or wrong.
+    Unauthorized,
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 5] = [
+    const ALL: [OwnRejection; 6] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
         OwnRejection::Draining,
+        OwnRejection::Unauthorized,
     ];
 
     const fn reason(self) -> &'static str {
@@ -241,6 +244,7 @@ impl OwnRejection {
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",
             OwnRejection::Draining => "draining",
+            OwnRejection::Unauthorized => "unauthorized",
         }
     }
 }
@@ -289,6 +293,7 @@ mod tests {
         series.observe(502, Duration::from_millis(30));
         series.observe(200, Duration::from_millis(3));
         assert_eq!(series.codes(), [(200, 2), (502, 1)]);
+        assert_eq!(series.invocations(), 3);
         assert_eq!((series.seconds().count, series.seconds().sum), (3, Duration::from_millis(36)));
         assert_eq!(series.cold_starts(), None);
         series.observe_cold_start(Duration::from_secs(2));

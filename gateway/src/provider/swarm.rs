@@ -17,7 +17,7 @@ use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use super::{Known, Provider, ScaleError, Sink};
-pub(crate) use root::leave_root;
+pub(crate) use root::{USER, leave_root};
 use select::{Own, refusal, select};
 
 /// The longest that the engine may take for one answer. A busy manager answers in some milliseconds.

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod children;
+mod control;
 mod drain;
 mod errors;
 mod headers;

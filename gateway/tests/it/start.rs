@@ -28,6 +28,7 @@ fn values_that_cannot_be_read_end_the_start() {
     refused(&[("port", "65536")], &["port", "65536"]);
     refused(&[("provider", "docker")], &["provider", "docker", "swarm", "local"]);
     refused(&[("require_label", "yes")], &["require_label", "yes", "true"]);
+    refused(&[("basic_auth", "on")], &["basic_auth", "on", "true"]);
     for name in
         ["upstream_timeout", "connect_timeout", "header_timeout", "idle_timeout", "body_stall_timeout"]
     {
@@ -81,6 +82,8 @@ fn arguments_are_few_and_strict() {
         ("require_label", "false"),
         ("functions_network", ""),
         ("state_dir", ""),
+        ("basic_auth", "false"),
+        ("secret_mount_path", "/run/secrets"),
         ("upstream_timeout", "60s"),
         ("connect_timeout", "2s"),
         ("header_timeout", "10s"),

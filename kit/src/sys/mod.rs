@@ -15,7 +15,7 @@ pub mod user;
 use std::io;
 
 pub use poll::{Epoll, EventFd, PollFd, Ready, poll};
-pub use socket::{Listener, Socket};
+pub use socket::{Listener, Socket, listen_unix};
 
 /// Turns the `-1` of a system call into the error that `errno` names.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -2,11 +2,14 @@
 //! waits with [`poll`](fn@super::poll) under its deadline. Writing to a closed peer is an error, never a
 //! signal (`MSG_NOSIGNAL`).
 
+use std::fs::{File, Permissions};
 use std::io::{self, IoSlice};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +18,9 @@ use crate::Deadline;
 
 /// Connections that the kernel keeps ready to be accepted. The kernel lowers it to `somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// The same of a UNIX socket, which only this host can reach.
+const UNIX_BACKLOG: i32 = 128;
 
 /// Where `tcpi_bytes_acked` is in `struct tcp_info`: behind 8 bytes, 24 numbers of 32 bits and 2 of 64
 /// (linux/tcp.h). The crate's structure ends before it.
@@ -76,15 +82,7 @@ impl Socket {
     /// As [`Socket::connect`]; `InvalidInput` for a path that a socket address has no room for (over 107
     /// bytes, unix(7)).
     pub fn connect_unix(path: &Path, deadline: Deadline) -> io::Result<Socket> {
-        let bytes = path.as_os_str().as_bytes();
-        let mut address =
-            libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
-        if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket's path has 1 to 107 bytes"));
-        }
-        for (slot, byte) in address.sun_path.iter_mut().zip(bytes) {
-            *slot = *byte as libc::c_char;
-        }
+        let address = encode_path(path)?;
         let socket = Socket::new(libc::AF_UNIX)?;
         let size = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
         socket.finish_connect((&raw const address).cast(), size, deadline)?;
@@ -380,6 +378,40 @@ impl From<Listener> for OwnedFd {
     }
 }
 
+/// Listens on a UNIX socket at a path that does not exist yet. The file has the mode, less the umask, from the moment
+/// in which it appears: Linux makes it with the mode of the socket (`unix_bind` in net/unix/af_unix.c).
+///
+/// # Errors
+/// What bind(2) says, such as `AddrInUse` for a path that exists; `InvalidInput` for one that a socket address has no
+/// room for (over 107 bytes, unix(7)).
+pub fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let address = encode_path(path)?;
+    let socket = File::from(Socket::new(libc::AF_UNIX)?.0);
+    socket.set_permissions(Permissions::from_mode(mode))?;
+    let size = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the pointer is to an address of `size` bytes that outlives this call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) })?;
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), UNIX_BACKLOG) })?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
+    listener.set_nonblocking(false)?;
+    Ok(listener)
+}
+
+/// The kernel's form of a UNIX socket's path.
+fn encode_path(path: &Path) -> io::Result<libc::sockaddr_un> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket's path has 1 to 107 bytes"));
+    }
+    for (slot, byte) in address.sun_path.iter_mut().zip(bytes) {
+        *slot = *byte as libc::c_char;
+    }
+    Ok(address)
+}
+
 /// The kernel's form of an address, and its size (ip(7), ipv6(7)).
 fn encode(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: sockaddr_storage is plain data for which all zeroes is valid.
@@ -530,6 +562,27 @@ mod tests {
         let long = "x".repeat(108);
         let error = Socket::connect_unix(Path::new(&long), Deadline::NEVER).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_from_the_start() {
+        let folder = std::env::temp_dir().join(format!("kit-socket-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        for mode in [0o600, 0o640] {
+            let listener = listen_unix(&path, mode).unwrap();
+            let found = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(found & 0o7777, mode, "{found:o}");
+            let client = Socket::connect_unix(&path, Deadline::after(SOON)).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            drop(server);
+            assert!(client.wait(Ready::READ, Deadline::after(SOON)).unwrap().is_any());
+            assert_eq!(listen_unix(&path, mode).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            std::fs::remove_file(&path).unwrap();
+        }
+        let long = folder.join("x".repeat(108));
+        assert_eq!(listen_unix(&long, 0o600).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        std::fs::remove_dir(&folder).unwrap();
     }
 
     #[test]

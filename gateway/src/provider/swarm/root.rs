@@ -7,7 +7,7 @@ use super::Settings;
 
 /// The user and group that root becomes. A number that nobody else is likely to use: who runs as the same user on the
 /// same host could look into the gateway.
-const USER: u32 = 60_808;
+pub(crate) const USER: u32 = 60_808;
 
 /// Turns root into a user of no rights with the group of the engine's socket. To be called before threads are started; where it
 /// cannot be done the log says why, and the gateway goes on as root.

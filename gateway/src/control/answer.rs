@@ -1,0 +1,152 @@
+//! What the control plane says: JSON, or one line that says what is wrong.
+
+use serde_json::Value;
+
+use crate::labels::{LABEL_SCALE_FACTOR, LABEL_SCALE_MAX};
+use crate::name::EXPECTED_NAME;
+
+/// A whole answer, before it is HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    /// What was asked for.
+    Json(u16, Value),
+    Problem(Problem),
+}
+
+/// Why there is no such answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    NoRoute,
+    /// The user interface is asked for.
+    NoUi,
+    MethodNotAllowed(&'static str),
+    UnknownFunction(String),
+    BadName,
+    /// Which functions there are is not known yet, and why.
+    ProviderDown(String),
+    /// The body is not what it should be: where, and what was expected.
+    BadRequest(String),
+    BodyTooLarge,
+    NotScalable(String),
+    /// More replicas than the function's label allows: its name and that number.
+    TooMany(String, u32),
+    /// The provider did not do it, in its words.
+    ScaleFailed(String, String),
+    /// The provider cannot ask whoever runs it, and why.
+    ProviderAway(String, String),
+    Internal,
+    /// The control plane is being started again.
+    Restarting,
+}
+
+impl Problem {
+    /// The status.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Problem::BadRequest(_) | Problem::TooMany(..) => 400,
+            Problem::NoRoute | Problem::NoUi | Problem::UnknownFunction(_) | Problem::BadName => 404,
+            Problem::MethodNotAllowed(_) => 405,
+            Problem::NotScalable(_) => 409,
+            Problem::BodyTooLarge => 413,
+            Problem::Internal => 500,
+            Problem::ScaleFailed(..) => 502,
+            Problem::ProviderDown(_) | Problem::ProviderAway(..) | Problem::Restarting => 503,
+        }
+    }
+
+    /// The value of `X-Gateway-Error`.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Problem::NoRoute | Problem::NoUi => "no_route",
+            Problem::MethodNotAllowed(_) => "method_not_allowed",
+            Problem::UnknownFunction(_) | Problem::BadName => "unknown_function",
+            Problem::ProviderDown(_) | Problem::ProviderAway(..) => "provider_down",
+            Problem::BadRequest(_) => "bad_request",
+            Problem::BodyTooLarge => "body_too_large",
+            Problem::NotScalable(_) => "not_scalable",
+            Problem::TooMany(..) => "too_many_replicas",
+            Problem::ScaleFailed(..) => "scale_failed",
+            Problem::Internal => "internal",
+            Problem::Restarting => "control_down",
+        }
+    }
+
+    /// The one line, without its end.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Problem::NoRoute => {
+                "no such path: /system has functions, function/NAME, scale-function/NAME, alert \
+                                 and info"
+                    .to_owned()
+            }
+            Problem::NoUi => {
+                "the user interface is not in this release; /system/functions has the functions".to_owned()
+            }
+            Problem::MethodNotAllowed(allow) => format!("method not allowed here, only {allow}"),
+            Problem::UnknownFunction(name) => format!(
+                "no function `{name}`: no such service on the gateway's networks, nor entry in functions_file"
+            ),
+            Problem::BadName => format!("no function there: expected {EXPECTED_NAME}"),
+            Problem::ProviderDown(reason) => {
+                format!("functions are not known yet, see DOCKER_HOST: {reason}")
+            }
+            Problem::BadRequest(what) => what.clone(),
+            Problem::BodyTooLarge => {
+                format!("body is over the limit of the control plane, {} bytes", super::MAX_BODY_BYTES)
+            }
+            Problem::NotScalable(name) => format!(
+                "function `{name}` cannot be scaled: its service is not replicated, or it has `address` in functions_file"
+            ),
+            Problem::TooMany(name, max) => format!(
+                "replicas: expected an integer from 0 to {max}, see label {LABEL_SCALE_MAX} of function `{name}`"
+            ),
+            Problem::ScaleFailed(name, why) | Problem::ProviderAway(name, why) => {
+                format!("function `{name}` was not scaled: {why}")
+            }
+            Problem::Internal => "internal error: see the gateway's log".to_owned(),
+            Problem::Restarting => "the control plane is being started again".to_owned(),
+        }
+    }
+}
+
+/// Why an alert scales nothing although its function is known.
+pub(super) fn factor_is_zero() -> String {
+    format!("label {LABEL_SCALE_FACTOR} is 0")
+}
+
+/// The same for one that has all its replicas.
+pub(super) fn is_at_most(max: u32) -> String {
+    format!("it has {max} replicas already, see label {LABEL_SCALE_MAX}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_documents_and_every_line_is_one() {
+        let why = || "why".to_owned();
+        let problems = [
+            Problem::NoRoute,
+            Problem::NoUi,
+            Problem::MethodNotAllowed("GET"),
+            Problem::UnknownFunction(why()),
+            Problem::BadName,
+            Problem::ProviderDown(why()),
+            Problem::BadRequest(why()),
+            Problem::BodyTooLarge,
+            Problem::NotScalable(why()),
+            Problem::TooMany(why(), 3),
+            Problem::ScaleFailed(why(), why()),
+            Problem::ProviderAway(why(), why()),
+            Problem::Internal,
+            Problem::Restarting,
+        ];
+        let told = include_str!("../../../docs/errors.md");
+        for problem in problems {
+            assert!(told.contains(&format!("`{}`", problem.kind())), "{} in docs/errors.md", problem.kind());
+            let line = problem.line();
+            assert!(!line.contains('\n') && !line.contains("  ") && !line.ends_with('.'), "{line:?}");
+        }
+    }
+}

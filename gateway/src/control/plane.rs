@@ -1,0 +1,262 @@
+//! What the control plane does: looks functions up in the table, and has the provider scale them. It knows nothing of
+//! HTTP but methods and paths.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::Deadline;
+use serde_json::{Value, json};
+
+use super::alert::{self, Alerts};
+use super::answer::{Answer, Problem};
+use super::route::{Route, route};
+use super::shapes::{self, Shown};
+use crate::functions::{Function, Table};
+use crate::name::FunctionName;
+use crate::provider::{Provider, ScaleError};
+
+/// How long the alerts of one request may go on to have functions scaled: with the last one it is well below what the
+/// edge waits for an answer.
+const ALERT_TIME: Duration = Duration::from_secs(6);
+
+/// The functions, and who runs them.
+pub(super) struct Plane {
+    pub(super) table: Arc<Table>,
+    pub(super) provider: Arc<dyn Provider>,
+}
+
+impl Plane {
+    /// Answers a request whose body was read whole.
+    pub(super) fn answer(&self, method: &str, target: &str, body: &[u8]) -> Answer {
+        let answered = route(method, target).and_then(|route| match route {
+            Route::Functions => self.functions().map(|functions| Answer::Json(200, functions)),
+            Route::Function(name) => Ok(Answer::Json(200, shown(&*self.find(name)?))),
+            Route::Scale(name) => self.scale(name, body),
+            Route::Alert => self.alert(body),
+            Route::Info => Ok(Answer::Json(200, shapes::info(self.provider.name()))),
+        });
+        answered.unwrap_or_else(Answer::Problem)
+    }
+
+    /// All functions, by name.
+    fn functions(&self) -> Result<Value, Problem> {
+        self.is_known()?;
+        let snapshot = self.table.snapshot();
+        let mut functions: Vec<(&FunctionName, &Arc<Function>)> = snapshot.iter().collect();
+        functions.sort_unstable_by_key(|(name, _)| *name);
+        Ok(functions.into_iter().map(|(_, function)| shown(function)).collect())
+    }
+
+    /// Nobody can say which functions there are before the provider has looked once.
+    fn is_known(&self) -> Result<(), Problem> {
+        match self.provider.problem() {
+            Some(problem) if self.table.version() == 0 => Err(Problem::ProviderDown(problem)),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Function>, Problem> {
+        self.is_known()?;
+        self.table.find(name).ok_or_else(|| Problem::UnknownFunction(name.to_owned()))
+    }
+
+    fn scale(&self, name: &str, body: &[u8]) -> Result<Answer, Problem> {
+        let known = &self.find(name)?.known;
+        if !known.is_scalable {
+            return Err(Problem::NotScalable(name.to_owned()));
+        }
+        let to = shapes::replicas(body, name, known.labels.scale_max)?;
+        self.provider.scale(name, None, to).map_err(|error| match error {
+            ScaleError::Refused(why) => Problem::ScaleFailed(name.to_owned(), one_line(&why)),
+            ScaleError::Unreachable(why) => Problem::ProviderAway(name.to_owned(), one_line(&why)),
+        })?;
+        tell(name, known.wanted, to, "scale-function");
+        Ok(Answer::Json(202, json!({ "name": name, "replicas": to })))
+    }
+
+    /// Scales the functions that alerts fire for by one step each. What is wrong with one of them keeps no other from
+    /// it. It is a failure where all of it failed: then it can be sent again.
+    fn alert(&self, body: &[u8]) -> Result<Answer, Problem> {
+        let alerts = Alerts::from_json(body)?;
+        let deadline = Deadline::after(ALERT_TIME);
+        let mut ignored: Vec<Value> = alerts.ignored.iter().map(|(name, why)| reason(name, why)).collect();
+        let (mut scaled, mut failed) = (Vec::new(), Vec::new());
+        for name in &alerts.firing {
+            let (from, to) = match self.planned(name) {
+                Ok(step) => step,
+                Err(why) => {
+                    ignored.push(reason(name, &why));
+                    continue;
+                }
+            };
+            let done = match deadline.has_passed() {
+                true => Err("the others took too long".to_owned()),
+                false => self.provider.scale(name, Some(from), to).map_err(|why| one_line(&why.to_string())),
+            };
+            match done {
+                Ok(()) => {
+                    tell(name, from, to, "alert");
+                    scaled.push(json!({ "name": name, "from": from, "to": to }));
+                }
+                Err(why) => {
+                    log::warn!("function `{name}` was not scaled from {from} to {to} by alert: {why}");
+                    failed.push(reason(name, &why));
+                }
+            }
+        }
+        let status = if scaled.is_empty() && !failed.is_empty() { 502 } else { 200 };
+        Ok(Answer::Json(status, json!({ "scaled": scaled, "ignored": ignored, "failed": failed })))
+    }
+
+    /// What an alert makes of a function: the replicas that it has and is to have, or why nothing is done.
+    fn planned(&self, name: &str) -> Result<(u32, u32), String> {
+        let function = self.table.find(name).ok_or("no such function")?;
+        if !function.known.is_scalable {
+            return Err("it cannot be scaled".to_owned());
+        }
+        let wanted = function.known.wanted;
+        alert::step(&function.known.labels, wanted).map(|to| (wanted, to))
+    }
+}
+
+fn shown(function: &Function) -> Value {
+    let Function { known, replicas, series, .. } = function;
+    Shown { known, available: replicas.len(), invocations: series.invocations() }.to_json()
+}
+
+fn reason(name: &str, why: &str) -> Value {
+    json!({ "name": name, "reason": why })
+}
+
+fn tell(name: &str, from: u32, to: u32, by: &str) {
+    if from != to {
+        log::info!("function `{name}` scaled from {from} to {to} by {by}");
+    }
+}
+
+/// Somebody else's words, fit for one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::Labels;
+    use crate::provider::{Known, Sink as _};
+    use http1::ClientConfig;
+    use std::sync::Mutex;
+
+    /// A provider that notes what it is asked for, and refuses one function.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<String>>);
+
+    impl Provider for Noting {
+        fn name(&self) -> &'static str {
+            "local"
+        }
+
+        fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError> {
+            self.0.lock().unwrap().push(format!("{name} {from:?} {to}"));
+            match name {
+                "refused" => Err(ScaleError::Refused("no\nroom".to_owned())),
+                "away" => Err(ScaleError::Unreachable("no engine".to_owned())),
+                _ => Ok(()),
+            }
+        }
+
+        fn stop(&self, _: Deadline) {}
+    }
+
+    fn known(name: &str, wanted: u32, is_scalable: bool) -> Known {
+        Known {
+            name: FunctionName::parse(name.as_bytes()).unwrap(),
+            labels: Labels { scale_max: 5, scale_factor: 40, ..Labels::default() },
+            about: Arc::default(),
+            starting: Vec::new(),
+            is_scalable,
+            is_updating: false,
+            endpoints: Vec::new(),
+            wanted,
+            problem: None,
+        }
+    }
+
+    fn plane() -> (Plane, Arc<Noting>) {
+        let table = Arc::new(Table::new(ClientConfig::default()));
+        table.set(vec![
+            known("refused", 1, true),
+            known("away", 1, true),
+            known("echo", 2, true),
+            known("full", 5, true),
+            known("fixed", 1, false),
+        ]);
+        let provider = Arc::new(Noting::default());
+        (Plane { table, provider: Arc::clone(&provider) as Arc<dyn Provider> }, provider)
+    }
+
+    fn noted(provider: &Noting) -> Vec<String> {
+        std::mem::take(&mut provider.0.lock().unwrap())
+    }
+
+    #[test]
+    fn functions_are_sorted_and_counted() {
+        let (plane, _) = plane();
+        let function = plane.table.find("echo").unwrap();
+        function.series.observe(200, Duration::ZERO);
+        function.series.observe(500, Duration::ZERO);
+        let Answer::Json(200, functions) = plane.answer("GET", "/system/functions", b"") else { panic!() };
+        let names: Vec<_> = functions.as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+        assert_eq!(names, ["away", "echo", "fixed", "full", "refused"]);
+        assert_eq!(functions[1]["invocationCount"], 2);
+        let Answer::Json(200, one) = plane.answer("HEAD", "/system/function/echo", b"") else { panic!() };
+        assert_eq!(one, functions[1]);
+        let unknown = Answer::Problem(Problem::UnknownFunction("nobody".to_owned()));
+        assert_eq!(plane.answer("GET", "/system/function/nobody", b""), unknown);
+    }
+
+    #[test]
+    fn scaling_asks_the_provider_within_the_label() {
+        let (plane, provider) = plane();
+        let scale = |name: &str, replicas: u32| {
+            let body = json!({ "serviceName": name, "replicas": replicas }).to_string();
+            plane.answer("POST", &format!("/system/scale-function/{name}"), body.as_bytes())
+        };
+        assert_eq!(scale("echo", 5), Answer::Json(202, json!({ "name": "echo", "replicas": 5 })));
+        assert_eq!(scale("echo", 6), Answer::Problem(Problem::TooMany("echo".to_owned(), 5)));
+        assert_eq!(scale("fixed", 2), Answer::Problem(Problem::NotScalable("fixed".to_owned())));
+        assert_eq!(scale("nobody", 2), Answer::Problem(Problem::UnknownFunction("nobody".to_owned())));
+        let why = Problem::ScaleFailed("refused".to_owned(), "no room".to_owned());
+        assert_eq!(scale("refused", 0), Answer::Problem(why));
+        let why = Problem::ProviderAway("away".to_owned(), "no engine".to_owned());
+        assert_eq!(scale("away", 2), Answer::Problem(why));
+        assert_eq!(noted(&provider), ["echo None 5", "refused None 0", "away None 2"]);
+    }
+
+    #[test]
+    fn one_alert_does_not_spoil_the_others() {
+        let (plane, provider) = plane();
+        let alert = |names: &[&str]| {
+            let alerts: Vec<_> = names
+                .iter()
+                .map(|name| json!({ "status": "firing", "labels": { "function_name": name } }))
+                .collect();
+            plane.answer("POST", "/system/alert", json!({ "alerts": alerts }).to_string().as_bytes())
+        };
+        let want = json!({
+            "scaled": [{ "name": "echo", "from": 2, "to": 4 }],
+            "ignored": [
+                { "name": "nobody", "reason": "no such function" },
+                { "name": "fixed", "reason": "it cannot be scaled" },
+                { "name": "full", "reason": "it has 5 replicas already, see label com.openfaas.scale.max" },
+            ],
+            "failed": [{ "name": "refused", "reason": "no room" }],
+        });
+        assert_eq!(alert(&["nobody", "refused", "fixed", "full", "echo", "echo"]), Answer::Json(200, want));
+        assert_eq!(noted(&provider), ["refused Some(1) 3", "echo Some(2) 4"]);
+        let Answer::Json(status, _) = alert(&["refused", "full"]) else { panic!() };
+        assert_eq!(status, 502, "nothing was done: it may be sent again");
+        let Answer::Json(status, _) = alert(&["full"]) else { panic!() };
+        assert_eq!(status, 200);
+    }
+}

@@ -1,0 +1,221 @@
+//! Where the control plane's socket is: in `state_dir`, else in a directory of its own that goes with the gateway.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kit::Deadline;
+use kit::sys::{Socket, limits, listen_unix};
+
+/// The socket's name in its directory.
+const NAME: &str = "control.sock";
+
+/// Who may use it: the gateway's own user, and root.
+const SOCKET_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Where a directory of its own can be made: with a read-only root only the first can be written to.
+const PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
+
+/// The longest path of a socket (unix(7)).
+const MAX_PATH_BYTES: usize = 107;
+
+/// How long it takes at most to find out whether somebody listens. On one host that is known at once.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// Why there is no socket.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// Another gateway listens there.
+    Taken(PathBuf),
+    /// The system refused a path.
+    System(PathBuf, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Taken(path) => {
+                write!(f, "another gateway listens on {}: each needs a state_dir of its own", path.display())
+            }
+            Error::System(path, source) => {
+                write!(f, "failed to make its socket {}, see state_dir: {source}", path.display())
+            }
+        }
+    }
+}
+
+/// The directory of the socket.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+    /// Whether the directory was made for the socket alone, and is removed with it.
+    is_private: bool,
+}
+
+impl Place {
+    /// `state_dir`, made if need be; else a new directory in `temporary`, or where there can be one.
+    ///
+    /// # Errors
+    /// [`Error::System`] with the last place that was tried.
+    pub(super) fn find(state_dir: Option<&Path>, temporary: Option<&Path>) -> Result<Place, Error> {
+        if let Some(directory) = state_dir {
+            let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+            made.map_err(|error| Error::System(directory.join(NAME), error))?;
+            return Ok(Place { directory: directory.to_owned(), is_private: false });
+        }
+        let mut last = None;
+        for parent in temporary.into_iter().chain(PLACES.map(Path::new)) {
+            let directory = parent.join(format!("faas-gateway-{:016x}", limits::random()));
+            let made = match directory.join(NAME).as_os_str().len() {
+                0..=MAX_PATH_BYTES => DirBuilder::new().mode(DIRECTORY_MODE).create(&directory),
+                _ => Err(io::ErrorKind::InvalidInput.into()),
+            };
+            match made {
+                Ok(()) => return Ok(Place { directory, is_private: true }),
+                Err(error) => last = Some(Error::System(directory.join(NAME), error)),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::System(PathBuf::from(NAME), io::ErrorKind::NotFound.into())))
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.join(NAME)
+    }
+
+    /// Listens. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(super) fn listen(&self) -> Result<UnixListener, Error> {
+        let path = self.socket();
+        match listen_unix(&path, SOCKET_MODE) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_socket(&path) => {}
+            other => return other.map_err(|error| Error::System(path, error)),
+        }
+        match is_alive(&path) {
+            Ok(true) => return Err(Error::Taken(path)),
+            Ok(false) => {}
+            Err(error) => return Err(Error::System(path, error)),
+        }
+        let replaced = fs::remove_file(&path).and_then(|()| listen_unix(&path, SOCKET_MODE));
+        replaced.map_err(|error| Error::System(path, error))
+    }
+
+    /// Takes the socket away, and its directory if that is its own.
+    pub(super) fn remove(&self) {
+        let _ = fs::remove_file(self.socket()); // the server may have removed it
+        if self.is_private {
+            let _ = fs::remove_dir(&self.directory); // what is left there is somebody else's
+        }
+    }
+}
+
+/// Makes `state_dir`, and gives it to `user` where it is root's, such as a new volume. To be called as root.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn hand_over(state_dir: &Path, user: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(state_dir)?;
+    match fs::metadata(state_dir)?.uid() {
+        0 => chown(state_dir, Some(user), Some(user)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether that is what a gateway has left there, and nothing else.
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// Whether somebody listens on a socket.
+///
+/// # Errors
+/// When that cannot be told: no file may be opened, or it belongs to another user.
+pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
+    match Socket::connect_unix(path, Deadline::after(PROBE_TIME)) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            io::ErrorKind::WouldBlock => Ok(true), // so many wait to be accepted that there is no room
+            _ => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_state_directory_is_made_and_the_socket_is_for_one_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/b");
+        let place = Place::find(Some(&state), None).unwrap();
+        let listener = place.listen().unwrap();
+        assert_eq!((mode(&state), mode(&place.socket())), (0o700, 0o600));
+        assert!(matches!(place.listen(), Err(Error::Taken(path)) if path == place.socket()));
+        drop(listener);
+        assert!(!is_alive(&place.socket()).unwrap());
+        drop(place.listen().expect("a stale socket is replaced"));
+        place.remove();
+        assert!(state.is_dir() && !place.socket().exists());
+    }
+
+    #[test]
+    fn without_one_there_is_a_private_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::find(None, Some(folder.path())).unwrap();
+        assert_eq!((place.directory.parent(), mode(&place.directory)), (Some(folder.path()), 0o700));
+        let listener = place.listen().unwrap();
+        place.remove();
+        drop(listener);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // Where that cannot be, another place is.
+        let place = Place::find(None, Some(&folder.path().join("nowhere"))).unwrap();
+        assert!(PLACES.iter().any(|parent| place.directory.starts_with(parent)), "{place:?}");
+        place.remove();
+    }
+
+    #[test]
+    fn what_is_roots_is_handed_over() {
+        const USER: u32 = 60_808;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let owner = || fs::metadata(&state).unwrap().uid();
+        let result = hand_over(&state, USER);
+        if kit::sys::user::is_root() {
+            result.unwrap();
+            assert_eq!((owner(), mode(&state)), (USER, 0o700));
+            hand_over(&state, USER + 1).unwrap();
+        }
+        assert_ne!(owner(), USER + 1, "somebody else's stays so");
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let told = |error: Error| error.to_string();
+        let error = Place::find(Some(&file.join("below")), None).map(drop).unwrap_err();
+        assert!(told(error).contains("file/below/control.sock, see state_dir"));
+        let long = folder.path().join("x".repeat(100));
+        let error = Place::find(Some(&long), None).unwrap().listen().map(drop).unwrap_err();
+        assert!(told(error).contains("107 bytes"));
+        // A file of another kind is not ours to remove.
+        fs::write(folder.path().join(NAME), "precious").unwrap();
+        let error = Place::find(Some(folder.path()), None).unwrap().listen().map(drop).unwrap_err();
+        assert!(matches!(error, Error::System(..)), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,74 @@
+//! User and password from files, as Docker secrets are mounted.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::edge::Credentials;
+
+const USER_FILE: &str = "basic-auth-user";
+const PASSWORD_FILE: &str = "basic-auth-password";
+
+/// The largest such file: far above what anybody types, and below what a request's head can carry.
+const MAX_BYTES: usize = 4096;
+
+/// Reads both files in `directory`.
+///
+/// # Errors
+/// One line that names the setting and the file.
+pub(crate) fn credentials(directory: &Path) -> Result<Credentials, String> {
+    let (user, password) = (read(directory, USER_FILE)?, read(directory, PASSWORD_FILE)?);
+    Credentials::new(&user, &password).ok_or_else(|| {
+        wrong(directory, USER_FILE, "expected a user without `:`") // neither is empty
+    })
+}
+
+/// A file without the end of its line.
+fn read(directory: &Path, name: &str) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let file = File::open(directory.join(name));
+    let read = file.and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content));
+    read.map_err(|error| wrong(directory, name, &error.to_string()))?;
+    if content.len() > MAX_BYTES {
+        return Err(wrong(directory, name, &format!("expected at most {MAX_BYTES} bytes")));
+    }
+    let end = content.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+    content.truncate(end);
+    if content.is_empty() {
+        return Err(wrong(directory, name, "expected a file that is not empty"));
+    }
+    Ok(content)
+}
+
+fn wrong(directory: &Path, name: &str, what: &str) -> String {
+    format!("setting secret_mount_path: {}: {what}, as basic_auth is true", directory.join(name).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn both_files_are_needed_and_mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |user: &[u8], password: &[u8]| {
+            fs::write(folder.path().join(USER_FILE), user).unwrap();
+            fs::write(folder.path().join(PASSWORD_FILE), password).unwrap();
+            credentials(folder.path()).map(drop)
+        };
+        let missing = credentials(folder.path()).map(drop).unwrap_err();
+        assert!(missing.contains("secret_mount_path") && missing.contains(USER_FILE), "{missing}");
+        assert_eq!(read(b"admin\n", b" pass word \r\n\n"), Ok(()));
+        assert_eq!(read(b"admin", &[b'x'; MAX_BYTES]), Ok(()));
+        for (user, password, part) in [
+            (&b"\n"[..], &b"x"[..], "basic-auth-user: expected a file that is not empty"),
+            (b"admin", b"", "basic-auth-password: expected a file that is not empty"),
+            (b"ad:min", b"x", "basic-auth-user: expected a user without `:`"),
+            (b"admin", &[b'x'; MAX_BYTES + 1], "basic-auth-password: expected at most 4096 bytes"),
+        ] {
+            let error = read(user, password).unwrap_err();
+            assert!(error.contains(part) && error.lines().count() == 1, "{error}");
+        }
+    }
+}
