@@ -2,5 +2,7 @@
 
 mod decide;
 mod run;
+#[cfg(test)]
+mod simulate;
 
 pub(crate) use run::Scaler;
