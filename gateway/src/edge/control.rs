@@ -78,12 +78,12 @@ impl Door {
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
+        let head = to_plane(exchange)?;
         let place = self.enter()?;
         let deadline = Deadline::after(TIME);
         let body = self.body(exchange, deadline)?;
         let (socket, number) = self.plane.socket().map_err(Failure::ControlDown)?;
         let mut connection = self.connect(socket, number, deadline)?;
-        let head = to_plane(exchange)?;
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
         connection.start(head, length);
         let stall = exchange.config().write_stall_timeout;
