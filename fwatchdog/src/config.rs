@@ -1,7 +1,7 @@
 //! The settings of fwatchdog: the table of them, and their values. The environment is read here, once.
 
 use std::ffi::CString;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -187,22 +187,24 @@ fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
         refused(
             "upstream_url",
             value,
-            "where the process of mode=http listens, such as http://127.0.0.1:3000",
+            "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000",
         )
     })
 }
 
-/// `http://HOST:PORT`, with a slash or without; a name is looked up once.
+/// `http://ADDRESS:PORT`, with a slash or without. The process listens on this machine, most with IPv4 alone: `localhost`
+/// is that, and other names would only cost the code that looks them up.
 fn upstream(url: &str) -> Option<SocketAddr> {
     let rest = url.strip_prefix("http://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = authority.rsplit_once(':')?;
     let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    // The process listens on this machine, and most listen with IPv4 alone.
-    let mut found: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied()
+    let address = match host {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        other => other.parse().ok()?,
+    };
+    Some(SocketAddr::new(address, port))
 }
 
 /// Variables of a request cannot reach a process that runs already.
@@ -327,6 +329,7 @@ mod tests {
             ("http://127.0.0.1:99999", None),
             ("http://127.0.0.1:80/path", None),
             ("http://no such host:80", None),
+            ("http://example.com:80", None),
         ] {
             let got = http(&[("upstream_url", url)]);
             assert_eq!(
