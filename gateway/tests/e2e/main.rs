@@ -3,6 +3,7 @@
 //! Each test has services of its own and removes them; they run one at a time, since some stop the engine.
 
 mod calls;
+mod control;
 #[path = "../monitor/dashboard.rs"]
 mod dashboard;
 mod engine;
