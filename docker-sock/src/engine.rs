@@ -195,7 +195,7 @@ impl Engine {
         }
         let target = format!("/events?filters={}", encode(&filters.to_string()));
         let open = &|target: &str, deadline| self.open_events(action, target, deadline);
-        self.versioned(action, &target, known, open)
+        self.versioned((action, known), &target, open)
     }
 
     /// On a connection of its own, since the answer never ends.
@@ -274,14 +274,14 @@ impl Engine {
     }
 
     fn get(&self, action: &str, target: &str) -> Result<Value, Error> {
-        self.versioned(action, target, known, &|target, deadline| {
+        self.versioned((action, known), target, &|target, deadline| {
             self.call(action, &Request::get(target), deadline)
         })
     }
 
     /// A document that is to go back by [`Engine::post`].
     fn get_newest(&self, action: &str, target: &str) -> Result<Value, Error> {
-        self.versioned(action, target, newest, &|target, deadline| {
+        self.versioned((action, newest), target, &|target, deadline| {
             self.call(action, &Request::get(target), deadline)
         })
     }
@@ -289,7 +289,7 @@ impl Engine {
     fn post(&self, action: &str, target: &str, body: &Value) -> Result<Value, Error> {
         let body = body.to_string();
         let headers = [("Content-Type", "application/json")];
-        self.versioned(action, target, newest, &|target, deadline| {
+        self.versioned((action, newest), target, &|target, deadline| {
             let request = Request { method: "POST", target, headers: &headers, body: body.as_bytes() };
             self.call(action, &request, deadline)
         })
@@ -298,9 +298,8 @@ impl Engine {
     /// Calls with the agreed version in the path; a refused version is agreed on anew, once.
     fn versioned<T>(
         &self,
-        action: &str,
+        (action, which): (&str, fn(Agreed) -> Version),
         target: &str,
-        which: fn(Agreed) -> Version,
         call: &dyn Fn(&str, Deadline) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let deadline = Deadline::after(self.timeout);

@@ -148,8 +148,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn is_quiet(&self) -> bool {
-        self.server.is_quiet() && self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    fn is_done(&self) -> bool {
+        self.server.is_done() && self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn has_process(&self) -> bool {
@@ -174,11 +174,19 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
     function.warm.stop();
     let config = &function.config;
     let end_time = config.kill_grace.saturating_add(GIVE_UP_TIME);
-    let mut is_quiet = wait_until(|| parts.is_quiet(), ends, config.drain_timeout);
+    // Health checks see the drain until then. Whoever goes on calling would be served when it is over.
+    let closes = Deadline::after(config.drain_timeout / 4);
+    let is_done = || {
+        if parts.server.is_quiet() || closes.has_passed() {
+            parts.server.stop_accepting();
+        }
+        parts.is_done()
+    };
+    let mut is_quiet = wait_until(is_done, ends, config.drain_timeout);
     if is_quiet == Ok(false) {
         log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
         function.stop.notify();
-        is_quiet = wait_until(|| parts.is_quiet(), ends, end_time).map(|_| false);
+        is_quiet = wait_until(|| parts.server.is_quiet(), ends, end_time).map(|_| false);
     }
     if let (Ok(true), Some(resident)) = (is_quiet, &function.resident) {
         resident.stop(); // nobody needs it any more

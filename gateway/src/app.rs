@@ -209,7 +209,14 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     server.begin_drain();
     let deadline = Deadline::after(config.drain_timeout);
     let mut code = ExitCode::SUCCESS;
-    while !server.is_quiet() {
+    let closes = Deadline::after(config.drain_timeout / 2);
+    loop {
+        if server.is_quiet() || closes.has_passed() {
+            server.stop_accepting();
+        }
+        if server.is_done() {
+            break;
+        }
         if deadline.has_passed() {
             log::warn!(
                 "drain_timeout passed with {} connections active, giving up",

@@ -367,6 +367,11 @@ impl ResponseHead {
         self.framing
     }
 
+    /// Whether a server that could keep the connection says that it will not.
+    pub(crate) fn says_close(&self) -> bool {
+        self.version == Version::Http11 && self.headers().has_token("connection", "close")
+    }
+
     pub(crate) fn keeps_alive(&self) -> bool {
         self.framing != Framing::UntilClose && keeps_alive(self.version, self.headers())
     }

@@ -131,6 +131,7 @@ impl Relay for Begun {
         if connection.has_peer() {
             in_use.replica().works();
         }
+        take_leave(in_use.replica(), &connection);
         let code = match end {
             End::Done(status) => status,
             End::Failed(cause) | End::Again(cause) | End::Broken(cause) => {
@@ -244,6 +245,7 @@ impl Call {
             let upload_now = (mem::take(&mut upload), Instant::now());
             let transfer = self.transfer(exchange, (&in_use, connection), upload_now);
             let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
+            take_leave(in_use.replica(), &connection);
             in_use.replica().pool().put(connection); // which closes it unless all of it went well
             upload = rest;
             if let Some(result) = self.ended(end, in_use.replica().address()) {
@@ -529,6 +531,13 @@ fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Opt
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();
     balance::pick(&function.replicas, random(), load, standing).map(|place| &function.replicas[place])
+}
+
+/// A replica that ends its connections, as fwatchdog does when it is told to end, is left to do so.
+fn take_leave(replica: &Replica, connection: &Connection) {
+    if connection.is_told_to_close() {
+        replica.leaves(Instant::now());
+    }
 }
 
 /// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Endpoint, Pool};
 
-/// How long a replica that could not be connected to is avoided while there are others.
+/// How long a replica that could not be connected to, or is about to end, is avoided while there are others.
 const OUTLIER_TIME: Duration = Duration::from_secs(2);
 
 /// A replica.
@@ -51,6 +51,11 @@ impl Replica {
         let at = self.age_ms(now).max(1);
         let _ = self.first_failure_ms.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed); // or later
         self.last_failure_ms.store(at, Ordering::Relaxed);
+    }
+
+    /// Remembers that it closes its connections: it is about to end, and others are better.
+    pub(crate) fn leaves(&self, now: Instant) {
+        self.last_failure_ms.store(self.age_ms(now).max(1), Ordering::Relaxed);
     }
 
     /// Remembers a connect that worked.
@@ -121,6 +126,17 @@ mod tests {
         assert!(replica.has_failed_for(OUTLIER_TIME, later), "since the first failure");
         replica.works();
         assert!(!replica.is_avoided(later) && !replica.has_failed_for(Duration::ZERO, later));
+    }
+
+    #[test]
+    fn a_replica_that_is_about_to_end_is_avoided_and_not_taken_for_dead() {
+        let replica = Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default());
+        let now = Instant::now();
+        replica.leaves(now);
+        replica.works();
+        assert!(replica.has_failed() && replica.is_avoided(now));
+        assert!(!replica.is_avoided(now + OUTLIER_TIME + Duration::from_millis(1)));
+        assert!(!replica.has_failed_for(Duration::ZERO, now + OUTLIER_TIME));
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn trace(run: &Run) -> String {
 #[track_caller]
 fn kept(path: &str, text: &str) {
     let path = testkit::workspace().join(path);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if testkit::variable("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         return std::fs::write(&path, text).unwrap();
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use testkit::engine::{Engine, Service};
-use testkit::{eventually, http};
+use testkit::{eventually, http, variable};
 
 use crate::lab::{Gateway, PATIENCE, cat, remove, shell};
 
@@ -152,7 +152,7 @@ fn a_thousand_calls_to_a_service_without_tasks_are_answered_after_one_start() {
 #[test]
 #[ignore = "needs an engine: make test-e2e"]
 fn a_cold_start_takes_little_more_than_the_engine_does() {
-    let rounds = std::env::var("FAAS_COLD_STARTS").ok().and_then(|text| text.parse().ok());
+    let rounds = variable("FAAS_COLD_STARTS").and_then(|text| text.parse().ok());
     let engine = Engine::connect();
     let gateway = Gateway::start(&engine, "e2e-cold-gateway");
     for (name, health) in [("e2e-cold", "--no-healthcheck"), ("e2e-cold-checked", "--health-interval=500ms")]

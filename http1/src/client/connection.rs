@@ -274,6 +274,12 @@ impl Connection {
         self.head.as_ref().is_some_and(|head| head.status() == 101)
     }
 
+    /// Whether the server, by itself, made this response the last of the connection: it may be about to end.
+    #[must_use]
+    pub fn is_told_to_close(&self) -> bool {
+        self.head.as_ref().is_some_and(ResponseHead::says_close)
+    }
+
     /// The length of the response's body, as its head tells it.
     #[must_use]
     pub fn body_length(&self) -> Length {

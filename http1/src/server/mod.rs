@@ -241,6 +241,9 @@ struct Shared {
     lanes: Vec<Lane>,
     workers: Workers,
     is_draining: AtomicBool,
+    /// Whether the listener is to be closed, and whether it is.
+    stops_accepting: AtomicBool,
+    has_stopped_accepting: AtomicBool,
     is_stopping: AtomicBool,
     accept_errors: AtomicU64,
     panics: AtomicU64,
@@ -296,6 +299,8 @@ impl Server {
             lanes: lanes?,
             workers: Workers::new(),
             is_draining: AtomicBool::new(false),
+            stops_accepting: AtomicBool::new(false),
+            has_stopped_accepting: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             accept_errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -338,6 +343,21 @@ impl Server {
             table.add_stats(&mut stats);
             stats.connections_active == 0 && stats.connections_head == 0 && !table.has_unread()
         })
+    }
+
+    /// Closes the listener, once everything that has reached it was accepted: new connections are refused from then on.
+    pub fn stop_accepting(&self) {
+        if !self.shared.stops_accepting.swap(true, Ordering::AcqRel) {
+            self.waker().wake();
+        }
+    }
+
+    /// Whether nothing is left to be done, and nothing more can come: all is quiet, the listener is closed, and no
+    /// connection is so new that its first request may be on its way.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let has_stopped = self.shared.has_stopped_accepting.load(Ordering::Acquire);
+        has_stopped && self.is_quiet() && !self.shared.lanes.iter().any(|lane| lane.table().has_new())
     }
 
     /// Wakes requests that wait, from wherever what they wait for happens.

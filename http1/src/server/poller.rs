@@ -17,7 +17,7 @@ use super::table::Token;
 use super::waits::{Parked, Waits};
 use super::worker::{Job, Work, finish};
 use super::{Course, Lane, Shared};
-use crate::forward::{Cause, End};
+use crate::forward::End;
 use crate::{Refusal, spare};
 
 /// Reports taken at a time.
@@ -25,6 +25,9 @@ const EVENTS: usize = 64;
 
 /// Connections accepted in a row before others are looked after.
 const ACCEPTS: usize = 64;
+
+/// The longest that a listener's queue is here (listen(2), net.core.somaxconn).
+const MAX_BACKLOG: usize = 4096;
 
 /// How long accepting rests after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -43,20 +46,20 @@ const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
 pub(super) struct Poller {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     number: usize,
     /// The first poller's.
     listener: Option<Listener>,
     /// The poller to which the last connection was given.
     last_given: usize,
     relays: Relays,
-    waits: Waits,
+    pub(super) waits: Waits,
     /// Connections that have more to do at once.
     ready: Vec<Token>,
     /// The resolution of the timeouts of waiting connections.
     tick: Duration,
     /// As of its last reports, or of what it did with them.
-    now: Instant,
+    pub(super) now: Instant,
     paused_until: Option<Instant>,
     has_closed_idle: bool,
 }
@@ -87,7 +90,7 @@ impl Poller {
         })
     }
 
-    fn lane(&self) -> &Lane {
+    pub(super) fn lane(&self) -> &Lane {
         &self.shared.lanes[self.number]
     }
 
@@ -158,6 +161,9 @@ impl Poller {
         let left = std::mem::take(&mut *self.lane().parked());
         left.into_iter().for_each(|(conn, turn)| self.wait_with(conn, turn));
         self.waits.wake(self.now);
+        if self.shared.stops_accepting.load(Ordering::Acquire) {
+            self.stop_accepting();
+        }
         if self.shared.is_draining() && !self.has_closed_idle {
             self.has_closed_idle = true;
             let idle = self.lane().table().due(|conn| conn.phase == Phase::Idle);
@@ -188,6 +194,23 @@ impl Poller {
             }
         }
         self.listen();
+    }
+
+    /// Between the last connection that is accepted and the close of the listener is no time for another to come whose
+    /// request has come too; a peer whose request did not come knows that it was not taken.
+    fn stop_accepting(&mut self) {
+        let Some(listener) = self.listener.take() else { return };
+        for _ in 0..MAX_BACKLOG {
+            match listener.accept() {
+                Ok(Some((socket, peer))) => self.welcome(socket, peer),
+                Err(error) if is_of_the_connection(&error) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        // Another process may have it too: it would go on being reported.
+        let _ = self.lane().epoll.remove(listener.as_fd());
+        drop(listener);
+        self.shared.has_stopped_accepting.store(true, Ordering::Release);
     }
 
     fn listen(&self) {
@@ -336,7 +359,7 @@ impl Poller {
         }
     }
 
-    fn submit(&mut self, job: Job) {
+    pub(super) fn submit(&mut self, job: Job) {
         if let Err(job) = self.shared.workers.submit(&self.shared, job) {
             let conn = job.give_up(&self.shared, Refusal::Overloaded);
             close_slowly(&self.shared, conn);
@@ -374,7 +397,7 @@ impl Poller {
     }
 
     /// Does what the service decided for a request that has a place among the calls.
-    fn take_course(&mut self, conn: Box<Conn>, turn: Turn, course: Course) {
+    pub(super) fn take_course(&mut self, conn: Box<Conn>, turn: Turn, course: Course) {
         let (transfer, relay) = match course {
             Course::Relay(transfer, relay) => (transfer, relay),
             Course::Wait(waiting) => {
@@ -394,91 +417,10 @@ impl Poller {
     }
 
     /// The service panicked over a request that has a place among the calls.
-    fn panicked(&mut self, conn: Box<Conn>, turn: Turn) {
+    pub(super) fn panicked(&mut self, conn: Box<Conn>, turn: Turn) {
         self.shared.count_panic(turn.path());
         self.end_relay();
         self.submit(Job::new(conn, Work::End(turn)));
-    }
-
-    /// Takes a request over that a worker left to wait. What happened to its connection meanwhile is reported anew.
-    fn wait_with(&mut self, conn: Box<Conn>, mut turn: Turn) {
-        let Some(waiting) = turn.take_waiting() else { return self.forget(conn) };
-        let armed = self.lane().epoll.watch_again(conn.socket.as_fd(), conn.token.number());
-        let parked = Parked { conn, turn, waiting };
-        match armed {
-            Ok(()) => self.keep_waiting(parked),
-            Err(error) => {
-                log::warn!("cannot wait for a connection: {error}");
-                self.give_up(parked);
-            }
-        }
-    }
-
-    /// Looks at the requests that wait, where it is time for that.
-    fn look_at_waits(&mut self, now: Instant) {
-        let mut waiting_on: Vec<usize> = Vec::new();
-        let mut is_full = false; // a place that becomes free now is for the next round
-        let (line, is_tick) = self.waits.begin_round(now);
-        for ticket in line {
-            let has_to_wait = is_full || waiting_on.contains(&ticket.key);
-            if has_to_wait && !is_tick {
-                self.waits.queue(ticket);
-                continue;
-            }
-            let Some(parked) = self.waits.take(ticket.token) else { continue };
-            if now >= parked.waiting.until() {
-                let Parked { conn, turn, waiting } = parked;
-                self.submit(Job::new(conn, Work::Waited { turn, waiting }));
-            } else if has_to_wait {
-                self.waits.keep(parked, now);
-            } else if !self.shared.workers.begin_relay(&self.shared) {
-                is_full = true;
-                self.waits.is_starved = true;
-                self.waits.keep(parked, now);
-            } else {
-                self.look(parked, &mut waiting_on);
-            }
-        }
-    }
-
-    fn look(&mut self, parked: Parked, waiting_on: &mut Vec<usize>) {
-        let Parked { mut conn, mut turn, waiting } = parked;
-        let key = waiting.key();
-        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
-        match panic::catch_unwind(AssertUnwindSafe(|| waiting.look(&exchange))) {
-            Ok(course) => {
-                if matches!(course, Course::Wait(_)) {
-                    waiting_on.push(key);
-                }
-                self.take_course(conn, turn, course);
-            }
-            Err(_) => self.panicked(conn, turn),
-        }
-    }
-
-    fn keep_waiting(&mut self, parked: Parked) {
-        let token = parked.conn.token;
-        self.waits.keep(parked, self.now);
-        self.leave_if_gone(token);
-    }
-
-    /// Ends a waiting request whose client went away.
-    fn leave_if_gone(&mut self, token: Token) {
-        if let Some(parked) = self.waits.get(token)
-            && parked.conn.is_hung_up
-            && let Some(Parked { conn, waiting, .. }) = self.waits.take(token)
-        {
-            waiting.ended(Cause::ClientGone);
-            self.forget(conn);
-        }
-    }
-
-    /// Refuses a waiting request at the end of the server.
-    fn give_up(&self, parked: Parked) {
-        let Parked { mut conn, waiting, .. } = parked;
-        waiting.ended(Cause::Refused(Refusal::Overloaded));
-        conn.refuse(&self.shared, Refusal::Overloaded);
-        self.forget(conn);
     }
 
     /// Steps a call; `now` is given where its time may be up.
@@ -529,7 +471,7 @@ impl Poller {
         self.rearm(conn);
     }
 
-    fn forget(&self, conn: Box<Conn>) {
+    pub(super) fn forget(&self, conn: Box<Conn>) {
         close(&self.shared, conn);
     }
 

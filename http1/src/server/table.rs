@@ -131,6 +131,11 @@ impl Table {
         self.waiting().any(|(_, conn)| conn.has_request())
     }
 
+    /// Whether a connection has not sent anything yet.
+    pub(super) fn has_new(&self) -> bool {
+        self.waiting().any(|(_, conn)| conn.phase == Phase::New)
+    }
+
     /// Closes every waiting connection.
     pub(super) fn clear(&mut self) {
         for token in self.due(|_| true) {

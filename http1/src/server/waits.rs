@@ -2,12 +2,18 @@
 //! thread and without a place among the calls.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use super::Waiting;
 use super::conn::Conn;
-use super::exchange::Turn;
+use super::exchange::{Exchange, Turn};
+use super::poller::Poller;
 use super::table::Token;
+use super::worker::{Job, Work};
+use super::{Course, Waiting};
+use crate::Refusal;
+use crate::forward::Cause;
 
 /// How often they are looked at where nobody wakes the server: the resolution of their time limits.
 const TICK: Duration = Duration::from_millis(50);
@@ -106,5 +112,89 @@ impl Waits {
         self.count = 0;
         self.line.clear();
         self.parked.drain(..).flatten().collect()
+    }
+}
+
+/// What a poller does with them.
+impl Poller {
+    /// Takes a request over that a worker left to wait. What happened to its connection meanwhile is reported anew.
+    pub(super) fn wait_with(&mut self, conn: Box<Conn>, mut turn: Turn) {
+        let Some(waiting) = turn.take_waiting() else { return self.forget(conn) };
+        let armed = self.lane().epoll.watch_again(conn.socket.as_fd(), conn.token.number());
+        let parked = Parked { conn, turn, waiting };
+        match armed {
+            Ok(()) => self.keep_waiting(parked),
+            Err(error) => {
+                log::warn!("cannot wait for a connection: {error}");
+                self.give_up(parked);
+            }
+        }
+    }
+
+    /// Looks at the requests that wait, where it is time for that.
+    pub(super) fn look_at_waits(&mut self, now: Instant) {
+        let mut waiting_on: Vec<usize> = Vec::new();
+        let mut is_full = false; // a place that becomes free now is for the next round
+        let (line, is_tick) = self.waits.begin_round(now);
+        for ticket in line {
+            let has_to_wait = is_full || waiting_on.contains(&ticket.key);
+            if has_to_wait && !is_tick {
+                self.waits.queue(ticket);
+                continue;
+            }
+            let Some(parked) = self.waits.take(ticket.token) else { continue };
+            if now >= parked.waiting.until() {
+                let Parked { conn, turn, waiting } = parked;
+                self.submit(Job::new(conn, Work::Waited { turn, waiting }));
+            } else if has_to_wait {
+                self.waits.keep(parked, now);
+            } else if !self.shared.workers.begin_relay(&self.shared) {
+                is_full = true;
+                self.waits.is_starved = true;
+                self.waits.keep(parked, now);
+            } else {
+                self.look(parked, &mut waiting_on);
+            }
+        }
+    }
+
+    fn look(&mut self, parked: Parked, waiting_on: &mut Vec<usize>) {
+        let Parked { mut conn, mut turn, waiting } = parked;
+        let key = waiting.key();
+        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        match panic::catch_unwind(AssertUnwindSafe(|| waiting.look(&exchange))) {
+            Ok(course) => {
+                if matches!(course, Course::Wait(_)) {
+                    waiting_on.push(key);
+                }
+                self.take_course(conn, turn, course);
+            }
+            Err(_) => self.panicked(conn, turn),
+        }
+    }
+
+    pub(super) fn keep_waiting(&mut self, parked: Parked) {
+        let token = parked.conn.token;
+        self.waits.keep(parked, self.now);
+        self.leave_if_gone(token);
+    }
+
+    /// Ends a waiting request whose client went away.
+    pub(super) fn leave_if_gone(&mut self, token: Token) {
+        if let Some(parked) = self.waits.get(token)
+            && parked.conn.is_hung_up
+            && let Some(Parked { conn, waiting, .. }) = self.waits.take(token)
+        {
+            waiting.ended(Cause::ClientGone);
+            self.forget(conn);
+        }
+    }
+
+    /// Refuses a waiting request at the end of the server.
+    pub(super) fn give_up(&self, parked: Parked) {
+        let Parked { mut conn, waiting, .. } = parked;
+        waiting.ended(Cause::Refused(Refusal::Overloaded));
+        conn.refuse(&self.shared, Refusal::Overloaded);
+        self.forget(conn);
     }
 }

@@ -106,3 +106,56 @@ fn a_server_stops_with_every_kind_of_connection() {
         assert_ne!(connection.rest().end, End::Open, "connection {number}");
     }
 }
+
+/// Clients that connect as the listener is closed are refused, or served: none is taken and left without an answer.
+#[test]
+fn a_connection_is_refused_or_served_as_the_listener_is_closed() {
+    for _ in 0..30 {
+        let mut fixture = Fixture::new();
+        let address = fixture.addr();
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut served = 0;
+                    loop {
+                        let Ok(mut connection) = Connection::open(address) else { return served };
+                        connection.within(PATIENCE);
+                        // A reset of what was never acknowledged is a refusal too.
+                        let Ok(()) = connection.send(post("/echo", b"hello")) else { return served };
+                        match connection.reply("POST") {
+                            Ok(reply) => assert_eq!(reply.body, b"hello"),
+                            Err(error) => return assert_refused(&error, served),
+                        }
+                        served += 1;
+                    }
+                })
+            })
+            .collect();
+        fixture.wait("served", |_| fixture.probe.calls() > 20);
+        fixture.server().begin_drain();
+        fixture.server().stop_accepting();
+        let calls: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        eventually(PATIENCE, || if fixture.server().is_done() { Ok(()) } else { Err("not done".to_owned()) });
+        assert_eq!(fixture.probe.calls(), calls, "whoever was served has been told so");
+        fixture.stop();
+    }
+}
+
+fn assert_refused(error: &HttpError, served: usize) -> usize {
+    let text = error.to_string();
+    assert!(text.contains("reset") || text.contains("closed") || text.contains("Broken pipe"), "{text}");
+    served
+}
+
+#[test]
+fn a_silent_new_connection_holds_the_end_up_for_a_moment_only() {
+    let mut fixture = Fixture::new();
+    let silent = fixture.connect();
+    fixture.wait("there", |stats| stats.connections_idle == 1);
+    fixture.server().begin_drain();
+    fixture.server().stop_accepting();
+    eventually(PATIENCE, || if fixture.server().is_done() { Ok(()) } else { Err("not done".to_owned()) });
+    drop(silent);
+    assert!(matches!(Connection::open(fixture.addr()), Err(HttpError::Connect(_))));
+    fixture.stop();
+}
