@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 SAMPLES := --manifest-path sample-functions/Cargo.toml
 FUZZ := --manifest-path fuzz/Cargo.toml
+CHAOS_CALLS ?= 100000
 SCRIPTS := *.sh tools/*.sh .ci/run
 
 .PHONY: help
@@ -56,6 +57,17 @@ test-engine:
 	tools/images.sh
 	if [ -n "$${FAAS_TEST_ENGINE_PID:-}" ]; then tools/stand-ins.sh alpine node python prometheus; fi
 	cargo test --offline --workspace --no-fail-fast --test e2e -- --ignored --test-threads=1
+
+.PHONY: chaos
+chaos: ## a function under load while its tasks and a node of two are killed, cut off, replaced; CHAOS_CALLS=100000; root
+	@tools/static.sh gateway fwatchdog
+	cargo test --package gateway --test e2e --no-run
+	tools/swarm-lab.sh with 2 $(MAKE) --no-print-directory test-chaos
+
+.PHONY: test-chaos
+test-chaos:
+	tools/images.sh gateway fwatchdog
+	FAAS_CHAOS_CALLS=$(CHAOS_CALLS) cargo test --offline --package gateway --test e2e chaos:: -- --ignored --nocapture
 
 .PHONY: test-docs
 test-docs: ## every command of README.md and docs/, pasted in order, with an engine as on a new host

@@ -14,9 +14,11 @@
 # nothing: exit 0 when a command would be run, else the same line and exit 1.
 set -euo pipefail
 
-readonly STOP_SECONDS=20
+self=with-engine
+# shellcheck source=tools/engine.sh
+. "$(dirname "$0")/engine.sh"
 
-say() { echo "with-engine: $*" >&2; }
+readonly STOP_SECONDS=20
 
 skip() {
     say "skipped: $*"
@@ -26,16 +28,6 @@ skip() {
 
 is_manager() {
     [ "$(timeout 10 docker info --format '{{.Swarm.ControlAvailable}}' 2>/dev/null)" = true ]
-}
-
-# Waits up to $1 seconds until the rest of the arguments succeed.
-wait_for() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 0.1
-    done
 }
 
 # --- on an engine that is there ---
@@ -56,11 +48,8 @@ use_present() {
 
 # Ends here, with one line, where no engine can be started.
 private_is_possible() {
-    local tool
-    [ "$(id -u)" -eq 0 ] || skip "no Swarm manager answers, and only root can start one"
-    for tool in docker dockerd containerd unshare setpriv ip iptables; do
-        command -v "$tool" >/dev/null || skip "no Swarm manager answers, and $tool is not installed to start one"
-    done
+    local reason
+    reason=$(can_start_engine) || skip "no Swarm manager answers, and $reason"
 }
 
 start_private() {
@@ -91,10 +80,7 @@ forward() {
 
 # What a killed engine may leave on the host: its files and its empty control groups.
 cleanup() {
-    local group
-    for group in /sys/fs/cgroup/*/"${root##*/}" /sys/fs/cgroup/"${root##*/}"; do
-        [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
-    done
+    remove_groups "/${root##*/}"
     rm -rf "$root"
 }
 
@@ -107,12 +93,10 @@ run_inside() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     trap stop_engine EXIT
-    # Plugin and namespace files have fixed places below /run; here they are nobody else's.
     if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then
         mount -t tmpfs tmpfs /run
     fi
-    mkdir -p /run/docker
-    mount -t tmpfs tmpfs /run/docker
+    hide_engine_files
     ip link set lo up
     start_engine
     local code=0
@@ -128,12 +112,8 @@ start_engine() {
     export DOCKER_HOST=unix://$root/docker.sock
     if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then DOCKER_HOST=unix:///var/run/docker.sock; fi
     export DOCKER_CONFIG=$root/config
-    setsid dockerd --host "$DOCKER_HOST" --data-root "$root/data" --exec-root "$root/exec" \
-        --pidfile "$root/pid" --cgroup-parent "/${root##*/}" >"$root/log" 2>&1 </dev/null &
-    FAAS_TEST_ENGINE_PID=$!
-    export FAAS_TEST_ENGINE_PID
-    wait_for 60 engine_answers_or_ended || engine_failed "dockerd does not answer"
-    docker info >/dev/null 2>&1 || engine_failed "dockerd did not start"
+    start_dockerd "$root" "$DOCKER_HOST" "/${root##*/}"
+    export FAAS_TEST_ENGINE_PID=$dockerd
     if [ "${FAAS_TEST_ENGINE:-}" = bare ]; then
         # What `docker swarm init` finds on a host: one address that is not loopback. Its cable leads nowhere.
         ip link add eth0 type veth peer name eth0-end
@@ -142,18 +122,8 @@ start_engine() {
         ip link set eth0 up
         return
     fi
-    docker swarm init --advertise-addr 127.0.0.1 >/dev/null || engine_failed "no swarm"
-    docker network create --driver overlay --attachable functions >/dev/null || engine_failed "no network"
-}
-
-engine_answers_or_ended() {
-    docker info >/dev/null 2>&1 || ! kill -0 "$FAAS_TEST_ENGINE_PID" 2>/dev/null
-}
-
-engine_failed() {
-    say "$*; its last lines:"
-    tail -n 15 "$root/log" >&2
-    exit 1
+    docker swarm init --advertise-addr 127.0.0.1 >/dev/null || engine_failed "$root" "no swarm"
+    docker network create --driver overlay --attachable functions >/dev/null || engine_failed "$root" "no network"
 }
 
 # Orderly first, so that containers and their control groups are removed by the engine itself. What is left

@@ -38,6 +38,8 @@ pub struct Task {
     pub desired: String,
     /// What the task last reported: `starting`, `running`, `complete`, `failed`, …
     pub state: String,
+    /// The id of the node that it is on; empty before there is one.
+    pub node: String,
     /// The container's id; empty before there is one.
     pub container: String,
     /// Its addresses on all networks, without the prefix length.
@@ -49,6 +51,12 @@ pub struct Task {
 impl Task {
     fn is_running(&self) -> bool {
         self.desired == "running" && self.state == "running"
+    }
+
+    /// Nothing of it runs any more, or ever did.
+    fn has_ended(&self) -> bool {
+        self.node.is_empty()
+            || ["complete", "shutdown", "failed", "rejected", "orphaned"].contains(&&*self.state)
     }
 }
 
@@ -206,10 +214,10 @@ impl<'a> NewService<'a> {
         self.arg(format!("--replicas={count}"))
     }
 
-    /// So many tasks, and never fewer where a gateway scales it.
+    /// So many tasks, which no gateway changes.
     #[must_use]
-    pub fn at_least(self, count: usize) -> Self {
-        self.replicas(count).label("com.openfaas.scale.min", &count.to_string())
+    pub fn fixed(self, count: usize) -> Self {
+        self.replicas(count).label("com.openfaas.scale.factor", "0")
     }
 
     /// A label of the service itself.
@@ -264,18 +272,18 @@ impl Service<'_> {
 
     /// `None` when the task was forgotten since it was listed.
     fn task(&self, id: &str) -> Option<Task> {
-        let format = "{{.DesiredState}}|{{.Status.State}}|{{with .Status.ContainerStatus}}{{.ContainerID}}{{end}}|\
+        let format = "{{.DesiredState}}|{{.Status.State}}|{{.NodeID}}|{{with .Status.ContainerStatus}}{{.ContainerID}}{{end}}|\
             {{range .NetworksAttachments}}{{range .Addresses}}{{.}} {{end}}{{end}}|{{.Status.Err}}";
         let output = docker_output(&["inspect", "--type", "task", "--format", format, id]);
         let line = String::from_utf8_lossy(&output.stdout);
-        let mut fields = line.trim_end().splitn(5, '|').map(str::to_owned);
+        let mut fields = line.trim_end().splitn(6, '|').map(str::to_owned);
         let mut next = || fields.next();
-        let (desired, state, container) = (next()?, next()?, next()?);
+        let (desired, state, node, container) = (next()?, next()?, next()?, next()?);
         let addresses = next()?
             .split_whitespace()
             .map(|address| address.split('/').next().unwrap_or(address).to_owned())
             .collect();
-        Some(Task { id: id.to_owned(), desired, state, container, addresses, error: next()? })
+        Some(Task { id: id.to_owned(), desired, state, node, container, addresses, error: next()? })
     }
 
     /// Waits until exactly `count` tasks run and the manager wants no other, and returns them.
@@ -292,6 +300,42 @@ impl Service<'_> {
             }
             Err(format!("service {}: {count} running tasks wanted, got {tasks:#?}", self.name))
         })
+    }
+
+    /// As [`Service::wait_running`], and until the tasks that are not wanted any more have ended.
+    ///
+    /// # Panics
+    /// When that does not come true within a minute.
+    #[track_caller]
+    pub fn wait_settled(&self, count: usize) -> Vec<Task> {
+        self.wait_running(count);
+        eventually(PATIENCE, || {
+            let (running, others): (Vec<Task>, Vec<Task>) =
+                self.tasks().into_iter().partition(|task| task.desired == "running");
+            if running.len() == count
+                && running.iter().all(Task::is_running)
+                && others.iter().all(Task::has_ended)
+            {
+                return Ok(running);
+            }
+            Err(format!("service {}: {count} tasks and no other wanted, got {others:#?}", self.name))
+        })
+    }
+
+    /// Runs `docker service VERB` on it, `update` or `rollback`, and waits until the engine calls it `done`.
+    ///
+    /// # Panics
+    /// When the engine refuses, or does not within a minute.
+    #[track_caller]
+    pub fn roll(&self, verb: &str, args: &[&str], done: &str) {
+        let begin = ["service", verb, "--detach"];
+        self.engine.docker(&[&begin, args, &[&self.name]].concat());
+        let format = "{{with .UpdateStatus}}{{.State}}: {{.Message}}{{end}}";
+        eventually(PATIENCE, || {
+            let state = self.engine.docker(&["service", "inspect", "--format", format, &self.name]);
+            let is_done = state.split(':').next() == Some(done);
+            if is_done { Ok(()) } else { Err(format!("service {}: {done} wanted, got {state}", self.name)) }
+        });
     }
 
     /// Asks for `count` tasks and returns at once.

@@ -34,7 +34,7 @@ fn a_service_without_any_label_is_called_with_curl_and_its_replicas_share_the_ca
     let engine = Engine::connect();
     let gateway = Gateway::start(&engine, "e2e-curl");
     let plain = cat(&engine, "e2e-catservice").create();
-    let names = shell(&engine, "e2e-names", "echo $HOSTNAME").at_least(2).create();
+    let names = shell(&engine, "e2e-names", "echo $HOSTNAME").fixed(2).create();
     plain.wait_running(1);
     let url = format!("http://{}/", gateway.address);
     let by_path = curl(&["-d", "hello", &format!("{url}function/e2e-catservice")]);

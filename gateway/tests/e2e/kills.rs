@@ -1,17 +1,18 @@
 //! A function's container is killed under load: what it had in hand fails with 502, and nothing else does.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testkit::engine::{Engine, Service, Task};
 use testkit::{eventually, proc};
 
 use crate::lab::{Gateway, PATIENCE, remove, shared_dir, shell};
-use crate::load::{CLIENTS, Load, Outcome};
+use crate::load::{Load, NOTE, Notes, Outcome, hostname};
 
-/// Notes in a file named after the call which container it reached, and is at work for a while.
-const SCRIPT: &str = "echo $HOSTNAME >>/shared/$Http_X_Call_Id; sleep 0.2; echo $Http_X_Call_Id; cat";
+/// What the function does after its note.
+const WORK: &str = "sleep 0.2; echo $Http_X_Call_Id; cat";
+
+const CLIENTS: usize = 50;
 
 /// How the load goes on before and after the kill.
 const BEFORE: Duration = Duration::from_secs(1);
@@ -40,21 +41,25 @@ fn check(name: &str, replicas: usize) {
     let engine = Engine::connect();
     let gateway = Gateway::start(&engine, &format!("{name}-gateway"));
     let (dir, mount) = shared_dir();
-    let service =
-        shell(&engine, name, SCRIPT).at_least(replicas).arg(mount).arg("--restart-delay=200ms").create();
+    let service = shell(&engine, name, &format!("{NOTE}; {WORK}"))
+        .fixed(replicas)
+        .arg(mount)
+        .arg("--restart-delay=200ms")
+        .create();
     service.wait_running(replicas);
     gateway.wait_callable(name);
     for round in 0..ROUNDS {
         let mut killed = None;
-        let load = Load { gateway: &gateway, function: name, prefix: &format!("{name}-{round}") };
-        let outcomes = load.run(|| {
+        let load =
+            Load { gateway: &gateway, function: name, prefix: &format!("{name}-{round}"), clients: CLIENTS };
+        let outcomes = load.run(|_| {
             std::thread::sleep(BEFORE);
             killed = Some(kill_one(&engine, &service, (round, replicas)));
             service.wait_running(replicas);
             std::thread::sleep(AFTER);
         });
         let killed = killed.expect("the load's middle ran");
-        explain(&outcomes, &killed, dir.path());
+        explain(&outcomes, &killed, &Notes::read(dir.path()));
     }
     remove(&[&service, &gateway.service]);
 }
@@ -84,7 +89,7 @@ fn kill_one(engine: &Engine, service: &Service<'_>, (round, replicas): (usize, u
         None => Ok(()),
         Some(stat) => Err(format!("{stat:?}")),
     });
-    let killed = Killed { hostname: task.container[..12].to_owned(), before, gone: Instant::now() };
+    let killed = Killed { hostname: hostname(&task.container), before, gone: Instant::now() };
     // The manager must have seen it before its tasks are counted again.
     eventually(PATIENCE, || match service.tasks().iter().find(|other| other.id == task.id) {
         Some(task) if task.state == "running" => Err(format!("{task:?}")),
@@ -94,16 +99,12 @@ fn kill_one(engine: &Engine, service: &Service<'_>, (round, replicas): (usize, u
 }
 
 /// Checks each call that did not succeed, and that no POST was executed twice.
-fn explain(outcomes: &[Outcome], killed: &Killed, shared: &Path) {
-    let seen = |id: &str| -> Vec<String> {
-        let text = std::fs::read_to_string(shared.join(id)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    };
+fn explain(outcomes: &[Outcome], killed: &Killed, notes: &Notes) {
     let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.status != 200).collect();
     let mut kinds = BTreeMap::new();
     let mut wrong = Vec::new();
     for outcome in &failed {
-        let places = seen(&outcome.id);
+        let places = notes.of(&outcome.id);
         let was_in_hand = outcome.began <= killed.gone && outcome.ended >= killed.before;
         let is_its_own = places.iter().all(|place| *place == killed.hostname);
         let kind = format!("{} {} begun={}", outcome.status, outcome.method, !places.is_empty());
@@ -122,8 +123,8 @@ fn explain(outcomes: &[Outcome], killed: &Killed, shared: &Path) {
     }
     let twice: Vec<_> = outcomes
         .iter()
-        .filter(|outcome| outcome.method == "POST" && seen(&outcome.id).len() > 1)
-        .map(|outcome| format!("{} at {:?}", outcome.id, seen(&outcome.id)))
+        .filter(|outcome| outcome.method == "POST" && notes.of(&outcome.id).len() > 1)
+        .map(|outcome| format!("{} at {:?}", outcome.id, notes.of(&outcome.id)))
         .collect();
     let slowest = outcomes.iter().map(Outcome::took).max().unwrap_or_default();
     let ends = failed.iter().map(|outcome| outcome.ended.saturating_duration_since(killed.before));
@@ -146,12 +147,15 @@ fn an_update_and_a_smaller_scale_lose_no_call() {
     let engine = Engine::connect();
     let gateway = Gateway::start(&engine, "e2e-update-gateway");
     let (dir, mount) = shared_dir();
-    let service =
-        shell(&engine, "e2e-update", SCRIPT).at_least(3).arg(mount).arg("--update-monitor=100ms").create();
+    let service = shell(&engine, "e2e-update", &format!("{NOTE}; {WORK}"))
+        .fixed(3)
+        .arg(mount)
+        .arg("--update-monitor=100ms")
+        .create();
     service.wait_running(3);
     gateway.wait_callable("e2e-update");
-    let load = Load { gateway: &gateway, function: "e2e-update", prefix: "update" };
-    let outcomes = load.run(|| {
+    let load = Load { gateway: &gateway, function: "e2e-update", prefix: "update", clients: CLIENTS };
+    let outcomes = load.run(|_| {
         std::thread::sleep(BEFORE);
         service.scale(2);
         service.wait_running(2);
@@ -161,8 +165,9 @@ fn an_update_and_a_smaller_scale_lose_no_call() {
     let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.status != 200).collect();
     let slowest = outcomes.iter().map(Outcome::took).max().unwrap_or_default();
     println!("{} calls, {} failed, the slowest took {slowest:?}", outcomes.len(), failed.len());
+    let notes = Notes::read(dir.path());
     for outcome in &failed {
-        let at = std::fs::read_to_string(dir.path().join(&outcome.id)).unwrap_or_default();
+        let at = notes.of(&outcome.id);
         println!("{} {} ran at {at:?}: {}", outcome.status, outcome.method, outcome.said);
     }
     remove(&[&service, &gateway.service]);

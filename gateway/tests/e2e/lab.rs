@@ -21,7 +21,7 @@ use testkit::{Reply, eventually};
 pub(crate) const CAT: &str = "localhost/faas/catservice";
 
 /// fwatchdog with a shell, made by [`shell_image`].
-const SHELL: &str = "faas-test/shell";
+pub(crate) const SHELL: &str = "faas-test/shell";
 
 /// Where the gateway's container sees the engine's socket.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -57,6 +57,7 @@ impl<'a> Gateway<'a> {
             .service(name, "localhost/faas/gateway")
             .arg(format!("--publish=mode=host,target=8080,published={port}"))
             .arg(mount)
+            .arg("--constraint=node.role==manager")
             .env("provider", "swarm")
             .env("log", "debug");
         let service = with(service).create();
@@ -144,7 +145,7 @@ pub(crate) fn shell<'a>(engine: &'a Engine, name: &str, script: &str) -> NewServ
 }
 
 /// Builds the image from what this host has: Debian's static busybox, under the names of its programs.
-fn shell_image(engine: &Engine) {
+pub(crate) fn shell_image(engine: &Engine) {
     static IS_BUILT: Mutex<bool> = Mutex::new(false);
     let mut is_built = IS_BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if *is_built {

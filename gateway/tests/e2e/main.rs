@@ -3,6 +3,7 @@
 //! Each test has services of its own and removes them; they run one at a time, since some stop the engine.
 
 mod calls;
+mod chaos;
 mod control;
 #[path = "../monitor/dashboard.rs"]
 mod dashboard;
@@ -13,6 +14,7 @@ mod lab;
 mod load;
 mod scaling;
 mod stack;
+mod verdict;
 
 /// The text of a file of this repository.
 #[track_caller]
