@@ -108,13 +108,14 @@ impl Shared {
     fn look(&self, memories: &mut HashMap<FunctionName, Memory>) -> bool {
         let snapshot = self.table.snapshot();
         memories.retain(|name, _| snapshot.contains_key(name));
+        if self.provider.problem().is_some() {
+            memories.clear(); // it begins anew once it is known again how things are
+            return false;
+        }
         let mut is_busy = false;
         for function in snapshot.values().filter(|function| function.known.is_scalable) {
             let in_flight = function.series.inflight.get();
             is_busy |= in_flight > 0;
-            if self.provider.problem().is_some() {
-                continue;
-            }
             let now = Instant::now();
             let name = &function.known.name;
             if !memories.contains_key(name) {
