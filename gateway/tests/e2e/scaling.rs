@@ -90,7 +90,7 @@ fn a_service_follows_its_load_and_a_deployment_in_between_is_corrected() {
     wait_ready(&gateway, service.name(), 2.0);
     let log = gateway.service.logs();
     assert!(!log.contains("`e2e-global`: from"), "a global service is left alone\n{log}");
-    assert!(!log.contains("to 2 replicas"), "the change was not the gateway's\n{log}");
+    assert!(!log.contains("from 3 to 2 replicas"), "the change was not the gateway's\n{log}");
     remove(&[&service, &global, &gateway.service]);
 }
 
