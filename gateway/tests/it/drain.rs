@@ -2,8 +2,13 @@
 //!
 //! Where an end must not wait for `drain_timeout`, that is so long that the test would fail for it.
 
+use std::net::{SocketAddr, TcpListener};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use testkit::http::Connection;
 use testkit::{Gate, Peer, Running, Script, eventually, proc, program};
 
 use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
@@ -124,4 +129,55 @@ fn clients_that_only_hold_connections_do_not_hold_the_end() {
     gateway.signal(proc::SIGTERM);
     assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
     drop((idle, silent));
+}
+
+/// A port that is free, and that no connection of anybody's gets while it is (ip_local_port_range begins above it).
+fn lasting_port() -> u16 {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_768).find(is_free).unwrap()
+}
+
+/// Each call is answered, by the function or with 503 `draining`, or was not taken at all; and the function has seen no
+/// other calls than those that it answered.
+#[test]
+fn a_gateway_that_is_ended_and_started_again_under_load_answers_what_it_took() {
+    let peer = well();
+    let port = lasting_port();
+    let start = || before(&peer).env("port", port.to_string()).env("drain_timeout", LONG).start();
+    let is_over = AtomicBool::new(false);
+    let client = || {
+        let mut answered = 0;
+        while !is_over.load(Relaxed) {
+            let Ok(mut connection) = Connection::open(SocketAddr::from(([127, 0, 0, 1], port))) else {
+                continue;
+            };
+            if connection.send(raw("POST", "Content-Length: 2\r\n", "hi")).is_err() {
+                continue; // it was not taken
+            }
+            match connection.within(SOON).reply("POST") {
+                Ok(reply) if reply.status == 200 => answered += 1,
+                Ok(reply) => is_own(&reply, (503, "draining"), &["drain_timeout"]),
+                Err(error) => assert!(error.to_string().contains("reset"), "{error}"), // likewise
+            }
+        }
+        answered
+    };
+    let answered: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        let ends = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            for round in 1..=4 {
+                let gateway = start();
+                let seen = peer.requests().len();
+                peer.wait_requests(seen + 50, SOON);
+                gateway.signal(proc::SIGTERM);
+                assert_eq!(gateway.wait(SOON).code(), Some(0), "round {round}: {}", gateway.log());
+            }
+        }));
+        is_over.store(true, Relaxed); // also when a check in there failed
+        let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        ends.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        answered
+    });
+    assert_eq!(peer.requests().len(), answered);
 }

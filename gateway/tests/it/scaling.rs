@@ -142,3 +142,35 @@ fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
     }
     assert_eq!(gateway.wait(SOON).code(), Some(0));
 }
+
+/// A POST whose body is not whole keeps its replica busy.
+fn begin(gateway: &Running) -> testkit::http::Connection {
+    let mut connection = gateway.connect();
+    connection.send(raw("POST", "Content-Length: 5\r\n", "hel")).unwrap();
+    connection
+}
+
+#[test]
+fn fewer_replicas_end_no_call() {
+    let labels = json!({ "com.openfaas.scale.factor": "0", "com.openfaas.scale.max": "4" });
+    let function = json!({ "name": ONE, "fprocess": "cat", "replicas": 2, "labels": labels });
+    let gateway = gateway(&[function]).start();
+    let scale = |replicas: u32| {
+        let body = json!({ "serviceName": ONE, "replicas": replicas }).to_string();
+        assert_eq!(gateway.post(&format!("/system/scale-function/{ONE}"), body).status, 202);
+        becomes(&gateway, "gateway_service_ready", f64::from(replicas));
+    };
+    for busy in [1, 2, 4] {
+        scale(2);
+        let mut running: Vec<_> = (0..busy).map(|_| begin(&gateway)).collect();
+        becomes(&gateway, "gateway_function_inflight", f64::from(busy));
+        scale(1);
+        assert_eq!(gateway.post(&path(""), "others").text(), "others");
+        for connection in &mut running {
+            connection.send("lo").unwrap();
+            let reply = connection.within(SOON).reply("POST").unwrap();
+            assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+        }
+        dogs(&gateway, 1);
+    }
+}
