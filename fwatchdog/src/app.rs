@@ -148,8 +148,16 @@ struct Parts {
 }
 
 impl Parts {
+    fn is_quiet(&self) -> bool {
+        self.server.is_quiet() && self.has_no_keeper()
+    }
+
+    fn has_no_keeper(&self) -> bool {
+        self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn is_done(&self) -> bool {
-        self.server.is_done() && self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+        self.server.is_done() && self.has_no_keeper()
     }
 
     fn has_process(&self) -> bool {
@@ -183,10 +191,13 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
         parts.is_done()
     };
     let mut is_quiet = wait_until(is_done, ends, config.drain_timeout);
+    if is_quiet == Ok(false) && parts.is_quiet() {
+        is_quiet = Ok(true); // only connections without a request are left
+    }
     if is_quiet == Ok(false) {
         log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
         function.stop.notify();
-        is_quiet = wait_until(|| parts.server.is_quiet(), ends, end_time).map(|_| false);
+        is_quiet = wait_until(|| parts.is_quiet(), ends, end_time).map(|_| false);
     }
     if let (Ok(true), Some(resident)) = (is_quiet, &function.resident) {
         resident.stop(); // nobody needs it any more

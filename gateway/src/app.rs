@@ -214,7 +214,7 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
         if server.is_quiet() || closes.has_passed() {
             server.stop_accepting();
         }
-        if server.is_done() {
+        if server.is_done() || deadline.has_passed() && server.is_quiet() {
             break;
         }
         if deadline.has_passed() {

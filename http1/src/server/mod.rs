@@ -327,8 +327,8 @@ impl Server {
         self.shared.stats()
     }
 
-    /// Begins the end: idle connections are closed, and every answer from now on is the last of its
-    /// connection. New connections are still served, so that health checks see the drain.
+    /// Begins the end: every answer from now on is the last of its connection, and connections without a request
+    /// are closed after half a second. New connections are still served, so that health checks see the drain.
     pub fn begin_drain(&self) {
         self.shared.is_draining.store(true, Ordering::Release);
         self.waker().wake();
@@ -353,11 +353,11 @@ impl Server {
     }
 
     /// Whether nothing is left to be done, and nothing more can come: all is quiet, the listener is closed, and no
-    /// connection is so new that its first request may be on its way.
+    /// connection is open on which a request may be on its way.
     #[must_use]
     pub fn is_done(&self) -> bool {
         let has_stopped = self.shared.has_stopped_accepting.load(Ordering::Acquire);
-        has_stopped && self.is_quiet() && !self.shared.lanes.iter().any(|lane| lane.table().has_new())
+        has_stopped && self.is_quiet() && !self.shared.lanes.iter().any(|lane| lane.table().has_idle())
     }
 
     /// Wakes requests that wait, from wherever what they wait for happens.

@@ -39,6 +39,10 @@ const CLOSING_BYTES: usize = 1024 * 1024;
 /// What is left for a head to arrive once the server is being stopped: a slow one must not hold it up.
 const DRAIN_HEAD_TIME: Duration = Duration::from_secs(1);
 
+/// How long a connection is kept between requests then, and how often they are looked at.
+const DRAIN_IDLE_TIME: Duration = Duration::from_millis(500);
+const DRAIN_TICK: Duration = Duration::from_millis(100);
+
 /// Connections that may turn out to be arriving when room is looked for.
 const ROOM_TRIES: usize = 64;
 
@@ -61,7 +65,8 @@ pub(super) struct Poller {
     /// As of its last reports, or of what it did with them.
     pub(super) now: Instant,
     paused_until: Option<Instant>,
-    has_closed_idle: bool,
+    /// When it saw that the server is being stopped.
+    draining_since: Option<Instant>,
 }
 
 impl Poller {
@@ -74,7 +79,7 @@ impl Poller {
         }
         lane.epoll.add(lane.wake.as_fd(), WAKE, Ready::READ)?;
         let (relays, waits, ready) = (Relays::default(), Waits::default(), Vec::new());
-        let (last_given, paused_until, has_closed_idle) = (0, None, false);
+        let (last_given, paused_until, draining_since) = (0, None, None);
         Ok(Poller {
             shared,
             number,
@@ -86,7 +91,7 @@ impl Poller {
             tick,
             now: Instant::now(),
             paused_until,
-            has_closed_idle,
+            draining_since,
         })
     }
 
@@ -135,9 +140,11 @@ impl Poller {
             self.paused_until = None;
             self.listen();
         }
+        let tick = if self.draining_since.is_some() { self.tick.min(DRAIN_TICK) } else { self.tick };
+        *next_sweep = (now + tick).min(*next_sweep);
         if now >= *next_sweep {
             self.sweep(now);
-            *next_sweep = now + self.tick;
+            *next_sweep = now + tick;
         }
     }
 
@@ -164,10 +171,8 @@ impl Poller {
         if self.shared.stops_accepting.load(Ordering::Acquire) {
             self.stop_accepting();
         }
-        if self.shared.is_draining() && !self.has_closed_idle {
-            self.has_closed_idle = true;
-            let idle = self.lane().table().due(|conn| conn.phase == Phase::Idle);
-            idle.into_iter().for_each(|token| self.close_idle(token));
+        if self.shared.is_draining() {
+            self.draining_since.get_or_insert(self.now);
         }
     }
 
@@ -504,25 +509,17 @@ impl Poller {
         }
     }
 
-    /// Closes a connection between requests, unless the next one is just arriving.
-    fn close_idle(&mut self, token: Token) {
-        let taken = self.lane().table().take(token);
-        match taken {
-            Some(conn) if conn.has_request() => put_back(&self.shared, conn),
-            Some(conn) => self.forget(conn),
-            None => {}
-        }
-    }
-
     fn sweep(&mut self, now: Instant) {
         let config = self.shared.config;
-        let is_draining = self.shared.is_draining();
+        let is_draining = self.draining_since.is_some();
+        // A client that is about to send its next request is told in the answer: a close could meet it on its way.
+        let may_close_idle = self.draining_since.is_some_and(|since| now >= since + DRAIN_IDLE_TIME);
         let due = self.lane().table().due(|conn| {
             conn.has_waited(
                 match conn.phase {
                     Phase::New | Phase::Head if is_draining => config.header_timeout.min(DRAIN_HEAD_TIME),
                     Phase::New | Phase::Head => config.header_timeout,
-                    Phase::Idle if is_draining => Duration::ZERO,
+                    Phase::Idle if may_close_idle => DRAIN_IDLE_TIME,
                     Phase::Idle => config.idle_timeout,
                     Phase::Closing => CLOSING_TIME,
                 },

@@ -131,9 +131,9 @@ impl Table {
         self.waiting().any(|(_, conn)| conn.has_request())
     }
 
-    /// Whether a connection has not sent anything yet.
-    pub(super) fn has_new(&self) -> bool {
-        self.waiting().any(|(_, conn)| conn.phase == Phase::New)
+    /// Whether a connection is open that may send a request.
+    pub(super) fn has_idle(&self) -> bool {
+        self.waiting().any(|(_, conn)| matches!(conn.phase, Phase::New | Phase::Idle))
     }
 
     /// Closes every waiting connection.

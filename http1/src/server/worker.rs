@@ -444,9 +444,7 @@ fn one(shared: &Shared, job: Job) -> Option<(Box<Conn>, Next)> {
 
 /// Gives a connection back to its poller, or closes it.
 pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
-    let is_last = shared.is_draining() && !conn.has_input();
     match next {
-        Next::KeepAlive if is_last => close(shared, conn),
         Next::Close => close(shared, conn),
         Next::CloseSlowly => close_slowly(shared, conn),
         Next::KeepAlive => {

@@ -159,3 +159,23 @@ fn a_silent_new_connection_holds_the_end_up_for_a_moment_only() {
     assert!(matches!(Connection::open(fixture.addr()), Err(HttpError::Connect(_))));
     fixture.stop();
 }
+
+/// A client that was between two requests may send its next one: it is the answer that tells it to go.
+#[test]
+fn a_kept_connection_is_told_to_close_by_an_answer() {
+    eventually(PATIENCE, || {
+        let mut fixture = Fixture::new();
+        let mut kept = fixture.send(get("/early"));
+        assert_eq!(kept.reply("GET").unwrap().status, 200);
+        fixture.wait("idle", |stats| stats.connections_idle == 1);
+        fixture.server().begin_drain();
+        fixture.server().stop_accepting();
+        kept.send(post("/echo", b"hello")).map_err(|error| error.to_string())?;
+        // Half a second may have passed on a busy machine; then it is closed.
+        let reply = kept.reply("POST").map_err(|error| error.to_string())?;
+        assert_eq!((&reply.body[..], reply.header("Connection")), (&b"hello"[..], Some("close")));
+        eventually(PATIENCE, || if fixture.server().is_done() { Ok(()) } else { Err("not done".to_owned()) });
+        fixture.stop();
+        Ok(())
+    });
+}
