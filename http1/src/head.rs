@@ -302,7 +302,7 @@ impl RequestHead {
 pub struct ResponseHead {
     bytes: Vec<u8>,
     status: u16,
-    version: Version,
+    pub(crate) version: Version,
     fields: Vec<Field>,
     framing: Framing,
 }
@@ -365,11 +365,6 @@ impl ResponseHead {
     #[must_use]
     pub fn framing(&self) -> Framing {
         self.framing
-    }
-
-    /// Whether a server that could keep the connection says that it will not.
-    pub(crate) fn says_close(&self) -> bool {
-        self.version == Version::Http11 && self.headers().has_token("connection", "close")
     }
 
     pub(crate) fn keeps_alive(&self) -> bool {

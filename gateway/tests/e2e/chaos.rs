@@ -47,9 +47,9 @@ fn nothing_is_lost_but_what_a_killed_process_had_in_hand() {
         .fixed(REPLICAS)
         .arg(mount)
         .arg("--restart-delay=200ms")
-        // A machine that is busy with something else must not be taken for a sick task.
+        // A machine that is busy with something else must not be taken for a sick task, nor a task that ends.
         .arg("--health-timeout=30s")
-        .arg("--health-retries=10")
+        .arg("--health-retries=100")
         .arg("--update-monitor=100ms")
         .arg("--update-parallelism=2")
         .arg("--rollback-monitor=100ms")
@@ -94,16 +94,14 @@ impl Stage<'_> {
         if let Some(lab) = &self.lab {
             phase("task stopped", Harm::None, &|| self.end_task(&["stop"]));
             phase("node drained", Harm::None, &|| self.drain(lab));
-        }
-        phase("update, stop first", Harm::None, &|| self.update("stop-first"));
-        if let Some(lab) = &self.lab {
+            phase("update, stop first", Harm::None, &|| self.update("stop-first"));
             phase("node killed", Harm::Node, &|| self.break_node(lab, "kill"));
         }
         phase("update, start first", Harm::None, &|| self.update("start-first"));
         if let Some(lab) = &self.lab {
             phase("node cut off", Harm::Node, &|| self.break_node(lab, "cut"));
         }
-        phase("rollback", Harm::None, &|| self.roll_back());
+        phase("rollback, stop first", Harm::None, &|| self.roll_back());
     }
 
     /// Has `act` happen amid calls, and returns when all are well again and have been for some calls. `act` tells
@@ -143,6 +141,7 @@ impl Stage<'_> {
         Vec::new()
     }
 
+    /// In the order that the engine takes unless said.
     fn roll_back(&self) -> Vec<String> {
         self.service.roll("rollback", &[], "rollback_completed");
         self.service.wait_settled(REPLICAS);

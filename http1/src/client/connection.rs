@@ -8,7 +8,7 @@ use kit::sys::Socket;
 
 use super::{ClientConfig, Endpoint, Error, Phase};
 use crate::body::{Framing, Length};
-use crate::head::{ResponseHead, Scan};
+use crate::head::{ResponseHead, Scan, Version};
 use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
 use crate::writer::Persistence;
 use crate::{HeadWriter, Refusal};
@@ -277,7 +277,8 @@ impl Connection {
     /// Whether the server, by itself, made this response the last of the connection: it may be about to end.
     #[must_use]
     pub fn is_told_to_close(&self) -> bool {
-        self.head.as_ref().is_some_and(ResponseHead::says_close)
+        let head = self.head.as_ref().filter(|head| head.version == Version::Http11);
+        head.is_some_and(|head| head.headers().has_token("connection", "close"))
     }
 
     /// The length of the response's body, as its head tells it.
