@@ -270,6 +270,11 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
         }
         match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {
             Ok(swarm) => return Ok(Arc::new(swarm)),
+            Err(error) if config.functions_network.is_some() && error.is_no_swarm() => {
+                return Err(Error::Configuration(format!(
+                    "setting functions_network: expected a Swarm: {error}"
+                )));
+            }
             Err(error) if is_asked_for(config) || error.is_configuration() => {
                 return Err(Error::Configuration(error.to_string()));
             }

@@ -80,6 +80,11 @@ impl Error {
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(self, Error::Docker(docker_sock::Error::Host { .. }))
     }
+
+    /// Whether no Swarm answers.
+    pub(crate) fn is_no_swarm(&self) -> bool {
+        !self.is_configuration() && matches!(self, Error::Docker(_) | Error::NotManager(_))
+    }
 }
 
 impl Error {

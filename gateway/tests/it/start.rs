@@ -183,6 +183,8 @@ fn auto_does_not_replace_a_swarm_that_was_asked_for() {
     let bin = Bin::gateway().env("functions_network", "functions");
     let output = bin.env("DOCKER_HOST", "unix:///does/not/exist.sock").run();
     assert_eq!(output.code(), 2);
+    let line = "gateway: setting functions_network: expected a Swarm: ";
+    assert!(output.stderr.contains(line), "{}", output.stderr);
     assert!(output.stderr.contains("/does/not/exist.sock"), "{}", output.stderr);
 }
 
