@@ -30,8 +30,8 @@ pub struct Connection {
     is_upgrade: bool,
     is_reused: bool,
     has_received: bool,
-    /// The peer broke the connection off, without an orderly end before.
-    was_reset: bool,
+    /// The connection broke, by a reset or for want of its peer, without an orderly end before.
+    was_broken: bool,
     /// What had been sent on the connection before the present request.
     sent_before: u64,
     /// Until when it must be made; `None` once it is.
@@ -91,7 +91,7 @@ impl Connection {
             is_upgrade: false,
             is_reused: false,
             has_received: false,
-            was_reset: false,
+            was_broken: false,
             sent_before: 0,
             connect_by: None,
             watched_by: None,
@@ -152,12 +152,13 @@ impl Connection {
     pub fn is_untouched(&self) -> bool {
         const SYN: u64 = 1; // the opening counts as a byte
         let acked = self.socket.bytes_acked();
-        !self.has_received && !self.was_reset && acked.is_some_and(|acked| acked <= self.sent_before + SYN)
+        !self.has_received && !self.was_broken && acked.is_some_and(|acked| acked <= self.sent_before + SYN)
     }
 
-    /// Notes how the connection ended. Linux calls a reset that follows an orderly end `BrokenPipe`.
+    /// Notes how the connection ended. Linux calls a reset that follows an orderly end `BrokenPipe`; all other errors
+    /// prove nothing: what acknowledged the request may have been lost with the network.
     fn seen<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        self.was_reset |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+        self.was_broken |= result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
         result
     }
 
@@ -321,5 +322,36 @@ impl Connection {
     /// Whether an idle connection still stands: nothing has arrived on it, not even its end.
     pub(crate) fn is_quiet(&self) -> bool {
         matches!(self.socket.peek(), Ok(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn only_an_orderly_end_proves_that_a_request_was_not_touched() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+        let untouched = |error: Option<io::ErrorKind>| {
+            let mut connection =
+                Connection::open(&endpoint, ClientConfig::default(), Deadline::NEVER).unwrap();
+            connection.start(HeadWriter::request("POST", b"/"), Length::None);
+            if let Some(kind) = error {
+                let _ = connection.seen::<()>(Err(kind.into())).unwrap_err();
+            }
+            connection.is_untouched()
+        };
+        assert!(untouched(None) && untouched(Some(io::ErrorKind::BrokenPipe)));
+        for kind in [
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+        ] {
+            assert!(!untouched(Some(kind)), "{kind:?}");
+        }
     }
 }
