@@ -152,13 +152,14 @@ fn a_gateway_that_is_ended_and_started_again_under_load_answers_what_it_took() {
             let Ok(mut connection) = Connection::open(SocketAddr::from(([127, 0, 0, 1], port))) else {
                 continue;
             };
+            let began = Instant::now();
             if connection.send(raw("POST", "Content-Length: 2\r\n", "hi")).is_err() {
                 continue; // it was not taken
             }
             match connection.within(SOON).reply("POST") {
                 Ok(reply) if reply.status == 200 => answered += 1,
                 Ok(reply) => is_own(&reply, (503, "draining"), &["drain_timeout"]),
-                Err(error) => assert!(error.to_string().contains("reset"), "{error}"), // likewise
+                Err(error) => assert!(began.elapsed() < SOON, "{error}"), // likewise
             }
         }
         answered

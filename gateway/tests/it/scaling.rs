@@ -115,7 +115,7 @@ fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
     peer.wait_requests(1, SOON);
     let mut waiting: Vec<_> = (0..8).map(|_| gateway.connect()).collect();
     for connection in &mut waiting {
-        connection.send(raw("GET", "X-Timeout: 4s\r\n", "")).unwrap();
+        connection.send(raw("GET", "X-Timeout: 9s\r\n", "")).unwrap();
     }
     becomes(&gateway, "gateway_function_waiting", 8.0);
     is_own(&gateway.get(&path("")), (429, "too_many_calls"), &["`one`", "faas.concurrency"]);
