@@ -302,8 +302,6 @@ pub(crate) fn hand_over(state_dir: &Path, user: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Labels;
-    use crate::name::FunctionName;
     use crate::provider::{Known, ScaleError, Sink as _};
     use http1::{ClientConfig, Endpoint, Pool, Request};
     use kit::Deadline;
@@ -345,20 +343,6 @@ mod tests {
         fn stop(&self, _: Deadline) {}
     }
 
-    fn known(name: &str) -> Known {
-        Known {
-            name: FunctionName::parse(name.as_bytes()).unwrap(),
-            labels: Labels::default(),
-            about: Arc::default(),
-            starting: Vec::new(),
-            is_scalable: true,
-            is_updating: false,
-            endpoints: Vec::new(),
-            wanted: 1,
-            problem: None,
-        }
-    }
-
     /// Waits until the control plane is as `is` wants it.
     fn until<T>(control: &Control, is: impl Fn(Result<(PathBuf, u64), String>) -> Option<T>) -> T {
         let deadline = Deadline::after(SOON);
@@ -375,7 +359,7 @@ mod tests {
     fn what_hangs_is_left_to_itself_up_to_a_bound() {
         let folder = tempfile::tempdir().unwrap();
         let table = Arc::new(Table::new(ClientConfig::default()));
-        table.set(vec![known("one")]);
+        table.set(vec![Known::named("one")]);
         let provider = Arc::new(Gated::default());
         let control = Control::start(Setup {
             table,

@@ -169,17 +169,8 @@ mod tests {
     }
 
     fn known(name: &str, wanted: u32, is_scalable: bool) -> Known {
-        Known {
-            name: FunctionName::parse(name.as_bytes()).unwrap(),
-            labels: Labels { scale_max: 5, scale_factor: 40, ..Labels::default() },
-            about: Arc::default(),
-            starting: Vec::new(),
-            is_scalable,
-            is_updating: false,
-            endpoints: Vec::new(),
-            wanted,
-            problem: None,
-        }
+        let labels = Labels { scale_max: 5, scale_factor: 40, ..Labels::default() };
+        Known { labels, wanted, is_scalable, ..Known::named(name) }
     }
 
     fn plane() -> (Plane, Arc<Noting>) {

@@ -75,24 +75,12 @@ pub(super) fn replicas(body: &[u8], name: &str, max: u32) -> Result<u32, Problem
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Labels;
-    use crate::name::FunctionName;
     use crate::provider::About;
     use std::sync::Arc;
 
     #[test]
     fn a_function_is_shown_with_maps_rather_than_null() {
-        let mut known = Known {
-            name: FunctionName::parse(b"echo").unwrap(),
-            labels: Labels::default(),
-            about: Arc::default(),
-            starting: Vec::new(),
-            is_scalable: true,
-            is_updating: false,
-            endpoints: Vec::new(),
-            wanted: 3,
-            problem: None,
-        };
+        let mut known = Known { wanted: 3, ..Known::named("echo") };
         let shown = |known: &Known| Shown { known, available: 2, invocations: 7 }.to_json();
         let mut want = json!({
             "name": "echo", "image": "", "replicas": 3, "availableReplicas": 2, "invocationCount": 7,

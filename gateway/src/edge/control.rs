@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use http1::forward::{Cause, End, Limits, Transfer, Upload};
 use http1::{
-    BodyError, ClientConfig, Connection, Endpoint, Error, Exchange, HeadWriter, Length, Phase, Refusal,
-    ResponseHead,
+    ClientConfig, Connection, Endpoint, Error, Exchange, HeadWriter, Length, Phase, Refusal, ResponseHead,
 };
 use kit::Deadline;
 
 use super::auth::Credentials;
 use super::failure::Failure;
+use super::whole_body;
 use crate::metrics::{OwnRejection, Rejection};
 
 /// How long a request may take in all. The control plane waits for the engine, within less than this.
@@ -81,7 +81,9 @@ impl Door {
         let head = to_plane(exchange)?;
         let place = self.enter()?;
         let deadline = Deadline::after(TIME);
-        let body = self.body(exchange, deadline)?;
+        // The control plane gets only what has a length that is right.
+        let too_large = Failure::ControlBodyTooLarge(self.max_body);
+        let body = whole_body(exchange, (self.max_body, too_large), deadline)?;
         let (socket, number) = self.plane.socket().map_err(Failure::ControlDown)?;
         let mut connection = self.connect(socket, number, deadline)?;
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
@@ -106,22 +108,6 @@ impl Door {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.requests);
         if before < self.max_requests { Ok(place) } else { Err(Failure::ControlBusy(self.max_requests)) }
-    }
-
-    /// The whole body: the control plane gets only what has a length that is right.
-    fn body(&self, exchange: &mut Exchange<'_>, deadline: Deadline) -> Result<Vec<u8>, Failure> {
-        let limit = self.max_body;
-        if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
-            return Err(Failure::ControlBodyTooLarge(limit));
-        }
-        match exchange.read_body(limit, deadline) {
-            Ok(body) => Ok(body),
-            // The server's own limit may be the smaller one.
-            Err(BodyError::Refused(Refusal::BodyTooLarge)) => Err(Failure::ControlBodyTooLarge(limit)),
-            Err(BodyError::Refused(refusal)) => Err(Failure::Refused(refusal)),
-            Err(BodyError::Timeout) => Err(Failure::Refused(Refusal::BodyStall)),
-            Err(_) => Err(Failure::ClientGone),
-        }
     }
 
     fn connect(&self, socket: PathBuf, number: u64, deadline: Deadline) -> Result<Box<Connection>, Failure> {

@@ -365,7 +365,8 @@ impl Call {
                 return Err(Failure::CannotStart(refusal));
             }
             self.waits_since.get_or_insert_with(Instant::now);
-            return self.waits(edge, Failure::TooManyWaiting(edge.limits.max_waiting));
+            self.begin_wait(edge, Failure::TooManyWaiting(edge.limits.max_waiting))?;
+            return Ok(false);
         }
         let limit = known.labels.concurrency as usize * replicas;
         if limit > 0 && self.inside.is_none() {
@@ -373,11 +374,11 @@ impl Call {
             let is_first = self.wait.is_some() || self.function.series.waiting.get() == 0;
             self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
             if self.inside.is_none() {
-                let ready = self.waits(edge, Failure::TooManyCalls(limit))?;
+                self.begin_wait(edge, Failure::TooManyCalls(limit))?;
                 // A place that became free before this one was counted told nobody.
                 self.inside = self.function.gate.enter(limit);
                 if self.inside.is_none() {
-                    return Ok(ready);
+                    return Ok(false);
                 }
             }
         }
@@ -389,8 +390,8 @@ impl Call {
         Ok(true)
     }
 
-    /// Counts it as waiting: false, or the failure that it is where too many do.
-    fn waits(&mut self, edge: &Edge, too_many: Failure) -> Result<bool, Failure> {
+    /// Counts it as waiting, if it is not yet; the failure where too many do.
+    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<(), Failure> {
         if self.wait.is_none() {
             let series = &self.function.series;
             let wait = series.begin_wait();
@@ -403,7 +404,7 @@ impl Call {
                 edge.table.touch();
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Has the poller move it, on a kept connection or one that it makes. What has to be tried once more is for a

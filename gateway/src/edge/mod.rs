@@ -126,17 +126,8 @@ impl Edge {
 
     /// A `POST /` without `X-Function`: its body says which function is meant, if it is from Alexa.
     fn alexa(&self, exchange: &mut Exchange<'_>, target: Below) -> Result<(), Failure> {
-        let limit = alexa::MAX_BODY_BYTES;
-        if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
-            return Err(Failure::NotAlexa);
-        }
-        let body = match exchange.read_body(limit, Deadline::after(self.limits.upstream_timeout)) {
-            Ok(body) => body,
-            Err(BodyError::Refused(Refusal::BodyTooLarge)) => return Err(Failure::NotAlexa),
-            Err(BodyError::Refused(refusal)) => return Err(Failure::Refused(refusal)),
-            Err(BodyError::Timeout) => return Err(Failure::Refused(Refusal::BodyStall)),
-            Err(_) => return Err(Failure::ClientGone),
-        };
+        let deadline = Deadline::after(self.limits.upstream_timeout);
+        let body = whole_body(exchange, (alexa::MAX_BODY_BYTES, Failure::NotAlexa), deadline)?;
         let name = alexa::intent(&body).ok_or(Failure::NotAlexa)?;
         let function = self.find(&name).ok_or_else(|| self.missing(name))?;
         if exchange.is_draining() {
@@ -282,6 +273,23 @@ impl Service for Edge {
         self.rejected.count(Rejection::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
     }
+}
+
+/// The whole body, if it has at most `limit` bytes and no more than the server's own bound; else the failure beside it.
+fn whole_body(
+    exchange: &mut Exchange<'_>,
+    (limit, too_large): (usize, Failure),
+    deadline: Deadline,
+) -> Result<Vec<u8>, Failure> {
+    if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
+        return Err(too_large);
+    }
+    exchange.read_body(limit, deadline).map_err(|error| match error {
+        BodyError::Refused(Refusal::BodyTooLarge) => too_large,
+        BodyError::Refused(refusal) => Failure::Refused(refusal),
+        BodyError::Timeout => Failure::Refused(Refusal::BodyStall),
+        _ => Failure::ClientGone,
+    })
 }
 
 /// Answers; an error means that nobody is left to be told.

@@ -216,21 +216,11 @@ impl Sink for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Labels;
     use std::time::Duration;
 
     pub(super) fn known(name: &str, endpoints: &[&str]) -> Known {
-        Known {
-            name: FunctionName::parse(name.as_bytes()).unwrap(),
-            labels: Labels::default(),
-            about: Arc::default(),
-            starting: Vec::new(),
-            is_scalable: true,
-            is_updating: false,
-            endpoints: endpoints.iter().map(|address| address.parse().unwrap()).collect(),
-            wanted: 2,
-            problem: None,
-        }
+        let endpoints = endpoints.iter().map(|address| address.parse().unwrap()).collect();
+        Known { endpoints, wanted: 2, ..Known::named(name) }
     }
 
     #[test]

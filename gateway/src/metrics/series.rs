@@ -103,7 +103,7 @@ impl FunctionSeries {
 
     /// Invocations so far.
     pub(crate) fn invocations(&self) -> u64 {
-        self.codes.read().iter().map(|(_, count)| count).sum()
+        self.codes.slots().map(|(_, count)| count).sum()
     }
 
     /// Invocations by code, ascending.
@@ -188,15 +188,15 @@ impl Codes {
         }
     }
 
+    /// All slots, free ones among them, each with its number.
+    fn slots(&self) -> impl Iterator<Item = (u16, u64)> {
+        let all = std::iter::successors(Some(self), |slots| slots.more.get().map(Box::as_ref));
+        all.flat_map(|slots| slots.codes.iter().zip(&slots.counts))
+            .map(|(code, count)| (code.load(Relaxed), count.load(Relaxed)))
+    }
+
     fn read(&self) -> Vec<(u16, u64)> {
-        let mut found = Vec::new();
-        let mut next = Some(self);
-        while let Some(slots) = next {
-            let pairs = slots.codes.iter().zip(&slots.counts);
-            found.extend(pairs.map(|(code, count)| (code.load(Relaxed), count.load(Relaxed))));
-            next = slots.more.get().map(Box::as_ref);
-        }
-        found.retain(|(code, _)| *code != 0);
+        let mut found: Vec<_> = self.slots().filter(|(code, _)| *code != 0).collect();
         found.sort_unstable();
         found
     }

@@ -35,6 +35,24 @@ pub(crate) struct Known {
     pub(crate) is_updating: bool,
 }
 
+#[cfg(test)]
+impl Known {
+    /// A function that wants one replica, has none, and can be scaled.
+    pub(crate) fn named(name: &str) -> Known {
+        Known {
+            name: FunctionName::parse(name.as_bytes()).unwrap(),
+            labels: Labels::default(),
+            about: Arc::default(),
+            endpoints: Vec::new(),
+            starting: Vec::new(),
+            wanted: 1,
+            problem: None,
+            is_scalable: true,
+            is_updating: false,
+        }
+    }
+}
+
 /// What a function is, as its provider was told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {

@@ -21,15 +21,19 @@ fn send(gateway: &Gateway<'_>, function: &str, count: usize) -> Vec<http::Connec
     connections
 }
 
+/// Waits until a gauge of a function is as `is` wants it.
+#[track_caller]
+fn wait_gauge(gateway: &Gateway<'_>, function: &str, name: &str, is: impl Fn(f64) -> bool) {
+    eventually(PATIENCE, || match gateway.metrics().value(name, &[("function_name", function)]) {
+        Some(value) if is(value) => Ok(()),
+        other => Err(format!("{name} of {function} is {other:?}")),
+    });
+}
+
 /// Waits until the gateway knows a function, and that it has so many replicas that can be called.
 #[track_caller]
 fn wait_ready(gateway: &Gateway<'_>, function: &str, count: f64) {
-    eventually(PATIENCE, || {
-        match gateway.metrics().value("gateway_service_ready", &[("function_name", function)]) {
-            Some(ready) if ready == count => Ok(()),
-            other => Err(format!("{function} has {other:?} replicas, not {count}")),
-        }
-    });
+    wait_gauge(gateway, function, "gateway_service_ready", |ready| ready == count);
 }
 
 /// Waits until the service's spec has so many replicas, and tells how long that took.
@@ -84,7 +88,9 @@ fn a_service_follows_its_load_and_a_deployment_in_between_is_corrected() {
         println!("wanted 3 replicas again after {:?}", wait_wanted(&engine, &service, 3));
         service.wait_running(3);
     });
-    under_load(&gateway, global.name(), 6, || wait_inflight(&gateway, global.name(), 6.0));
+    under_load(&gateway, global.name(), 6, || {
+        wait_gauge(&gateway, global.name(), "gateway_function_inflight", |calls| calls >= 6.0);
+    });
     // More than it needs, by hand: that is where it goes on from.
     service.scale(2);
     wait_ready(&gateway, service.name(), 2.0);
@@ -92,17 +98,6 @@ fn a_service_follows_its_load_and_a_deployment_in_between_is_corrected() {
     assert!(!log.contains("`e2e-global`: from"), "a global service is left alone\n{log}");
     assert!(!log.contains("from 3 to 2 replicas"), "the change was not the gateway's\n{log}");
     remove(&[&service, &global, &gateway.service]);
-}
-
-/// Waits until so many calls of a function are under way.
-#[track_caller]
-fn wait_inflight(gateway: &Gateway<'_>, function: &str, count: f64) {
-    eventually(PATIENCE, || {
-        match gateway.metrics().value("gateway_function_inflight", &[("function_name", function)]) {
-            Some(calls) if calls >= count => Ok(()),
-            other => Err(format!("{other:?} calls of {function}, not {count}")),
-        }
-    });
 }
 
 #[test]
