@@ -27,6 +27,8 @@ pub(crate) struct Function {
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) gate: Arc<Gate>,
+    /// How often the number of replicas that should run has changed.
+    pub(crate) changes: u64,
 }
 
 /// Something to be called, once it is known.
@@ -112,8 +114,9 @@ impl Table {
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
         old.series.ready.set(replicas.len());
         let (known, series, gate) = (old.known.clone(), Arc::clone(&old.series), Arc::clone(&old.gate));
+        let changes = old.changes;
         let mut new = HashMap::clone(&self.snapshot());
-        new.insert(name.clone(), Arc::new(Function { known, replicas, series, gate }));
+        new.insert(name.clone(), Arc::new(Function { known, replicas, series, gate, changes }));
         self.replace(new);
     }
 
@@ -173,7 +176,8 @@ impl Table {
         if known.wanted > 0 {
             gate.set_refusal(None);
         }
-        Arc::new(Function { known, replicas, series, gate })
+        let changes = old.map_or(0, |old| old.changes + u64::from(old.known.wanted != known.wanted));
+        Arc::new(Function { known, replicas, series, gate, changes })
     }
 }
 
@@ -234,6 +238,9 @@ mod tests {
         assert!(Arc::ptr_eq(&before.replicas[1], &after.replicas[0]));
         assert!(Arc::ptr_eq(&before.series, &after.series));
         assert_eq!((after.series.wanted.get(), after.series.ready.get()), (2, 2));
+        let scaled = |wanted| Known { wanted, ..known("a", &[]) };
+        [0, 2, 2].into_iter().for_each(|wanted| table.set(vec![scaled(wanted)]));
+        assert_eq!((after.changes, table.find("a").unwrap().changes), (0, 2));
         assert!(table.find("b").is_none());
     }
 

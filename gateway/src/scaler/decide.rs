@@ -90,6 +90,8 @@ pub(crate) struct Signals {
     pub(crate) calls: u64,
     /// Replicas that the provider was told to run.
     pub(crate) wanted: u32,
+    /// How often that has changed so far: to another number and back is not seen by it.
+    pub(crate) changes: u64,
     /// Replicas that take calls.
     pub(crate) ready: u32,
     /// Not while the provider replaces replicas.
@@ -121,7 +123,8 @@ pub(crate) struct Memory {
     in_flight: u32,
     ready: u32,
     calls: u64,
-    wanted: u32,
+    /// The replicas that were wanted, and how often that had changed.
+    wanted: (u32, u64),
     /// The newest first; those from `marked` on are not in use.
     marks: [Mark; MARKS],
     marked: usize,
@@ -155,7 +158,7 @@ impl Memory {
             in_flight: 0,
             ready: 0,
             calls: 0,
-            wanted: 0,
+            wanted: (0, 0),
             marks: [Mark::default(); MARKS],
             marked: 0,
             highs: [0; HIGHS],
@@ -204,9 +207,11 @@ impl Memory {
             self.calls = signals.calls;
             self.idle_since = now;
         }
-        if signals.wanted != self.wanted {
+        let wanted = (signals.wanted, signals.changes);
+        if wanted != self.wanted {
             self.watch_change(signals.wanted);
         }
+        self.wanted = wanted;
         let in_flight = u32::try_from(signals.in_flight).unwrap_or(u32::MAX);
         self.in_flight = in_flight;
         if signals.ready == 0 {
@@ -224,9 +229,11 @@ impl Memory {
         }
     }
 
-    /// Takes in that other replicas are wanted than at the last look, by this gateway or by somebody else.
+    /// Takes in that other replicas are wanted than at the last look, by this gateway or by somebody else, or
+    /// were in between.
     fn watch_change(&mut self, wanted: u32) {
-        let is_own_step = self.tries > 0 && wanted == self.asked && wanted < self.wanted;
+        let (before, _) = self.wanted;
+        let is_own_step = self.tries > 0 && wanted == self.asked && wanted < before;
         if !is_own_step {
             // Somebody's choice is kept for a stable window; after a step up of our own nothing is taken
             // away within it anyhow.
@@ -234,11 +241,10 @@ impl Memory {
             self.idle_since = self.now;
         }
         // When two were asked for and then three, two may be seen first.
-        let is_on_its_way = self.wanted < wanted && wanted < self.asked;
+        let is_on_its_way = before < wanted && wanted < self.asked;
         if !is_on_its_way {
             self.tries = 0;
         }
-        self.wanted = wanted;
     }
 
     /// The replicas that are needed by what was in flight in the panic window, up to `bounds.max`.

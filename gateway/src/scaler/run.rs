@@ -126,6 +126,7 @@ impl Shared {
                 in_flight,
                 calls: function.series.invocations(),
                 wanted: function.known.wanted,
+                changes: function.changes,
                 ready: u32::try_from(function.replicas.len()).unwrap_or(u32::MAX),
                 may_shrink: !function.known.is_updating,
             };

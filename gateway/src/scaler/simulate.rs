@@ -113,6 +113,7 @@ struct World<'a> {
     /// What the gateway will see the engine want, and when.
     seen_later: Vec<(Duration, u32)>,
     seen: u32,
+    changes: u64,
     fails: bool,
     updates: bool,
     memory: Memory,
@@ -131,6 +132,7 @@ impl World<'_> {
             replicas: vec![Duration::ZERO; scene.wanted as usize],
             seen_later: Vec::new(),
             seen: scene.wanted,
+            changes: 0,
             fails: false,
             updates: false,
             memory: Memory::new(began),
@@ -205,6 +207,7 @@ impl World<'_> {
     fn tick(&mut self) -> Row {
         let (at, ready) = (self.at, self.ready());
         while let Some((_, replicas)) = self.seen_later.first().filter(|(seen_at, _)| *seen_at <= at) {
+            self.changes += u64::from(self.seen != *replicas);
             self.seen = *replicas;
             self.seen_later.remove(0);
         }
@@ -212,6 +215,7 @@ impl World<'_> {
             in_flight: self.in_flight.round() as usize,
             calls: self.ended as u64,
             wanted: self.seen,
+            changes: self.changes,
             ready,
             may_shrink: !self.updates,
         };

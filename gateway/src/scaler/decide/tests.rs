@@ -330,3 +330,13 @@ fn time_that_was_not_watched_proves_nothing() {
 fn a_memory_is_small() {
     assert!(size_of::<Memory>() <= 720, "{}", size_of::<Memory>());
 }
+
+#[test]
+fn what_came_and_was_undone_unseen_is_asked_for_at_once() {
+    let mut watched = Watched::new(BOUNDS, 0).with_calls(1);
+    watched.obeys = false;
+    for call in 0..10 {
+        watched.seen.changes = 2 * call;
+        assert_eq!((watched.tick(50), watched.tick(50)), (Some(1), None), "call {call}");
+    }
+}
