@@ -85,6 +85,12 @@ impl Child {
         let _ = check(unsafe { libc::kill(-self.pid, signal.number()) });
     }
 
+    /// Sends it a signal, and none to what it has started.
+    pub fn signal(&self, signal: Signal) {
+        // SAFETY: the call takes no pointers; the id is the child's, which was not waited for yet.
+        let _ = check(unsafe { libc::kill(self.pid, signal.number()) });
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -199,7 +199,11 @@ impl Retiring {
         }
         while let Some((_, signal)) = self.steps.pop_if(|(at, _)| *at <= now) {
             self.listener = None;
-            self.child.signal_group(signal);
+            // To it alone: what it has just started is in its group for a moment, and may be a call that it is to finish.
+            match signal {
+                Signal::TERM => self.child.signal(signal),
+                _ => self.child.signal_group(signal),
+            }
         }
         false
     }

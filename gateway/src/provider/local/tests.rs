@@ -28,6 +28,10 @@ case "$fprocess" in
     run) exec sleep 600 ;;
     once) [ -e "$OUT/again" ] && exec sleep 600; : > "$OUT/again"; exit 3 ;;
     broken) exit 2 ;;
+    busy)
+        sleep 600 & call=$!
+        trap 'kill -26 $call; wait $call; echo $? > "$OUT/call"; exit' TERM
+        : > "$OUT/ready"; wait ;;
     stubborn) trap '' TERM; : > "$OUT/ready"; exec sleep 600 ;;
 esac
 "#;
@@ -271,6 +275,21 @@ fn a_child_that_ignores_the_signal_is_killed_after_the_deadline() {
     local.stop(Deadline::after(Duration::from_millis(300)));
     assert!(!is_alive(pids[0]));
     assert!((Duration::from_millis(1300)..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
+/// A call that has only just begun is in the group of its fwatchdog for a moment. Of two signals the lower number comes first.
+#[test]
+fn what_is_told_to_finish_its_calls_finds_them_alive() {
+    let lab = Lab::new();
+    lab.declare(&[("one", "busy", "")]);
+    let local = lab.start();
+    eventually(SOON, || if lab.path("one").join("ready").exists() { Ok(()) } else { Err(String::new()) });
+    local.scale("one", None, 0).unwrap();
+    let status = eventually(SOON, || match fs::read_to_string(lab.path("one").join("call")) {
+        Ok(text) if text.ends_with('\n') => Ok(text),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(status, "154\n", "128 and its own signal, not 15");
 }
 
 #[test]
