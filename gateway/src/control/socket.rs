@@ -106,9 +106,13 @@ impl Place {
         replaced.map_err(|error| Error::System(path, error))
     }
 
-    /// Takes the socket away, and its directory if that is its own.
+    /// Takes the socket away, and its directory if that is its own. In another, what is there may be somebody else's:
+    /// a socket where somebody listens stays, and whatever is no socket.
     pub(super) fn remove(&self) {
-        let _ = fs::remove_file(self.socket()); // the server may have removed it
+        let path = self.socket();
+        if self.is_private || is_socket(&path) && is_alive(&path).is_ok_and(|is_alive| !is_alive) {
+            let _ = fs::remove_file(path); // the server may have removed it
+        }
         if self.is_private {
             let _ = fs::remove_dir(&self.directory); // what is left there is somebody else's
         }
@@ -167,8 +171,15 @@ mod tests {
         drop(listener);
         assert!(!is_alive(&place.socket()).unwrap());
         drop(place.listen().expect("a stale socket is replaced"));
+        let other = place.listen().unwrap();
+        place.remove();
+        assert!(place.socket().exists(), "another gateway's socket stays");
+        drop(other);
         place.remove();
         assert!(state.is_dir() && !place.socket().exists());
+        fs::write(place.socket(), "precious").unwrap();
+        place.remove();
+        assert_eq!(fs::read_to_string(place.socket()).unwrap(), "precious");
     }
 
     #[test]
