@@ -433,8 +433,10 @@ impl Call {
             let function = edge.table.find(name);
             self.function = function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
             let function = Arc::clone(&self.function);
-            if !self.is_ready(edge)? {
-                let is_over = self.limits.deadline.has_passed();
+            // Whoever waited until the deadline takes no place any more: nobody would wait for the answer.
+            let is_late = self.wait.is_some() && self.limits.deadline.has_passed();
+            if is_late || !self.is_ready(edge)? {
+                let is_over = is_late || self.limits.deadline.has_passed();
                 return Err(if is_over { self.waited_in_vain().into() } else { Stop::Waits(None) });
             }
             let Some(replica) = balanced(&function, |replica| self.standing(replica)) else {
@@ -466,7 +468,8 @@ impl Call {
 
     /// The failure of a call that waited until its deadline.
     fn waited_in_vain(&self) -> Failure {
-        let phase = if self.function.replicas.is_empty() { Phase::Replica } else { Phase::Turn };
+        let has_turns = !self.function.replicas.is_empty() && self.function.known.labels.concurrency > 0;
+        let phase = if has_turns { Phase::Turn } else { Phase::Replica };
         Failure::Timeout(phase, self.total)
     }
 

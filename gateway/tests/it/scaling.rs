@@ -126,6 +126,38 @@ fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
     assert_eq!(peer.requests().len(), 1);
 }
 
+/// Its time is up while nobody is free to say so; when somebody is, there is room at the replica.
+#[test]
+fn a_turn_that_comes_too_late_is_left_to_others() {
+    let (gate, other_gate) = (Gate::new(), Gate::new());
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let other = Peer::tcp(Script::new().request().wait(&other_gate).send(OK).repeat());
+    let gateway =
+        gateway(&[limited(&peer, "1"), at("other", &[other.addr()])]).env("max_workers", "2").start();
+    let mut first = send(&gateway, 1);
+    peer.wait_requests(1, SOON);
+    let mut late = gateway.connect();
+    late.send(raw("GET", "X-Timeout: 2s\r\n", "")).unwrap();
+    becomes(&gateway, "gateway_function_waiting", 1.0);
+    let mut busy: Vec<_> = (0..2).map(|_| gateway.connect()).collect();
+    for connection in &mut busy {
+        connection.send("GET /function/other HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    }
+    eventually(SOON, || match gateway.metrics("/metrics").value("gateway_workers", &[("state", "queued")]) {
+        Some(2.0) => Ok(()),
+        queued => Err(format!("{queued:?} wait for a worker, not 2")),
+    });
+    gate.open();
+    assert_eq!(first[0].within(SOON).reply("GET").unwrap().status, 200);
+    becomes(&gateway, "gateway_function_inflight", 1.0);
+    other.wait_requests(2, SOON);
+    other_gate.open();
+    let reply = late.within(SOON).reply("GET").unwrap();
+    is_own(&reply, (504, "timeout_turn"), &["`one`", "X-Timeout"]);
+    assert_eq!(peer.requests().len(), 1, "it was not sent");
+    becomes(&gateway, "gateway_function_waiting", 0.0);
+}
+
 #[test]
 fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
     let gate = Gate::new();
