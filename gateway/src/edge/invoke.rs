@@ -89,7 +89,7 @@ impl Waiting for Parked {
         let Some(function) = table.find(self.call.function.known.name.as_str()) else {
             return Course::GoOn(self);
         };
-        self.call.function = function;
+        self.call.renew(function);
         match self.call.is_ready(&self.edge) {
             Ok(true) => {
                 let Parked { edge, call, upload, .. } = *self;
@@ -229,6 +229,16 @@ impl Call {
             cold_start: None,
             has_made_room: false,
         }
+    }
+
+    /// Goes on with the newest form of its function. Where that was removed and added again, it is another one: only what
+    /// is counted there has a replica started.
+    fn renew(&mut self, function: Arc<Function>) {
+        if !Arc::ptr_eq(&function.series, &self.function.series) {
+            self.in_flight = function.series.begin_call();
+            (self.wait, self.inside) = (None, None);
+        }
+        self.function = function;
     }
 
     /// Tries until it has an answer, and settles it.
@@ -431,7 +441,7 @@ impl Call {
             let version = edge.table.version();
             let name = self.function.known.name.as_str();
             let function = edge.table.find(name);
-            self.function = function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?;
+            self.renew(function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?);
             let function = Arc::clone(&self.function);
             // Whoever waited until the deadline takes no place any more: nobody would wait for the answer.
             let is_late = self.wait.is_some() && self.limits.deadline.has_passed();

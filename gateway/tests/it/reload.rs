@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc};
 
-use crate::{OK, ONE, SOON, at, dogs, gateway, is_own, path, process, raw, well};
+use crate::{OK, ONE, SOON, at, becomes, dogs, gateway, is_own, path, process, raw, well};
 
 /// A started gateway, and the file that it reads.
 fn started(functions: &[Value]) -> (Running, PathBuf) {
@@ -54,6 +54,38 @@ fn functions_are_added_removed_and_kept() {
     });
     reload(&gateway, &file, &list(&[]));
     dogs(&gateway, 0);
+}
+
+/// With no place among the calls nobody looks at the one that waits, so that it sees both changes as one.
+#[test]
+fn a_call_that_waits_has_its_function_started_though_that_was_removed_and_added_again() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let mut limited = at(ONE, &[peer.addr()]);
+    limited["labels"] = json!({ "faas.concurrency": "1" });
+    let other = at("other", &[peer.addr()]);
+    let bin = gateway(&[limited, other.clone()]).env("max_workers", "2");
+    let file = bin.dir().join("functions.json");
+    let gateway = bin.start();
+    let mut connections = [gateway.connect(), gateway.connect(), gateway.connect()];
+    let [first, waiting, busy] = &mut connections;
+    first.send(raw("GET", "", "")).unwrap();
+    peer.wait_requests(1, SOON);
+    waiting.send(raw("GET", "", "")).unwrap();
+    becomes(&gateway, "gateway_function_waiting", 1.0);
+    busy.send("GET /function/other HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    peer.wait_requests(2, SOON);
+    reload(&gateway, &file, &list(std::slice::from_ref(&other)));
+    let known = || gateway.metrics("/metrics").value("gateway_service_count", &[("function_name", ONE)]);
+    eventually(SOON, || known().map_or(Ok(()), |_| Err("still known".to_owned())));
+    let again = json!({ "name": ONE, "fprocess": "cat", "replicas": 0 });
+    reload(&gateway, &file, &list(&[other, again]));
+    eventually(SOON, || known().map(drop).ok_or_else(|| "not known".to_owned()));
+    gate.open();
+    for connection in &mut connections {
+        assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
+    }
+    becomes(&gateway, "gateway_function_inflight", 0.0);
 }
 
 #[test]
