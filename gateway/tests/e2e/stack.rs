@@ -246,7 +246,7 @@ fn what_cannot_run_is_told(stack: &Stack<'_>) {
     let output = stack.deploy(&[
         ("FAAS_TAG", "no-such"),
         ("FAAS_IMAGES", "localhost/faas"),
-        ("FAAS_DEPLOY_TIMEOUT", "8"),
+        ("FAAS_DEPLOY_TIMEOUT", "60"),
     ]);
     assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
     let told = output.stderr.lines().find(|line| line.starts_with("deploy_stack: func_catservice "));
@@ -260,11 +260,11 @@ fn what_cannot_run_is_told(stack: &Stack<'_>) {
     assert_eq!(stack.call("catservice", "again"), "again");
 }
 
-/// It runs whenever one looks, for three seconds.
+/// It runs whenever one looks, for two seconds.
 fn what_starts_again_and_again_does_not_count(stack: &Stack<'_>) {
     let dir = tempfile::tempdir().expect("a directory for the image");
     let file =
-        "FROM alpine\nENTRYPOINT [\"sh\", \"-c\", \"sleep 3; echo going; exit 7\"]\nHEALTHCHECK NONE\n";
+        "FROM alpine\nENTRYPOINT [\"sh\", \"-c\", \"sleep 2; echo going; exit 7\"]\nHEALTHCHECK NONE\n";
     std::fs::write(dir.path().join("Dockerfile"), file).expect("a Dockerfile");
     let images = "localhost/loops";
     for name in SERVICES.iter().filter(|name| **name != "prometheus") {
@@ -272,11 +272,16 @@ fn what_starts_again_and_again_does_not_count(stack: &Stack<'_>) {
         stack.engine.docker(&["build", "--quiet", "--tag", &format!("{images}/{name}:latest"), &context]);
     }
     let settings = [("FAAS_IMAGES", images), ("FAAS_DEPLOY_TIMEOUT", "15")];
-    for _ in 0..2 {
+    // What is told is how things are at its end: the old tasks may only just have gone, or all may run again.
+    let mut told = Vec::new();
+    while told.len() < 10
+        && told.iter().filter(|told: &&String| told.contains("non-zero exit (7)")).count() < 2
+    {
         let output = stack.deploy(&settings);
         assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
-        assert!(output.stderr.contains("non-zero exit (7)"), "{}", output.stderr);
+        told.push(output.stderr);
     }
+    assert!(told.len() < 10, "{}", told.concat());
     let output = stack.deploy(&[]);
     assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
     // What went wrong before is not told as today's.
