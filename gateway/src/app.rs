@@ -36,9 +36,6 @@ const SILENCE_TIME: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(5);
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
-/// The most calls of one function that wait, however many connections there may be: each has a buffer with its head.
-const MAX_WAITING: usize = 10_000;
-
 /// What the local provider's children get to end beyond the drain.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
@@ -98,7 +95,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         connect_timeout: config.connect_timeout,
         body_stall_timeout: config.body_stall_timeout,
         idle_timeout: config.idle_timeout,
-        max_waiting: (room.connections / 2).clamp(1, MAX_WAITING),
+        max_connections: room.connections,
     };
     let start = |error| Error::System("start a thread", error);
     let scaler = Arc::new(Scaler::start(Arc::clone(&table), Arc::clone(&provider)).map_err(start)?);

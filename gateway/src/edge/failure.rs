@@ -54,8 +54,10 @@ pub(crate) enum Failure {
     NoReplicas,
     /// It cannot be started, with the engine's own reason.
     CannotStart(String),
-    /// Too many calls wait for a replica already.
+    /// Too many calls wait for a replica of it already.
     TooManyWaiting(usize),
+    /// Too many calls of all functions together wait already.
+    NoRoomToWait(usize),
     /// As many calls as it may have are served, and too many wait for their turn.
     TooManyCalls(usize),
     /// No replica could be connected to; the last one's address and error.
@@ -94,7 +96,7 @@ impl Failure {
             Failure::ProviderDown(_) => "provider_down",
             Failure::NoReplicas => "no_replicas",
             Failure::CannotStart(_) => "cannot_start",
-            Failure::TooManyWaiting(_) => "too_many_waiting",
+            Failure::TooManyWaiting(_) | Failure::NoRoomToWait(_) => "too_many_waiting",
             Failure::TooManyCalls(_) => "too_many_calls",
             Failure::Connect(_) => "connect",
             Failure::Closed(_) => "upstream_closed",
@@ -131,6 +133,7 @@ impl Failure {
             | Failure::NoReplicas
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_)
+            | Failure::NoRoomToWait(_)
             | Failure::ControlBusy(_)
             | Failure::ControlDown(_) => 503,
             Failure::Timeout(..) | Failure::ControlTimeout(_) => 504,
@@ -191,6 +194,9 @@ impl fmt::Display for Failure {
             Failure::CannotStart(reason) => write!(f, "no replica runs: {reason}"),
             Failure::TooManyWaiting(limit) => {
                 write!(f, "{limit} calls wait for a replica already, see max_connections")
+            }
+            Failure::NoRoomToWait(limit) => {
+                write!(f, "{limit} calls of all functions wait already, see max_connections")
             }
             Failure::TooManyCalls(limit) => write!(
                 f,
@@ -261,6 +267,7 @@ mod tests {
             Failure::NoReplicas,
             Failure::CannotStart(why()),
             Failure::TooManyWaiting(1),
+            Failure::NoRoomToWait(1),
             Failure::TooManyCalls(1),
             Failure::Connect(why()),
             Failure::Closed(address),

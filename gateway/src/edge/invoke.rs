@@ -14,6 +14,7 @@ use kit::Deadline;
 use kit::sys::limits::random;
 
 use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
+use super::waits::Place;
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Inside, Replica, Use};
@@ -187,6 +188,8 @@ struct Call {
     waits_since: Option<Instant>,
     /// Counts it while it waits, for a replica or for its turn.
     wait: Option<metrics::Waiting>,
+    /// Its place among all calls that wait, or try replicas that refuse once more.
+    place: Option<Place>,
     has_waited: bool,
     /// Its place under the function's limit, if there is one.
     inside: Option<Inside>,
@@ -224,6 +227,7 @@ impl Call {
             broke_with: None,
             waits_since: None,
             wait: None,
+            place: None,
             has_waited: false,
             inside: None,
             cold_start: None,
@@ -375,7 +379,7 @@ impl Call {
                 return Err(Failure::CannotStart(refusal));
             }
             self.waits_since.get_or_insert_with(Instant::now);
-            self.begin_wait(edge, Failure::TooManyWaiting(edge.limits.max_waiting))?;
+            self.begin_wait(edge, Failure::TooManyWaiting(edge.waits.of_one))?;
             return Ok(false);
         }
         let limit = known.labels.concurrency as usize * replicas;
@@ -384,15 +388,16 @@ impl Call {
             let is_first = self.wait.is_some() || self.function.series.waiting.get() == 0;
             self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
             if self.inside.is_none() {
-                self.begin_wait(edge, Failure::TooManyCalls(limit))?;
-                // A place that became free before this one was counted told nobody.
-                self.inside = self.function.gate.enter(limit);
+                let is_first = self.begin_wait(edge, Failure::TooManyCalls(limit))?;
+                // A place that became free before the first of those that wait was counted told nobody.
+                self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
                 if self.inside.is_none() {
                     return Ok(false);
                 }
             }
         }
         self.has_waited |= self.wait.take().is_some();
+        self.place = None;
         if let Some(since) = self.waits_since.take() {
             self.cold_start = Some(since.elapsed());
             self.function.series.observe_cold_start(since.elapsed());
@@ -400,19 +405,28 @@ impl Call {
         Ok(true)
     }
 
-    /// Counts it as waiting, if it is not yet; the failure where too many do.
-    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<(), Failure> {
-        if self.wait.is_none() {
-            let series = &self.function.series;
-            let wait = series.begin_wait();
-            if series.waiting.get() > edge.limits.max_waiting {
-                return Err(too_many);
-            }
-            self.wait = Some(wait);
-            if self.function.replicas.is_empty() {
-                edge.scaler.wake();
-                edge.table.touch();
-            }
+    /// Counts it as waiting, if it is not yet; whether it is the first now. The failure where too many wait.
+    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<bool, Failure> {
+        if self.wait.is_some() {
+            return Ok(false);
+        }
+        let (wait, before) = self.function.series.begin_wait();
+        if before >= edge.waits.of_one {
+            return Err(too_many);
+        }
+        self.take_place(edge)?;
+        self.wait = Some(wait);
+        if self.function.replicas.is_empty() {
+            edge.scaler.wake();
+            edge.table.touch();
+        }
+        Ok(before == 0)
+    }
+
+    fn take_place(&mut self, edge: &Edge) -> Result<(), Failure> {
+        if self.place.is_none() {
+            let place = edge.waits.enter();
+            self.place = Some(place.ok_or(Failure::NoRoomToWait(edge.waits.of_all))?);
         }
         Ok(())
     }
@@ -516,6 +530,7 @@ impl Call {
         if self.limits.deadline.has_passed() {
             return Err(Failure::Timeout(Phase::Connect, self.total));
         }
+        self.take_place(edge)?;
         self.tried.clear();
         Ok(Stop::Waits(Some((version, Instant::now() + ROUND_PAUSE))))
     }

@@ -6,6 +6,7 @@ mod control;
 mod failure;
 mod headers;
 mod invoke;
+mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use failure::{Failure, X_GATEWAY_ERROR};
 use http1::forward::Upload;
 use http1::server::Course;
 use invoke::Invocation;
+use waits::Waits;
 
 /// Unknown names make the provider look again at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,8 +42,7 @@ pub(crate) struct CallLimits {
     pub(crate) body_stall_timeout: Duration,
     /// How long nothing may move where the protocol was changed.
     pub(crate) idle_timeout: Duration,
-    /// Calls of one function that may wait, for a replica or for their turn.
-    pub(crate) max_waiting: usize,
+    pub(crate) max_connections: usize,
 }
 
 /// What the edge serves its requests with.
@@ -55,6 +56,7 @@ pub(crate) struct Behind {
 /// The service behind the gateway's port.
 pub(crate) struct Edge {
     limits: CallLimits,
+    waits: Waits,
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
@@ -70,6 +72,7 @@ impl Edge {
         let Behind { table, provider, scaler, control } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
+            waits: Waits::new(limits.max_connections),
             table,
             provider,
             scaler,

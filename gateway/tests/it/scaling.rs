@@ -126,6 +126,40 @@ fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
     assert_eq!(peer.requests().len(), 1);
 }
 
+#[test]
+fn full_queues_leave_connections_for_those_that_need_not_wait() {
+    let peer = Peer::tcp(Script::new().request().stall());
+    let mut other = limited(&peer, "1");
+    other["name"] = json!("other");
+    let gateway = gateway(&[limited(&peer, "1"), other]).env("max_connections", "20").start();
+    let mut held: Vec<_> = (0..10).map(|_| gateway.connect()).collect();
+    held.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
+    becomes(&gateway, "gateway_function_waiting", 9.0);
+    let path = "/function/other";
+    let mut others: Vec<_> = (0..7).map(|_| gateway.connect()).collect();
+    for connection in &mut others {
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).unwrap();
+    }
+    let waits = |count| {
+        eventually(SOON, || {
+            let metrics = gateway.metrics("/metrics");
+            match metrics.value("gateway_function_waiting", &[("function_name", "other")]) {
+                Some(waiting) if waiting == count => Ok(()),
+                waiting => Err(format!("{waiting:?} wait, not {count}")),
+            }
+        });
+    };
+    waits(6.0);
+    let reply = gateway.get(path);
+    is_own(&reply, (503, "too_many_waiting"), &["`other`", "15 calls of all functions", "max_connections"]);
+    assert_eq!(gateway.get("/healthz").status, 200);
+    drop(held);
+    becomes(&gateway, "gateway_function_waiting", 0.0);
+    let mut more = gateway.connect();
+    more.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).unwrap();
+    waits(7.0);
+}
+
 /// Its time is up while nobody is free to say so; when somebody is, there is room at the replica.
 #[test]
 fn a_turn_that_comes_too_late_is_left_to_others() {
