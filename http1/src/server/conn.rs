@@ -94,10 +94,10 @@ impl Conn {
         !self.incoming.pending().is_empty() || matches!(self.socket.peek(), Ok(Some(1..)))
     }
 
-    /// Whether it is between requests and bytes have arrived that nobody has read yet: closing it now would
-    /// lose what its peer was right to send.
-    pub(super) fn has_request(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::Idle) && matches!(self.socket.peek(), Ok(Some(1..)))
+    /// Ends it, unless it is between requests and bytes have arrived that nobody has read yet: closing it then would
+    /// lose what its peer was right to send. Whether it is at its end.
+    pub(super) fn end_unread(&self) -> bool {
+        !matches!(self.phase, Phase::New | Phase::Idle) || self.socket.shutdown_unread()
     }
 
     /// Whether more has arrived than a head may have.

@@ -242,7 +242,7 @@ impl Poller {
             let Some((_, token, lane)) = least.min_by_key(|(rank, ..)| *rank) else { return false };
             let taken = lane.table().take(token);
             match taken {
-                Some(conn) if !conn.has_request() => {
+                Some(conn) if conn.end_unread() => {
                     self.forget(conn);
                     return true;
                 }
@@ -530,8 +530,8 @@ impl Poller {
             let taken = self.lane().table().take(token);
             match taken {
                 Some(conn) if conn.phase == Phase::Head => self.refuse(conn, Refusal::HeaderTimeout),
-                Some(conn) if conn.has_request() => put_back(&self.shared, conn),
-                Some(conn) => self.forget(conn),
+                Some(conn) if conn.end_unread() => self.forget(conn),
+                Some(conn) => put_back(&self.shared, conn),
                 None => {}
             }
         }

@@ -128,7 +128,7 @@ impl Table {
 
     /// Whether a request has arrived that nobody has read yet.
     pub(super) fn has_unread(&self) -> bool {
-        self.waiting().any(|(_, conn)| conn.has_request())
+        self.waiting().any(|(_, conn)| matches!(conn.phase, Phase::New | Phase::Idle) && conn.has_input())
     }
 
     /// Whether a connection is open that may send a request.

@@ -223,6 +223,34 @@ impl Socket {
         let _ = check(unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RDWR) });
     }
 
+    /// Ends both directions in order, unless something has arrived that nobody has read: false then. What arrives
+    /// meanwhile is dropped before it is acknowledged, so that its sender can tell from [`Socket::bytes_acked`] that
+    /// nobody has seen it (`SO_ATTACH_FILTER`, socket(7)).
+    #[must_use]
+    pub fn shutdown_unread(&self) -> bool {
+        let is_held = self.hold_input().is_ok(); // else there is a moment between the two
+        let is_unread = matches!(self.peek(), Ok(Some(1..)));
+        if !is_unread {
+            self.shutdown_both();
+        }
+        if is_held {
+            self.release_input();
+        }
+        !is_unread
+    }
+
+    /// Drops what arrives from now on, as if the network had lost it.
+    fn hold_input(&self) -> io::Result<()> {
+        let mut drop_all =
+            libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
+        self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    fn release_input(&self) {
+        let _ = self.set_option(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32); // it fails where there is none
+    }
+
     /// Makes the coming close a reset, so that the peer cannot take what it has for the whole
     /// (`SO_LINGER` of zero, socket(7)).
     pub fn reset_on_close(&self) {
@@ -519,6 +547,31 @@ mod tests {
         client.shutdown_write();
         assert!(server.wait(Ready::HANG_UP, Deadline::after(SOON)).unwrap().is_hung_up());
         assert_eq!(server.receive(&mut buffer).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_connection_is_ended_only_when_nobody_can_have_seen_what_comes_after() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Socket::connect(listener.address().unwrap(), Deadline::after(SOON)).unwrap();
+        let (server, _) = accepted(&listener);
+        let mut buffer = Vec::with_capacity(16);
+        client.send_bytes(b"a").unwrap();
+        server.wait(Ready::READ, Deadline::after(SOON)).unwrap();
+        assert!(!server.shutdown_unread(), "something is there");
+        assert_eq!(server.receive(&mut buffer).unwrap(), Some(1));
+        // What comes in the moment of its end is not taken, and comes again when it goes on.
+        server.hold_input().unwrap();
+        client.send_bytes(b"b").unwrap();
+        assert_eq!((server.peek().unwrap(), client.bytes_acked()), (None, Some(2)));
+        server.release_input();
+        server.wait(Ready::READ, Deadline::after(SOON)).unwrap();
+        assert_eq!(server.receive(&mut buffer).unwrap(), Some(1));
+        server.hold_input().unwrap();
+        client.send_bytes(b"c").unwrap();
+        assert!(server.shutdown_unread());
+        client.wait(Ready::READ, Deadline::after(SOON)).unwrap();
+        assert_eq!(client.peek().unwrap(), Some(0), "an orderly end");
+        assert_eq!(client.bytes_acked(), Some(3), "which acknowledges nothing");
     }
 
     #[test]
