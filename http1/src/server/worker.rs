@@ -24,6 +24,10 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile. Where pollers serve calls the next one is theirs.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// How many workers do so at a time: clients of one request each, one after the other, would find none free, and have a
+/// thread started each.
+const MAX_LINGERING: usize = 8;
+
 /// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names while all
 /// workers are busy. Such requests are rare and quick; more of them wait in line, for a worker or one of these.
 pub const MAX_URGENT: usize = 2;
@@ -98,6 +102,8 @@ pub(super) struct Workers {
     serving: AtomicUsize,
     /// Calls that pollers serve.
     relays: AtomicUsize,
+    /// Workers that wait for the next request of a connection.
+    lingering: AtomicUsize,
 }
 
 impl Workers {
@@ -111,6 +117,7 @@ impl Workers {
             waiting: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
             relays: AtomicUsize::new(0),
+            lingering: AtomicUsize::new(0),
         }
     }
 
@@ -281,6 +288,17 @@ impl Workers {
         job
     }
 
+    /// Waits for the next request of a connection, if there is room for one more that does so.
+    fn linger(&self, conn: &Conn) -> bool {
+        let has_room = self.lingering.fetch_add(1, SeqCst) < MAX_LINGERING;
+        let is_there = has_room && {
+            let ready = conn.socket.wait(Ready::READ, Deadline::after(LINGER));
+            ready.is_ok_and(Ready::is_any)
+        };
+        self.lingering.fetch_sub(1, SeqCst);
+        is_there
+    }
+
     fn has_waiting(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
@@ -382,9 +400,8 @@ fn wait_for_next(shared: &Shared, conn: &mut Conn) -> Wait {
     if shared.workers.has_waiting() || shared.is_draining() || shared.is_full() {
         return Wait::Later;
     }
-    match conn.socket.wait(Ready::READ, Deadline::after(LINGER)) {
-        Ok(ready) if ready.is_any() => {}
-        _ => return Wait::Later,
+    if !shared.workers.linger(conn) {
+        return Wait::Later;
     }
     match conn.fill(shared.config.max_header_bytes) {
         Ok(Some(0)) | Err(_) => Wait::Gone,
@@ -450,6 +467,30 @@ pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
         Next::KeepAlive => {
             conn.await_next(Instant::now());
             put_back(shared, conn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::sys::{Listener, Socket};
+
+    use super::super::table::Token;
+    use super::*;
+
+    #[test]
+    fn so_many_workers_linger_and_no_more() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap();
+        let client = Socket::connect(address, Deadline::NEVER).unwrap();
+        let server = Socket::connect(address, Deadline::NEVER).unwrap();
+        drop((client, listener)); // the end is something to be read
+        server.wait(Ready::READ, Deadline::NEVER).unwrap();
+        let conn = Conn::new(server, address, 0, Token::of(0));
+        let workers = Workers::new();
+        for (others, may) in [(0, true), (MAX_LINGERING - 1, true), (MAX_LINGERING, false)] {
+            workers.lingering.store(others, SeqCst);
+            assert_eq!((workers.linger(&conn), workers.lingering.load(SeqCst)), (may, others));
         }
     }
 }
