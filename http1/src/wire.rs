@@ -117,15 +117,16 @@ impl Incoming {
     /// pending ones, or what a kept buffer has room for.
     pub(crate) fn fill(&mut self, socket: &Socket, room: usize) -> io::Result<Option<usize>> {
         if self.taken == self.buffer.len() {
+            if self.buffer.capacity() < spare::FIRST_BYTES {
+                spare::give(std::mem::replace(&mut self.buffer, spare::buffer())); // as `rest` may have left it
+            }
             self.buffer.clear();
             self.taken = 0;
         } else if self.taken > 0 && self.buffer.len() == self.buffer.capacity() {
             self.buffer.drain(..self.taken);
             self.taken = 0;
         }
-        if self.buffer.capacity() == 0 {
-            self.buffer = spare::buffer();
-        } else if self.buffer.capacity() == self.buffer.len() {
+        if self.buffer.capacity() == self.buffer.len() {
             let more = self.buffer.capacity().clamp(spare::FIRST_BYTES, room.max(spare::FIRST_BYTES));
             self.buffer.reserve_exact(more);
         }
@@ -443,6 +444,23 @@ mod tests {
         while outgoing.write(&socket, &data).unwrap() > 0 {}
         assert!(matches!(outgoing.mode, Mode::Chunked(1..)));
         assert_eq!(outgoing.finish(&socket).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// A body that came with its head is kept in little memory, which is no measure for what is read next.
+    #[test]
+    fn the_next_message_is_read_whole_after_a_small_one() {
+        let (socket, mut peer) = pair();
+        let mut incoming = Incoming::new();
+        peer.write_all(b"HEADhello").unwrap();
+        assert_eq!(incoming.fill(&socket, 64 << 10).unwrap(), Some(9));
+        assert_eq!(incoming.take_head(4), b"HEAD");
+        incoming.begin(Framing::Length(5), u64::MAX).unwrap();
+        incoming.rest();
+        assert_eq!(incoming.body(&socket).unwrap(), Body::Data(b"hello"));
+        incoming.consume(5);
+        peer.write_all(&[b'x'; 5000]).unwrap();
+        assert_eq!(incoming.fill(&socket, 64 << 10).unwrap(), Some(5000));
+        assert!(incoming.is_drained());
     }
 
     #[test]
