@@ -59,11 +59,13 @@ pub enum Refusal {
     BodyStall,
     /// All workers and the places to wait for one are taken.
     Overloaded,
+    /// The server ends.
+    Draining,
 }
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 26] = [
+    pub const ALL: [Refusal; 27] = [
         Refusal::RequestLine,
         Refusal::Method,
         Refusal::Target,
@@ -90,6 +92,7 @@ impl Refusal {
         Refusal::HeaderTimeout,
         Refusal::BodyStall,
         Refusal::Overloaded,
+        Refusal::Draining,
     ];
 
     /// Name, status and sentence of each reason: the one table.
@@ -133,6 +136,7 @@ impl Refusal {
             }
             Refusal::BodyStall => ("body_stall", 408, "body stopped arriving, see body_stall_timeout"),
             Refusal::Overloaded => ("overloaded", 503, "all workers are busy, see max_workers"),
+            Refusal::Draining => ("draining", 503, "shutting down, see drain_timeout"),
         }
     }
 

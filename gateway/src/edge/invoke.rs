@@ -17,7 +17,7 @@ use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use super::waits::Place;
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
-use crate::functions::{Function, Inside, Replica, Use};
+use crate::functions::{Function, Inside, Replica, Ticket, Use};
 use crate::metrics::{self, InFlight, Retry};
 use crate::route::Below;
 
@@ -79,6 +79,12 @@ impl Waiting for Parked {
     fn until(&self) -> Instant {
         let deadline = self.call.started + self.call.total.span;
         self.round.map_or(deadline, |(_, next)| next.min(deadline))
+    }
+
+    fn time_is_up(&mut self) {
+        if self.call.limits.deadline.has_passed() {
+            self.call.ticket = None; // until it is told so others go on
+        }
     }
 
     fn look(mut self: Box<Self>, exchange: &Exchange<'_>) -> Course {
@@ -191,8 +197,9 @@ struct Call {
     /// Its place among all calls that wait, or try replicas that refuse once more.
     place: Option<Place>,
     has_waited: bool,
-    /// Its place under the function's limit, if there is one.
+    /// Its place under the function's limit, if there is one, or in line for it.
     inside: Option<Inside>,
+    ticket: Option<Ticket>,
     /// How long it waited for a first replica, if it did.
     cold_start: Option<Duration>,
     /// Whether kept connections were closed for it.
@@ -230,6 +237,7 @@ impl Call {
             place: None,
             has_waited: false,
             inside: None,
+            ticket: None,
             cold_start: None,
             has_made_room: false,
         }
@@ -240,7 +248,7 @@ impl Call {
     fn renew(&mut self, function: Arc<Function>) {
         if !Arc::ptr_eq(&function.series, &self.function.series) {
             self.in_flight = function.series.begin_call();
-            (self.wait, self.inside) = (None, None);
+            (self.wait, self.inside, self.ticket) = (None, None, None);
         }
         self.function = function;
     }
@@ -285,7 +293,7 @@ impl Call {
     }
 
     fn observe(self, code: u16) {
-        drop((self.wait, self.inside));
+        drop((self.wait, self.inside, self.ticket));
         drop(self.in_flight); // before it is observed, so that a reader never sees it twice
         self.function.series.observe(code, self.started.elapsed());
     }
@@ -379,21 +387,18 @@ impl Call {
                 return Err(Failure::CannotStart(refusal));
             }
             self.waits_since.get_or_insert_with(Instant::now);
+            if known.labels.concurrency > 0 {
+                self.function.gate.join(&mut self.ticket);
+            }
             self.begin_wait(edge, Failure::TooManyWaiting(edge.waits.of_one))?;
             return Ok(false);
         }
         let limit = known.labels.concurrency as usize * replicas;
         if limit > 0 && self.inside.is_none() {
-            // Those that wait already come first.
-            let is_first = self.wait.is_some() || self.function.series.waiting.get() == 0;
-            self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
+            self.inside = self.function.gate.enter(limit, &mut self.ticket);
             if self.inside.is_none() {
-                let is_first = self.begin_wait(edge, Failure::TooManyCalls(limit))?;
-                // A place that became free before the first of those that wait was counted told nobody.
-                self.inside = is_first.then(|| self.function.gate.enter(limit)).flatten();
-                if self.inside.is_none() {
-                    return Ok(false);
-                }
+                self.begin_wait(edge, Failure::TooManyCalls(limit))?;
+                return Ok(false);
             }
         }
         self.has_waited |= self.wait.take().is_some();
@@ -405,10 +410,10 @@ impl Call {
         Ok(true)
     }
 
-    /// Counts it as waiting, if it is not yet; whether it is the first now. The failure where too many wait.
-    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<bool, Failure> {
+    /// Counts it as waiting, if it is not yet; the failure where too many wait.
+    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<(), Failure> {
         if self.wait.is_some() {
-            return Ok(false);
+            return Ok(());
         }
         let (wait, before) = self.function.series.begin_wait();
         if before >= edge.waits.of_one {
@@ -420,7 +425,7 @@ impl Call {
             edge.scaler.wake();
             edge.table.touch();
         }
-        Ok(before == 0)
+        Ok(())
     }
 
     fn take_place(&mut self, edge: &Edge) -> Result<(), Failure> {

@@ -227,7 +227,7 @@ impl Edge {
             Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
-            Failure::Draining => Rejection::Own(OwnRejection::Draining),
+            Failure::Draining => Rejection::Http(Refusal::Draining),
             other => match other.at_the_door() {
                 Some(rejection) => rejection,
                 None => return,

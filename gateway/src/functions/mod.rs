@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
-pub(crate) use gate::{Gate, Inside};
+pub(crate) use gate::{Gate, Inside, Ticket};
 use http1::ClientConfig;
 pub(crate) use probe::Probe;
 pub(crate) use replica::{Replica, Use};
@@ -169,10 +169,8 @@ impl Table {
         let series = old.map_or_else(Arc::default, |old| Arc::clone(&old.series));
         series.wanted.set(known.wanted as usize);
         series.ready.set(replicas.len());
-        let gate = old.map_or_else(
-            || Arc::new(Gate::new(Arc::clone(&series), Arc::clone(&self.hook))),
-            |old| Arc::clone(&old.gate),
-        );
+        let gate =
+            old.map_or_else(|| Arc::new(Gate::new(Arc::clone(&self.hook))), |old| Arc::clone(&old.gate));
         if known.wanted > 0 {
             gate.set_refusal(None);
         }

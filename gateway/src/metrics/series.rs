@@ -221,19 +221,16 @@ pub(crate) enum OwnRejection {
     Method,
     /// A `POST /` that names no function.
     NotAlexa,
-    /// The gateway is being stopped.
-    Draining,
     /// User and password are missing or wrong.
     Unauthorized,
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 6] = [
+    const ALL: [OwnRejection; 5] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
-        OwnRejection::Draining,
         OwnRejection::Unauthorized,
     ];
 
@@ -243,7 +240,6 @@ impl OwnRejection {
             OwnRejection::UnknownFunction => "unknown_function",
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",
-            OwnRejection::Draining => "draining",
             OwnRejection::Unauthorized => "unauthorized",
         }
     }

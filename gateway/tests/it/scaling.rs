@@ -85,6 +85,27 @@ fn calls_beyond_the_limit_wait_and_are_served_as_others_end() {
     assert_eq!(peer.requests().len(), 20);
 }
 
+/// Whichever poller they wait with.
+#[test]
+fn turns_come_in_the_order_of_the_calls() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let gateway = gateway(&[limited(&peer, "1")]).start();
+    let mut connections: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
+    for (number, connection) in connections.iter_mut().enumerate() {
+        let head = format!("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", path(&format!("/{number}")));
+        connection.send(head).unwrap();
+        becomes(&gateway, "gateway_function_inflight", number as f64 + 1.0);
+    }
+    becomes(&gateway, "gateway_function_waiting", 19.0);
+    gate.open();
+    for connection in &mut connections {
+        assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
+    }
+    let served: Vec<_> = peer.requests().iter().map(|request| request.target.clone()).collect();
+    assert_eq!(served, (0..20).map(|number| format!("/{number}")).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_client_that_goes_away_gives_its_turn_to_the_next() {
     let gate = Gate::new();
@@ -207,6 +228,24 @@ fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
     }
     assert_eq!(gateway.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn who_still_waits_at_the_end_of_the_drain_is_told_so() {
+    let peer = Peer::tcp(Script::new().request().stall());
+    let gateway = gateway(&[limited(&peer, "1")]).env("drain_timeout", "1s").start();
+    let mut connections = send(&gateway, 3);
+    becomes(&gateway, "gateway_function_waiting", 2.0);
+    gateway.signal(proc::SIGTERM);
+    let served = peer.wait_requests(1, SOON).len();
+    let replies: Vec<_> =
+        connections.iter_mut().filter_map(|connection| connection.within(SOON).reply("GET").ok()).collect();
+    assert_eq!((served, replies.len()), (1, 2));
+    for reply in replies {
+        is_own(&reply, (503, "draining"), &["drain_timeout"]);
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    assert_eq!(gateway.wait(SOON).code(), Some(1));
 }
 
 /// A POST whose body is not whole keeps its replica busy.

@@ -145,7 +145,7 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
     let text = format!("{}\n", shared.service.line(refusal));
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
-    if refusal == Refusal::Overloaded {
+    if matches!(refusal, Refusal::Overloaded | Refusal::Draining) {
         head.text("Retry-After", "1");
     }
     shared.service.refused(refusal, &mut head);

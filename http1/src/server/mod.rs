@@ -146,6 +146,9 @@ pub trait Waiting: Send {
     /// When it goes on on a worker, if it still waits then.
     fn until(&self) -> Instant;
 
+    /// Its time is up: it waits for a worker now.
+    fn time_is_up(&mut self) {}
+
     /// Looks whether it can go on; on its poller, in the order of arrival.
     fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
 

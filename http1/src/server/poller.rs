@@ -125,7 +125,7 @@ impl Poller {
             self.keep_time(&mut next_sweep);
         }
         for parked in self.waits.take_all() {
-            self.give_up(parked);
+            self.give_up(parked, Refusal::Draining);
         }
     }
 

@@ -126,7 +126,7 @@ impl Poller {
             Ok(()) => self.keep_waiting(parked),
             Err(error) => {
                 log::warn!("cannot wait for a connection: {error}");
-                self.give_up(parked);
+                self.give_up(parked, Refusal::Overloaded);
             }
         }
     }
@@ -144,7 +144,8 @@ impl Poller {
             }
             let Some(parked) = self.waits.take(ticket.token) else { continue };
             if now >= parked.waiting.until() {
-                let Parked { conn, turn, waiting } = parked;
+                let Parked { conn, turn, mut waiting } = parked;
+                waiting.time_is_up();
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             } else if has_to_wait {
                 self.waits.keep(parked, now);
@@ -190,11 +191,11 @@ impl Poller {
         }
     }
 
-    /// Refuses a waiting request at the end of the server.
-    pub(super) fn give_up(&self, parked: Parked) {
+    /// Refuses a waiting request.
+    pub(super) fn give_up(&self, parked: Parked, refusal: Refusal) {
         let Parked { mut conn, waiting, .. } = parked;
-        waiting.ended(Cause::Refused(Refusal::Overloaded));
-        conn.refuse(&self.shared, Refusal::Overloaded);
+        waiting.ended(Cause::Refused(refusal));
+        conn.refuse(&self.shared, refusal);
         self.forget(conn);
     }
 }
