@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc};
@@ -183,4 +184,26 @@ fn a_broken_file_keeps_the_old_functions_and_says_so() {
         }
         reply => Err(reply.status.to_string()),
     });
+}
+
+#[test]
+fn many_calls_that_wait_for_a_function_that_goes_are_told_so_at_once() {
+    kit::sys::limits::raise_open_files(4096).unwrap();
+    let peer = Peer::tcp(Script::new().request().stall());
+    let mut limited = at(ONE, &[peer.addr()]);
+    limited["labels"] = json!({ "faas.concurrency": "1" });
+    let (gateway, file) = started(&[limited]);
+    let mut first = gateway.connect();
+    first.send(raw("GET", "", "")).unwrap();
+    peer.wait_requests(1, SOON);
+    let mut waiting: Vec<_> = (0..400).map(|_| gateway.connect()).collect();
+    waiting.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
+    becomes(&gateway, "gateway_function_waiting", 400.0);
+    let began = Instant::now();
+    reload(&gateway, &file, &list(&[]));
+    for connection in &mut waiting {
+        is_own(&connection.within(SOON).reply("GET").unwrap(), (404, "unknown_function"), &["`one`"]);
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "the last was told after {took:?}");
 }

@@ -121,13 +121,11 @@ impl Workers {
         }
     }
 
-    /// Takes the place of a call that a poller serves, if there is one and nobody waits for it.
+    /// Takes the place of a call that a poller serves, if there is one beyond those for whoever waits in line. A job that
+    /// is about to be taken by a worker keeps nobody from the places that are left.
     pub(super) fn begin_relay(&self, shared: &Arc<Shared>) -> bool {
-        if self.has_waiting() {
-            return false;
-        }
         let others = self.relays.fetch_add(1, SeqCst) + self.serving.load(SeqCst);
-        let has_room = others < shared.config.max_workers && !self.has_waiting();
+        let has_room = others + self.waiting.load(SeqCst) < shared.config.max_workers;
         if !has_room {
             self.end_relay(shared); // a worker may have left a job for it
         }
