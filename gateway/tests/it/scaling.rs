@@ -1,9 +1,11 @@
 //! Functions without a replica, functions with a limit of calls, and what waits for either.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use testkit::{Gate, Peer, Running, Script, eventually, proc};
 
-use crate::{OK, ONE, SOON, at, becomes, counts, dogs, gateway, is_own, of_one, path, raw};
+use crate::{OK, ONE, SOON, at, becomes, counts, dogs, gateway, is_own, of_one, path, raw, well};
 
 /// A function that the gateway runs, with no replica at first.
 fn sleeping(fprocess: &str, labels: &Value) -> Value {
@@ -278,4 +280,32 @@ fn fewer_replicas_end_no_call() {
         }
         dogs(&gateway, 1);
     }
+}
+
+/// That the time of all is up at once refuses none of them, and nobody else.
+#[test]
+fn many_turns_that_never_come_are_all_told_so_and_hold_up_nobody() {
+    kit::sys::limits::raise_open_files(4096).unwrap();
+    let (peer, other) = (Peer::tcp(Script::new().request().stall()), well());
+    let functions = [limited(&peer, "1"), at("other", &[other.addr()])];
+    let gateway = gateway(&functions).env("max_connections", "2000").env("max_workers", "4").start();
+    let _first = send(&gateway, 1);
+    peer.wait_requests(1, SOON);
+    let mut waiting: Vec<_> = (0..400).map(|_| gateway.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(raw("GET", "X-Timeout: 6s\r\n", "")).unwrap();
+    }
+    becomes(&gateway, "gateway_function_waiting", 400.0);
+    let began = Instant::now();
+    let mut others = Vec::new();
+    let mut client = gateway.client();
+    while of_one(&gateway, "gateway_function_waiting") > 0.0 && began.elapsed() < SOON {
+        let reply = client.request().path("/function/other").send().unwrap();
+        others.push(reply.status);
+    }
+    let codes: Vec<_> =
+        waiting.iter_mut().map(|connection| connection.within(SOON).reply("GET").unwrap().status).collect();
+    let count = |codes: &[u16], code: u16| codes.iter().filter(|other| **other == code).count();
+    assert_eq!((count(&codes, 504), count(&codes, 503)), (400, 0));
+    assert_eq!(count(&others, 200), others.len());
 }

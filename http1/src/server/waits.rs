@@ -18,6 +18,9 @@ use crate::forward::Cause;
 /// How often they are looked at where nobody wakes the server: the resolution of their time limits.
 const TICK: Duration = Duration::from_millis(50);
 
+/// When those are looked at again that found no room in the line for a worker.
+const LINE_PAUSE: Duration = Duration::from_millis(10);
+
 /// A request that waits, with all that belongs to it.
 pub(super) struct Parked {
     pub(super) conn: Box<Conn>,
@@ -86,6 +89,11 @@ impl Waits {
         }
     }
 
+    /// Has them looked at again in a moment.
+    fn look_again(&mut self, now: Instant) {
+        self.next_look.get_or_insert(now + LINE_PAUSE);
+    }
+
     /// When they are to be looked at next.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.next_look.or(self.next_tick)
@@ -142,10 +150,18 @@ impl Poller {
                 self.waits.queue(ticket);
                 continue;
             }
-            let Some(parked) = self.waits.take(ticket.token) else { continue };
-            if now >= parked.waiting.until() {
-                let Parked { conn, turn, mut waiting } = parked;
-                waiting.time_is_up();
+            let Some(mut parked) = self.waits.take(ticket.token) else { continue };
+            let is_over = now >= parked.waiting.until();
+            if is_over {
+                parked.waiting.time_is_up();
+            }
+            if is_over && !self.shared.workers.has_room_in_line(&self.shared) {
+                // Many whose time is up at once must neither be refused for that, nor have others refused.
+                is_full = true;
+                self.waits.keep(parked, now);
+                self.waits.look_again(now);
+            } else if is_over {
+                let Parked { conn, turn, waiting } = parked;
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             } else if has_to_wait {
                 self.waits.keep(parked, now);

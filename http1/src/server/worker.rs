@@ -297,6 +297,11 @@ impl Workers {
         is_there
     }
 
+    /// Whether less than half of the line is taken: the rest is for requests that come.
+    pub(super) fn has_room_in_line(&self, shared: &Shared) -> bool {
+        self.waiting.load(SeqCst) < shared.config.max_waiting() / 2
+    }
+
     fn has_waiting(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
