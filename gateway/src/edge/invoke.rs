@@ -24,9 +24,6 @@ use crate::route::Below;
 /// How long is waited between two rounds over replicas that all refuse, unless the table changes.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the provider may take to say whether replicas that all refuse are still there.
-const LOOK_TIME: Duration = Duration::from_secs(5);
-
 /// Tries of one call on connections that broke; connects that fail are not counted.
 const MAX_TRIES: usize = 3;
 
@@ -191,6 +188,8 @@ struct Call {
     tries: usize,
     /// The replica whose connection broke in the last try.
     broke_with: Option<SocketAddr>,
+    /// Since when it would know whether replicas that all refuse are still there.
+    asks_since: Option<Instant>,
     waits_since: Option<Instant>,
     /// Counts it while it waits, for a replica or for its turn.
     wait: Option<metrics::Waiting>,
@@ -232,6 +231,7 @@ impl Call {
             last_error: None,
             tries: 0,
             broke_with: None,
+            asks_since: None,
             waits_since: None,
             wait: None,
             place: None,
@@ -527,10 +527,15 @@ impl Call {
         let now = Instant::now();
         let window = edge.limits.connect_timeout;
         if self.function.replicas.iter().all(|replica| replica.has_failed_for(window, now)) {
-            edge.provider.look_again(self.limits.deadline.within(LOOK_TIME));
-            if edge.table.version() == version {
+            let asked = *self.asks_since.get_or_insert(now);
+            let has_looked = edge.looks.ask(&*edge.provider, asked, self.limits.deadline);
+            if edge.table.version() != version {
+                self.asks_since = None;
+            } else if has_looked {
                 return Err(Failure::Connect(error.unwrap_or_else(|| "all connects failed".to_owned())));
             }
+        } else {
+            self.asks_since = None;
         }
         if self.limits.deadline.has_passed() {
             return Err(Failure::Timeout(Phase::Connect, self.total));

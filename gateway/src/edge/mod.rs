@@ -6,6 +6,7 @@ mod control;
 mod failure;
 mod headers;
 mod invoke;
+mod looks;
 mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,6 +27,7 @@ use failure::{Failure, X_GATEWAY_ERROR};
 use http1::forward::Upload;
 use http1::server::Course;
 use invoke::Invocation;
+use looks::Looks;
 use waits::Waits;
 
 /// Unknown names make the provider look again at most this often.
@@ -57,6 +59,7 @@ pub(crate) struct Behind {
 pub(crate) struct Edge {
     limits: CallLimits,
     waits: Waits,
+    looks: Looks,
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
@@ -73,6 +76,7 @@ impl Edge {
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
+            looks: Looks::default(),
             table,
             provider,
             scaler,

@@ -5,6 +5,7 @@ mod bodies;
 mod children;
 mod control;
 mod drain;
+mod engines;
 mod errors;
 mod headers;
 mod hostile;

@@ -1,0 +1,83 @@
+//! Looks of the provider that calls ask for whose replicas all refuse: one at a time, for all that have asked before it
+//! began, so that an engine that hangs holds one worker and no more.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kit::Deadline;
+
+use crate::provider::Provider;
+
+/// How long the provider may take to say whether replicas that all refuse are still there.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(super) struct Looks(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    is_looking: bool,
+    /// When the last one began that has ended.
+    last: Option<Instant>,
+}
+
+impl Looks {
+    /// Whether the provider has looked since `asked`, if need be now; false while it does for somebody else, or where
+    /// the deadline cut it short.
+    pub(super) fn ask(&self, provider: &dyn Provider, asked: Instant, deadline: Deadline) -> bool {
+        self.have_looked_since(asked, || {
+            provider.look_again(deadline.within(LOOK_TIME));
+            !deadline.has_passed()
+        })
+    }
+
+    fn have_looked_since(&self, asked: Instant, look: impl FnOnce() -> bool) -> bool {
+        let mut state = self.state();
+        if state.last.is_some_and(|began| began >= asked) {
+            return true;
+        }
+        if state.is_looking {
+            return false;
+        }
+        state.is_looking = true;
+        let last = state.last;
+        drop(state);
+        let mut looking = Looking(self, last);
+        let began = Instant::now();
+        let is_whole = look();
+        if is_whole {
+            looking.1 = Some(began);
+        }
+        is_whole
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One look, and what is the last whole one when it ends.
+struct Looking<'a>(&'a Looks, Option<Instant>);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        *self.0.state() = State { is_looking: false, last: self.1 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_is_for_all_that_asked_before_it() {
+        let looks = Looks::default();
+        let before = Instant::now();
+        assert!(!looks.have_looked_since(before, || false), "it was cut short");
+        assert!(looks.have_looked_since(before, || {
+            !looks.have_looked_since(before, || unreachable!("somebody else looks"))
+        }));
+        assert!(looks.have_looked_since(before, || unreachable!("it was looked since")));
+        assert!(!looks.have_looked_since(Instant::now(), || false), "that was before");
+    }
+}
