@@ -114,6 +114,9 @@ impl Shared {
         }
         let mut is_busy = false;
         for function in snapshot.values().filter(|function| function.known.is_scalable) {
+            if self.orders().is_stopping {
+                break; // each change may take its time
+            }
             let in_flight = function.series.inflight.get();
             is_busy |= in_flight > 0;
             let now = Instant::now();

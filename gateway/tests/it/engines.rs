@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::script::Request;
 use testkit::unreachable::Refusing;
-use testkit::{Bin, Peer, Running, Script, eventually};
+use testkit::{Bin, Peer, Running, Script, eventually, proc};
 
 use crate::{SOON, well};
 
@@ -105,6 +105,29 @@ fn knows(gateway: &Running, count: usize) {
         let known = serde_json::from_str::<Value>(&text).ok().and_then(|list| Some(list.as_array()?.len()));
         if known == Some(count) { Ok(()) } else { Err(text) }
     });
+}
+
+#[test]
+fn it_ends_in_time_though_many_functions_are_to_be_scaled_and_the_engine_hangs() {
+    let below_min = |number| Service {
+        name: format!("f{number}"),
+        labels: json!({ "com.openfaas.scale.min": "2" }),
+        replicas: 1,
+        task: None,
+    };
+    let is_update = |method: &str, _: &str| method == "POST";
+    let engine = engine((0..8).map(below_min).collect(), is_update);
+    let gateway = gateway(&engine).env("drain_timeout", "1s").start();
+    knows(&gateway, 8);
+    eventually(SOON, || {
+        let is_asked = engine.requests().iter().any(|request| request.method == "POST");
+        if is_asked { Ok(()) } else { Err("nothing is scaled".to_owned()) }
+    });
+    gateway.signal(proc::SIGTERM);
+    let began = Instant::now();
+    assert_eq!(gateway.wait(2 * SOON).code(), Some(0));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "it took {took:?}");
 }
 
 #[test]
