@@ -95,6 +95,8 @@ impl Waiting for Parked {
         };
         self.call.renew(function);
         match self.call.is_ready(&self.edge) {
+            // The place may be that of a call that was broken off: this one would be, too.
+            Ok(true) if exchange.is_stopping() => Course::Wait(self),
             Ok(true) => {
                 let Parked { edge, call, upload, .. } = *self;
                 call.begin(edge, exchange, upload)

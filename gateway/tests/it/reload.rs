@@ -196,14 +196,15 @@ fn many_calls_that_wait_for_a_function_that_goes_are_told_so_at_once() {
     let mut first = gateway.connect();
     first.send(raw("GET", "", "")).unwrap();
     peer.wait_requests(1, SOON);
-    let mut waiting: Vec<_> = (0..400).map(|_| gateway.connect()).collect();
+    let mut waiting: Vec<_> = (0..1000).map(|_| gateway.connect()).collect();
     waiting.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
-    becomes(&gateway, "gateway_function_waiting", 400.0);
+    becomes(&gateway, "gateway_function_waiting", 1000.0);
     let began = Instant::now();
     reload(&gateway, &file, &list(&[]));
     for connection in &mut waiting {
         is_own(&connection.within(SOON).reply("GET").unwrap(), (404, "unknown_function"), &["`one`"]);
     }
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "the last was told after {took:?}");
+    let took = began.elapsed(); // one for each look, every 50 ms, would be 20 s and more
+    assert!(took < Duration::from_secs(10), "the last was told after {took:?}");
+    println!("told after {took:?}");
 }

@@ -115,6 +115,12 @@ impl<'a> Exchange<'a> {
         self.shared.is_draining()
     }
 
+    /// Whether the server ends, and with it what is being served.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// Whether the client closed its side, so that nobody waits for the answer.
     #[must_use]
     pub fn is_client_gone(&self) -> bool {

@@ -366,7 +366,9 @@ impl Poller {
 
     pub(super) fn submit(&mut self, job: Job) {
         if let Err(job) = self.shared.workers.submit(&self.shared, job) {
-            let conn = job.give_up(&self.shared, Refusal::Overloaded);
+            let is_end = self.shared.is_stopping();
+            let refusal = if is_end { Refusal::Draining } else { Refusal::Overloaded };
+            let conn = job.give_up(&self.shared, refusal);
             close_slowly(&self.shared, conn);
         }
     }
