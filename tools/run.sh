@@ -53,6 +53,7 @@ fi
 } >"$functions_file"
 
 url=http://localhost:${port:-8080}
+[ "${port:-8080}" != 0 ] || url=http://localhost:PORT # as the last line of the log says
 cat <<END
 
 Functions (from $functions_file):

@@ -220,7 +220,7 @@ impl<'a> Call<'a> {
     }
 
     fn answer_not_started(&self, exchange: &mut Exchange<'_>, error: &io::Error) -> u16 {
-        let text = format!("cannot start `{}`: {error}", self.function.config.program());
+        let text = format!("cannot start `{}` (fprocess): {error}", self.function.config.program());
         log::error!("call={} {text}", self.id);
         self.answer_text(exchange, 500, &text)
     }

@@ -50,6 +50,9 @@ pub(crate) const ENV_MARK: &str = "FAAS_CALL_MARK";
 /// Set by a parent that wants fwatchdog to end with it: the parent's process id.
 const ENV_PARENT: &str = "FAAS_PARENT_PID";
 
+/// Set by a gateway that runs several functions with one log: the name of this one.
+const ENV_FUNCTION: &str = "FAAS_FUNCTION";
+
 /// A listening socket was inherited, and for which process (sd_listen_fds(3)).
 const ENV_LISTEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
@@ -155,10 +158,15 @@ pub(crate) fn port(source: &dyn Source) -> Result<u16, Refused> {
     Ok(port as u16) // just checked
 }
 
+/// What the log is to begin its messages with, if anything.
+pub(crate) fn subject(source: &dyn Source) -> Option<String> {
+    set(source, ENV_FUNCTION).map(|name| format!("function `{name}`"))
+}
+
 /// The environment that every process gets: fwatchdog's own, without what was meant for fwatchdog alone.
 pub(crate) fn base_environment() -> Environment {
     let mut environment = Environment::new(&kit::settings::inherited());
-    for name in ENV_LISTEN.iter().chain(&[ENV_PARENT, ENV_MARK]) {
+    for name in ENV_LISTEN.iter().chain(&[ENV_PARENT, ENV_FUNCTION, ENV_MARK]) {
         environment.remove(name.as_bytes());
     }
     environment

@@ -43,10 +43,17 @@ fn help() -> String {
 }
 
 fn serve() -> ExitCode {
+    let subject = config::subject(&Environment);
     let config = match Config::read(&Environment, std::process::id()) {
         Ok(config) => config,
-        Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
+        Err(refused) => {
+            let subject = subject.map(|subject| subject + ": ").unwrap_or_default();
+            return PROGRAM.fail(EXIT_CONFIGURATION, format_args!("{subject}{refused}"));
+        }
     };
+    if let Some(subject) = subject {
+        kit::log::begin_with(subject);
+    }
     match app::run(config) {
         Ok(code) => code,
         Err(error) => PROGRAM.fail(EXIT_FAILURE, error),

@@ -75,6 +75,10 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         true => Some(secrets::credentials(&config.secret_mount_path).map_err(Error::Configuration)?),
         false => None,
     };
+    check_provider(config)?;
+    if let Some(state_dir) = &config.state_dir {
+        control::check(state_dir).map_err(|why| Error::Configuration(format!("setting state_dir: {why}")))?;
+    }
     let listener = Listener::bind_any(config.port).map_err(|error| Error::Listen(config.port, error))?;
     let max_idle = config.room(open_files).workers;
     let table = Arc::new(Table::new(ClientConfig {
@@ -242,6 +246,21 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
 /// Whether only a Swarm will do: it was named, or one of its networks was.
 fn is_asked_for(config: &Config) -> bool {
     config.provider == ProviderKind::Swarm || config.functions_network.is_some()
+}
+
+/// Refuses settings that the provider that was asked for would not look at.
+fn check_provider(config: &Config) -> Result<(), Error> {
+    let beside = |name, is_set: bool, provider| match is_set {
+        true => {
+            Err(Error::Configuration(format!("setting {name}: expected nothing beside provider={provider}")))
+        }
+        false => Ok(()),
+    };
+    match config.provider {
+        ProviderKind::Auto => Ok(()),
+        ProviderKind::Swarm => beside("functions_file", config.functions_file.is_some(), "swarm"),
+        ProviderKind::Local => beside("functions_network", config.functions_network.is_some(), "local"),
+    }
 }
 
 /// The provider that was asked for; `auto` takes the Swarm where there is one.

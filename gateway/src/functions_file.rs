@@ -26,6 +26,9 @@ const FIELD_REPLICAS: &str = "replicas";
 pub(crate) const FIELD_ADDRESS: &str = "address";
 const FIELD_LABELS: &str = "labels";
 
+/// The settings of fwatchdog that are not the file's: the command has a field, and the socket is handed over.
+const OF_THE_GATEWAY: [&str; 2] = ["fprocess", "port"];
+
 /// The fields that only a function with `fprocess` may have.
 const PROCESS_FIELDS: [&str; 3] = [FIELD_DIRECTORY, FIELD_ENVIRONMENT, FIELD_REPLICAS];
 
@@ -267,6 +270,9 @@ fn process(object: &Map<String, Value>, labels: &Labels) -> Checked<Process> {
     if let Some((key, _)) = environment.iter().find(|(key, _)| key.is_empty() || key.contains(['=', '\0'])) {
         let path = format!("{FIELD_ENVIRONMENT}.{}", key.escape_debug());
         return mistake(&path, "expected a variable's name without `=` and NUL");
+    }
+    if let Some((key, _)) = environment.iter().find(|(key, _)| OF_THE_GATEWAY.contains(key)) {
+        return mistake(&format!("{FIELD_ENVIRONMENT}.{key}"), "is set by the gateway");
     }
     Ok(Process {
         fprocess: fprocess.to_owned(),

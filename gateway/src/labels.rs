@@ -19,6 +19,21 @@ pub(crate) const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
 pub(crate) const LABEL_PORT: &str = "faas.port";
 pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
 
+const KNOWN: [&str; 9] = [
+    LABEL_FUNCTION,
+    LABEL_SCALE_MIN,
+    LABEL_SCALE_MAX,
+    LABEL_SCALE_FACTOR,
+    LABEL_SCALE_TARGET,
+    LABEL_SCALE_ZERO,
+    LABEL_ZERO_DURATION,
+    LABEL_PORT,
+    LABEL_CONCURRENCY,
+];
+
+/// How labels begin that nobody gives a service for anything else.
+const OURS: [&str; 2] = ["com.openfaas.scale.", "faas."];
+
 /// The most replicas that a label may ask for: far above what a small Swarm can place.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
 
@@ -65,23 +80,26 @@ impl Default for Labels {
     }
 }
 
-/// A label whose value was not used. `Display` is one line that says what happened.
+/// A label that was not used. `Display` is one line that says what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
-    pub(crate) label: &'static str,
+    pub(crate) label: String,
     /// What would have been taken and what was found.
     pub(crate) problem: String,
+    /// Whether there is a default that is used for it.
+    has_default: bool,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "label {}: {}; its default is used", self.label, self.problem)
+        let rest = if self.has_default { "its default is used" } else { "it has no effect" };
+        write!(f, "label {}: {}; {rest}", self.label, self.problem)
     }
 }
 
 impl Labels {
-    /// Reads the labels among `pairs` (others are left alone, of a repeated one the last counts) and
-    /// reports the values that could not be used.
+    /// Reads the labels among `pairs` (of a repeated one the last counts) and reports what could not be used: values, and
+    /// names that begin as ours do. Others are left alone.
     pub(crate) fn from_map<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Labels, Vec<Warning>) {
@@ -103,6 +121,7 @@ impl Labels {
             values.refuse(LABEL_SCALE_MIN, &expected, &labels.scale_min.to_string());
             labels.scale_min = default.scale_min; // 1 is never above scale_max
         }
+        values.refuse_unknown();
         (labels, values.warnings)
     }
 }
@@ -130,8 +149,23 @@ impl Values<'_> {
     }
 
     fn refuse(&mut self, label: &'static str, expected: &str, text: &str) {
-        self.warnings
-            .push(Warning { label, problem: format!("expected {expected}, got `{}`", text.escape_debug()) });
+        self.warnings.push(Warning {
+            label: label.to_owned(),
+            problem: format!("expected {expected}, got `{}`", text.escape_debug()),
+            has_default: true,
+        });
+    }
+
+    fn refuse_unknown(&mut self) {
+        let is_ours = |name: &str| OURS.iter().any(|begin| name.starts_with(begin)) && !KNOWN.contains(&name);
+        let mut unknown: Vec<_> = self.found.keys().filter(|name| is_ours(name)).collect();
+        unknown.sort_unstable();
+        let warning = |name: &&&str| Warning {
+            label: name.escape_debug().to_string(),
+            problem: format!("is unknown: expected one of {}", KNOWN.join(", ")),
+            has_default: false,
+        };
+        self.warnings.extend(unknown.iter().map(warning));
     }
 
     fn boolean(&mut self, label: &'static str) -> Option<bool> {
@@ -254,6 +288,22 @@ mod tests {
         }
         check(&[("faas.port", "65535")], &[], |labels| labels.port = 65535);
         check(&[("com.openfaas.scale.max", "1000")], &[], |labels| labels.scale_max = 1000);
+    }
+
+    #[test]
+    fn names_that_look_like_ours_and_are_unknown_are_reported() {
+        let warning = format!(
+            "label com.openfaas.scale.mni: is unknown: expected one of {}; it has no effect",
+            KNOWN.join(", ")
+        );
+        check(
+            &[("com.openfaas.scale.mni", "2"), ("com.example.faas.x", ""), ("faas", "")],
+            &[&warning],
+            |_| {},
+        );
+        let (_, warnings) = Labels::from_map([("faas.x", "1"), ("faas.port", "0"), ("faas.a", "")]);
+        let labels: Vec<_> = warnings.iter().map(|warning| &*warning.label).collect();
+        assert_eq!(labels, ["faas.port", "faas.a", "faas.x"]);
     }
 
     #[test]

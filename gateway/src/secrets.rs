@@ -34,6 +34,9 @@ fn read(directory: &Path, name: &str) -> Result<Vec<u8>, String> {
     }
     let end = content.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     content.truncate(end);
+    if content.iter().any(u8::is_ascii_control) {
+        return Err(wrong(directory, name, "expected one line of text"));
+    }
     if content.is_empty() {
         return Err(wrong(directory, name, "expected a file that is not empty"));
     }
@@ -64,6 +67,7 @@ mod tests {
         for (user, password, part) in [
             (&b"\n"[..], &b"x"[..], "basic-auth-user: expected a file that is not empty"),
             (b"admin", b"", "basic-auth-password: expected a file that is not empty"),
+            (b"admin", b"a\nb", "basic-auth-password: expected one line of text"),
             (b"ad:min", b"x", "basic-auth-user: expected a user without `:`"),
             (b"admin", &[b'x'; MAX_BYTES + 1], "basic-auth-password: expected at most 4096 bytes"),
         ] {

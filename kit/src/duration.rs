@@ -8,7 +8,8 @@ use std::time::Duration;
 pub const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What a refused duration is told to look like.
-pub const EXPECTED: &str = "a duration such as 500ms, 2s, 1m30s, or a number of seconds";
+pub const EXPECTED: &str =
+    "a duration such as 500ms, 2s, 1m30s, 1h, or a whole number of seconds, up to ten years";
 
 /// Reads a duration. `None` for anything that is not one, has a sign or a fraction, or exceeds
 /// [`MAX`].

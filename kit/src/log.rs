@@ -4,6 +4,7 @@
 //! stderr that cannot take it loses the line and nothing else.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -21,6 +22,9 @@ struct Stderr;
 
 static LOGGER: Stderr = Stderr;
 
+/// What begins each message.
+static SUBJECT: OnceLock<String> = OnceLock::new();
+
 /// The level with the given place in [`LEVELS`].
 #[must_use]
 pub fn level(place: usize) -> LevelFilter {
@@ -33,6 +37,11 @@ pub fn init(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// Begins every message with `subject` and a colon, where several processes write to one log. The first call wins.
+pub fn begin_with(subject: String) {
+    let _ = SUBJECT.set(subject);
+}
+
 impl Log for Stderr {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -40,7 +49,10 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let text = record.args().to_string();
+        let text = match SUBJECT.get() {
+            Some(subject) => format!("{subject}: {}", record.args()),
+            None => record.args().to_string(),
+        };
         let line = line(now.as_secs(), now.subsec_millis(), record.level(), &text);
         let _ = std::io::stderr().write_all(&line); // nowhere left to report it
     }

@@ -84,7 +84,7 @@ impl Problem {
             }
             Problem::MethodNotAllowed(allow) => format!("method not allowed here, only {allow}"),
             Problem::UnknownFunction(name) => format!(
-                "no function `{name}`: no such service on the gateway's networks, nor entry in functions_file"
+                "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, or label function or require_label leaves it out"
             ),
             Problem::BadName => format!("no function there: expected {EXPECTED_NAME}"),
             Problem::ProviderDown(reason) => {

@@ -292,6 +292,17 @@ impl Keeper {
     }
 }
 
+/// Whether a gateway may have its socket in `state_dir`, to be asked before anything is started.
+///
+/// # Errors
+/// One line, where it is no directory or another gateway's.
+pub(crate) fn check(state_dir: &Path) -> Result<(), String> {
+    if state_dir.exists() && !state_dir.is_dir() {
+        return Err(format!("expected a directory, got {}", state_dir.display()));
+    }
+    socket::check(state_dir).map_err(|error| error.to_string())
+}
+
 /// Readies `state_dir` for a gateway that is root and will be `user`: it is the gateway's own.
 pub(crate) fn hand_over(state_dir: &Path, user: u32) {
     if let Err(error) = socket::hand_over(state_dir, user) {

@@ -136,6 +136,18 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
+/// Whether the socket in a directory is not another gateway's.
+///
+/// # Errors
+/// [`Error::Taken`] where somebody listens.
+pub(super) fn check(directory: &Path) -> Result<(), Error> {
+    let path = directory.join(NAME);
+    match is_alive(&path) {
+        Ok(true) => Err(Error::Taken(path)),
+        _ => Ok(()), // what else there may be shows when it is made
+    }
+}
+
 /// Whether somebody listens on a socket.
 ///
 /// # Errors

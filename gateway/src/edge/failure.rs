@@ -1,10 +1,11 @@
 //! What the gateway itself answers when a call cannot be served: one kind, one status, one line.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http1::{HeadWriter, Refusal};
+use http1::{Error, HeadWriter, Refusal};
 use kit::duration;
 
 use super::auth::CHALLENGE;
@@ -173,7 +174,7 @@ impl fmt::Display for Failure {
             Failure::ClientGone => f.write_str("client closed the connection"),
             Failure::UnknownFunction(name) => write!(
                 f,
-                "no function `{name}`: no such service on the gateway's networks, nor entry in functions_file"
+                "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, or label function or require_label leaves it out"
             ),
             Failure::BadName => write!(f, "no function there: expected {EXPECTED_NAME}"),
             Failure::NoRoute => {
@@ -202,7 +203,12 @@ impl fmt::Display for Failure {
                 f,
                 "{limit} calls are served and no more can wait, see label faas.concurrency and max_connections"
             ),
-            Failure::Connect(reason) => write!(f, "no replica can be reached: {reason}, see connect_timeout"),
+            Failure::Connect(reason) => {
+                write!(
+                    f,
+                    "no replica can be reached within connect_timeout: {reason}, see faas.port, or address in functions_file"
+                )
+            }
             Failure::Closed(address) => {
                 write!(f, "replica {address} closed the connection before its answer was whole")
             }
@@ -230,6 +236,30 @@ impl fmt::Display for Failure {
                 write!(f, "the control plane has not answered within {}", duration::format(*span))
             }
         }
+    }
+}
+
+/// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
+pub(super) fn is_for_want_of_files(error: &Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error, Error::Connect { source, .. } if matches!(source.raw_os_error(), Some(ENFILE | EMFILE)))
+}
+
+/// An error of making a connection, in a few words.
+pub(super) fn reason(address: SocketAddr, error: &Error) -> String {
+    match error {
+        Error::Connect { source, .. } => connect_error(address, source),
+        other => format!("{address}: {other}"),
+    }
+}
+
+/// What the system says of it, in a few words.
+pub(super) fn connect_error(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!("{address} does not answer"),
+        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
+        _ => format!("{address}: {error}"),
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::{Course, Relay, Waiting};
-use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
+use http1::{Connection, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 use kit::sys::limits::random;
 
-use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
+use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit, connect_error, is_for_want_of_files, reason};
 use super::waits::Place;
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
@@ -489,7 +489,7 @@ impl Call {
                     self.has_made_room = true;
                     edge.table.close_idle();
                 }
-                Err(error) => self.unreachable(edge, replica, reason(replica, &error)),
+                Err(error) => self.unreachable(edge, replica, reason(replica.address(), &error)),
             }
             if self.limits.deadline.has_passed() {
                 return Err(Failure::Timeout(Phase::Connect, self.total).into());
@@ -578,28 +578,5 @@ fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Opt
 fn take_leave(replica: &Replica, connection: &Connection) {
     if connection.is_told_to_close() {
         replica.leaves(Instant::now());
-    }
-}
-
-/// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
-fn is_for_want_of_files(error: &Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error, Error::Connect { source, .. } if matches!(source.raw_os_error(), Some(ENFILE | EMFILE)))
-}
-
-fn reason(replica: &Replica, error: &Error) -> String {
-    match error {
-        Error::Connect { source, .. } => connect_error(replica.address(), source),
-        other => format!("{}: {other}", replica.address()),
-    }
-}
-
-/// An error of connecting, in a few words.
-fn connect_error(address: SocketAddr, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => format!("{address} does not answer"),
-        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
-        _ => format!("{address}: {error}"),
     }
 }

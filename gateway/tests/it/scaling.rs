@@ -1,6 +1,6 @@
 //! Functions without a replica, functions with a limit of calls, and what waits for either.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Gate, Peer, Running, Script, eventually, proc};
@@ -67,6 +67,7 @@ fn a_function_that_cannot_be_started_from_nothing_says_why() {
         reply => Err(format!("{}: {}", reply.status, reply.text())),
     });
     is_own(&reply, (503, "cannot_start"), &["`one`", "fwatchdog exited with code 2"]);
+    gateway.wait_log("fwatchdog: function `one`: setting exec_timeout: ", SOON);
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn a_turn_that_comes_too_late_is_left_to_others() {
         gateway(&[limited(&peer, "1"), at("other", &[other.addr()])]).env("max_workers", "2").start();
     let mut first = send(&gateway, 1);
     peer.wait_requests(1, SOON);
-    let mut late = gateway.connect();
+    let (mut late, sent) = (gateway.connect(), Instant::now());
     late.send(raw("GET", "X-Timeout: 2s\r\n", "")).unwrap();
     becomes(&gateway, "gateway_function_waiting", 1.0);
     let mut busy: Vec<_> = (0..2).map(|_| gateway.connect()).collect();
@@ -201,8 +202,8 @@ fn a_turn_that_comes_too_late_is_left_to_others() {
         connection.send("GET /function/other HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     }
     eventually(SOON, || match gateway.metrics("/metrics").value("gateway_workers", &[("state", "queued")]) {
-        Some(2.0) => Ok(()),
-        queued => Err(format!("{queued:?} wait for a worker, not 2")),
+        Some(2.0) if sent.elapsed() > Duration::from_secs(2) => Ok(()),
+        queued => Err(format!("{queued:?} wait for a worker, not 2, with one whose time is up")),
     });
     gate.open();
     assert_eq!(first[0].within(SOON).reply("GET").unwrap().status, 200);

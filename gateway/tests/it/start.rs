@@ -43,6 +43,9 @@ fn values_that_cannot_be_read_end_the_start() {
     refused(&[("max_headers", "100000")], &["max_headers", "100000"]);
     refused(&[("log", "loud")], &["log", "loud", "debug"]);
     refused(&[("provider", "swarm"), ("DOCKER_HOST", "ftp://x")], &["DOCKER_HOST", "ftp://x"]);
+    refused(&[("provider", "swarm"), ("functions_file", "x")], &["functions_file", "provider=swarm"]);
+    refused(&[("provider", "local"), ("functions_network", "x")], &["functions_network", "provider=local"]);
+    refused(&[("state_dir", "/dev/null")], &["state_dir", "expected a directory", "/dev/null"]);
 }
 
 #[test]
@@ -52,6 +55,14 @@ fn a_broken_functions_file_ends_the_start() {
         (json!({ "functions": [{ "name": "a", "fprocess": 5 }] }), ["functions.json", "`a`", "`fprocess`"]),
         (json!({ "functions": [{ "name": "a", "adress": "x:1" }] }), ["functions.json", "`a`", "`adress`"]),
         (json!({ "functions": [{ "name": "a" }] }), ["functions.json", "`a`", "`fprocess`"]),
+        (
+            json!({ "functions": [{ "name": "a", "fprocess": "cat", "environment": { "port": "99" } }] }),
+            ["functions.json", "`a`", "`environment.port`: is set by the gateway"],
+        ),
+        (
+            json!({ "functions": [{ "name": "a", "fprocess": "cat", "labels": { "faas.concurency": "1" } }] }),
+            ["functions.json", "`a`", "`labels.faas.concurency`: is unknown: expected one of function, com"],
+        ),
         (json!({ "functions": {} }), ["functions.json", "functions", "list"]),
     ] {
         let bin = Bin::gateway().env("provider", "local");

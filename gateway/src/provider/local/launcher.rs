@@ -15,6 +15,7 @@ use kit::sys::child::{Child, Environment, Spawn};
 use super::Setup;
 use crate::config;
 use crate::functions_file::Process;
+use crate::name::FunctionName;
 
 /// The file name of the binary that serves a process.
 const FWATCHDOG: &str = "fwatchdog";
@@ -32,6 +33,9 @@ const ENV_DRAIN_TIMEOUT: &str = "drain_timeout";
 /// Tells fwatchdog whose end it has to end with: this process's id. A child can only ask the kernel for
 /// that itself.
 const ENV_PARENT: &str = "FAAS_PARENT_PID";
+
+/// Tells it the function's name, for its log.
+const ENV_FUNCTION: &str = "FAAS_FUNCTION";
 
 /// What all replicas have in common.
 pub(super) struct Launcher {
@@ -68,11 +72,16 @@ impl Launcher {
     ///
     /// # Errors
     /// What starting a process says; `NotFound` where there is no fwatchdog.
-    pub(super) fn start(&self, process: &Process, listener: &Listener) -> io::Result<Child> {
+    pub(super) fn start(
+        &self,
+        name: &FunctionName,
+        process: &Process,
+        listener: &Listener,
+    ) -> io::Result<Child> {
         let fwatchdog = self.fwatchdog.clone().ok_or(io::ErrorKind::NotFound)?;
         let directory =
             process.directory.as_ref().map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
-        let environment = self.environment_of(process);
+        let environment = self.environment_of(name, process);
         let stderr = io::stderr();
         let spawn = Spawn {
             argv: &[fwatchdog],
@@ -84,7 +93,7 @@ impl Launcher {
         spawn.start()
     }
 
-    fn environment_of(&self, process: &Process) -> Environment {
+    fn environment_of(&self, name: &FunctionName, process: &Process) -> Environment {
         let mut environment = self.environment.clone();
         environment.set(ENV_SUPPRESS_LOCK.as_bytes(), &[b"true"]);
         let drain = kit::duration::format(self.call_time);
@@ -93,6 +102,7 @@ impl Launcher {
             environment.set(name.as_bytes(), &[value.as_bytes()]);
         }
         environment.set(ENV_FPROCESS.as_bytes(), &[process.fprocess.as_bytes()]);
+        environment.set(ENV_FUNCTION.as_bytes(), &[name.as_str().as_bytes()]);
         environment.set(ENV_LISTEN_FDS.as_bytes(), &[b"1"]);
         environment.set(ENV_PARENT.as_bytes(), &[std::process::id().to_string().as_bytes()]);
         environment
@@ -144,7 +154,7 @@ mod tests {
             ],
             replicas: 1,
         };
-        let environment = launcher.environment_of(&process);
+        let environment = launcher.environment_of(&FunctionName::parse(b"one").unwrap(), &process);
         let value =
             |name: &str| environment.get(name.as_bytes()).map(|value| std::str::from_utf8(value).unwrap());
         for (name, want) in [
@@ -156,6 +166,7 @@ mod tests {
             ("LISTEN_FDS", Some("1")),
             ("LISTEN_PID", None),
             ("FAAS_PARENT_PID", Some(&std::process::id().to_string())),
+            ("FAAS_FUNCTION", Some("one")),
             ("max_body", Some("5")), // fwatchdog has such a setting too, and the file may set it
             ("port", None),
             ("functions_file", None),

@@ -107,7 +107,7 @@ impl Replica {
     }
 
     fn start(&mut self, plan: &Plan<'_>) -> io::Result<Child> {
-        plan.launcher.start(plan.process, self.bind()?)
+        plan.launcher.start(plan.name, plan.process, self.bind()?)
     }
 
     fn failed(&mut self, name: &FunctionName, what: String, (now, ran): (Instant, Duration)) {
