@@ -461,6 +461,15 @@ fn one_that_hangs_holds_up_nothing_and_is_started_again() {
         connection
     };
     let hanging = [hang(), hang(), hang()];
+    // Until all of its threads are busy with them, another request is answered.
+    let mut last = eventually(SOON, || {
+        let mut connection = Connection::open(&*socket).unwrap();
+        connection.send("GET /system/info HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        match connection.within(Duration::from_secs(2)).reply("GET") {
+            Err(_) => Ok(connection),
+            Ok(reply) => Err(format!("answered with {}", reply.status)),
+        }
+    });
     // Two of the three, whichever they are.
     let mut waiting = [gateway.connect(), gateway.connect(), gateway.connect()];
     for connection in &mut waiting {
@@ -483,6 +492,7 @@ fn one_that_hangs_holds_up_nothing_and_is_started_again() {
     is_up(&gateway);
     is_well(&gateway);
     drop(hanging);
+    assert!(last.reply("GET").is_err(), "it went with the one that hung");
     let log = gateway.log();
     assert_eq!(log.matches("control plane hangs and is started again").count(), 1, "{log}");
 }
