@@ -59,8 +59,15 @@ impl Gate {
             return None;
         }
         state.inside += 1;
+        if let Some(ticket) = ticket {
+            state.line.remove(&ticket.number);
+        }
+        let is_next_too = state.inside < limit && !state.line.is_empty();
         drop(state);
-        *ticket = None; // which tells the one behind
+        *ticket = None;
+        if is_next_too {
+            self.changed.call(); // the one behind may wait with another thread
+        }
         Some(Inside(Arc::clone(self)))
     }
 
