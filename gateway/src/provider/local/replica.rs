@@ -33,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a fwatchdog has to end its processes after the second SIGTERM, before it is killed.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
+/// What a fwatchdog ends with that refuses its settings.
+const REFUSED: i32 = kit::arguments::EXIT_CONFIGURATION as i32;
+
 /// What a replica is started from.
 pub(super) struct Plan<'a> {
     pub(super) launcher: &'a Launcher,
@@ -70,6 +73,9 @@ impl Replica {
         if let State::Running { child, since } = &mut self.state {
             let how = match child.ended() {
                 Ok(None) => return,
+                Ok(Some(End::Exited(REFUSED))) => {
+                    format!("exited with code {REFUSED}: it refuses a setting, the log says which")
+                }
                 Ok(Some(End::Exited(code))) => format!("exited with code {code}"),
                 Ok(Some(End::Killed(signal))) => format!("was killed by signal {signal}"),
                 Err(error) => format!("is lost: {error}"),

@@ -191,7 +191,10 @@ fn a_child_that_keeps_dying_is_known_but_not_called() {
     assert_eq!(lab.endpoints("good").map(|endpoints| endpoints.len()), Some(1));
     let table = lab.table.known.lock().unwrap();
     let problems: Vec<_> = table.iter().map(|known| known.problem.as_deref()).collect();
-    assert_eq!(problems, [Some("fwatchdog exited with code 2"), None]);
+    assert_eq!(
+        problems,
+        [Some("fwatchdog exited with code 2: it refuses a setting, the log says which"), None]
+    );
 }
 
 #[test]
