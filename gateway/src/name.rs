@@ -12,6 +12,14 @@ pub(crate) const MAX_NAME_BYTES: usize = 128;
 pub(crate) const EXPECTED_NAME: &str =
     "a name of 1 to 128 letters, digits, `_`, `.` and `-` that begins with a letter or digit";
 
+/// What is said where there is no function of that name: at the edge, and by the control plane.
+pub(crate) fn no_function(name: &str) -> String {
+    format!(
+        "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, \
+         or label function or require_label leaves it out"
+    )
+}
+
 /// A valid function name. Cloning shares the text; a map keyed by it is searched with a `&str`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FunctionName(Arc<str>);

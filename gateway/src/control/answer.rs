@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::labels::{LABEL_SCALE_FACTOR, LABEL_SCALE_MAX};
-use crate::name::EXPECTED_NAME;
+use crate::name::{EXPECTED_NAME, no_function};
 
 /// A whole answer, before it is HTTP.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,9 +83,7 @@ impl Problem {
                 "the user interface is not in this release; /system/functions has the functions".to_owned()
             }
             Problem::MethodNotAllowed(allow) => format!("method not allowed here, only {allow}"),
-            Problem::UnknownFunction(name) => format!(
-                "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, or label function or require_label leaves it out"
-            ),
+            Problem::UnknownFunction(name) => no_function(name),
             Problem::BadName => format!("no function there: expected {EXPECTED_NAME}"),
             Problem::ProviderDown(reason) => {
                 format!("functions are not known yet, see DOCKER_HOST: {reason}")

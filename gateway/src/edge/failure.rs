@@ -9,7 +9,7 @@ use http1::{Error, HeadWriter, Refusal};
 use kit::duration;
 
 use super::auth::CHALLENGE;
-use crate::name::EXPECTED_NAME;
+use crate::name::{EXPECTED_NAME, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
@@ -172,10 +172,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Refused(refusal) => write!(f, "request refused: {refusal}"),
             Failure::ClientGone => f.write_str("client closed the connection"),
-            Failure::UnknownFunction(name) => write!(
-                f,
-                "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, or label function or require_label leaves it out"
-            ),
+            Failure::UnknownFunction(name) => f.write_str(&no_function(name)),
             Failure::BadName => write!(f, "no function there: expected {EXPECTED_NAME}"),
             Failure::NoRoute => {
                 f.write_str("no such path: functions are under /function/NAME, or / with header X-Function")

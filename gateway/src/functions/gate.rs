@@ -26,15 +26,6 @@ struct State {
     next: u64,
 }
 
-impl State {
-    fn join(&mut self) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.line.insert(number);
-        number
-    }
-}
-
 impl Gate {
     pub(super) fn new(changed: Arc<Hook>) -> Gate {
         Gate { state: Mutex::default(), changed, refusal: Mutex::default() }
@@ -53,9 +44,7 @@ impl Gate {
             None => state.line.is_empty(),
         };
         if !is_next || state.inside >= limit {
-            if ticket.is_none() {
-                *ticket = Some(Ticket { gate: Arc::clone(self), number: state.join() });
-            }
+            ticket.get_or_insert_with(|| self.ticket(&mut state));
             return None;
         }
         state.inside += 1;
@@ -73,7 +62,14 @@ impl Gate {
 
     /// Has a call wait in line for a place, if it does not yet.
     pub(crate) fn join(self: &Arc<Self>, ticket: &mut Option<Ticket>) {
-        ticket.get_or_insert_with(|| Ticket { gate: Arc::clone(self), number: self.state().join() });
+        ticket.get_or_insert_with(|| self.ticket(&mut self.state()));
+    }
+
+    fn ticket(self: &Arc<Self>, state: &mut State) -> Ticket {
+        let number = state.next;
+        state.next += 1;
+        state.line.insert(number);
+        Ticket { gate: Arc::clone(self), number }
     }
 
     /// Remembers what came of asking for a first replica.
