@@ -275,6 +275,10 @@ impl Poller {
         match added {
             Ok(()) if has_room => {
                 table.put(conn);
+                // The first of a poller that sleeps, whose time begins. A watched one is reported at once.
+                if table.len() == 1 && !shared.relays && self.last_given != self.number {
+                    lane.wake.notify();
+                }
             }
             Ok(()) => {
                 drop(table);
@@ -537,9 +541,8 @@ impl Poller {
                 None => {}
             }
         }
-        if self.number == 0 {
-            self.shared.workers.expire(&self.shared, now);
-        }
+        // By every poller: whichever has the connection of a request that waits for a worker is awake for that.
+        self.shared.workers.expire(&self.shared, now);
     }
 }
 

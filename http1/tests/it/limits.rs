@@ -119,6 +119,23 @@ fn waiting_for_a_worker_has_an_end() {
     assert_eq!(fixture.probe.calls(), 1);
 }
 
+/// Also where the poller that accepts has no connection of its own, and so no reason to wake up.
+#[test]
+fn waiting_for_a_worker_has_an_end_whichever_poller_has_the_connection() {
+    let header_timeout = Duration::from_millis(500);
+    let config = ServerConfig { max_workers: 1, header_timeout, pollers: 2, ..ServerConfig::default() };
+    let fixture = Fixture::start(config);
+    let mut held = fixture.send(get("/hold")); // the first connection is the second poller's
+    fixture.wait("held", |stats| stats.workers_busy == 1);
+    drop(fixture.connect()); // and the second one the first poller's
+    fixture.wait("gone", |stats| stats.connections_idle == 0);
+    let raw = fixture.send(post("/echo", b"hello")).rest();
+    let reply = &raw.replies(&["POST"]).unwrap()[0];
+    assert_eq!((reply.status, reply.header("Retry-After"), raw.end), (503, Some("1"), End::Closed));
+    fixture.probe.release();
+    assert_eq!(held.reply("GET").unwrap().body, b"held");
+}
+
 /// What must not wait is answered though all workers are busy, also when others wait; the rest is not.
 #[test]
 fn urgent_requests_pass_a_full_server() {

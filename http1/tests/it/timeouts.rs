@@ -37,6 +37,16 @@ fn a_silent_connection_is_closed_without_a_word() {
     assert_eq!(fixture.probe.refused(), [""; 0]);
 }
 
+/// Whichever poller it was given to, also one that has no other and sleeps.
+#[test]
+fn the_first_connection_of_a_poller_has_its_time_too() {
+    let fixture = Fixture::start(ServerConfig { header_timeout: SHORT, pollers: 3, ..config() });
+    for _ in 0..3 {
+        let raw = fixture.connect().rest();
+        assert_eq!((raw.bytes.len(), raw.end), (0, End::Closed));
+    }
+}
+
 #[test]
 fn half_a_head_is_answered_408() {
     let fixture = Fixture::start(ServerConfig { header_timeout: SHORT, ..config() });
