@@ -19,6 +19,10 @@ use crate::lines::{self, Lines};
 /// is not waited for.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// How long a background child that goes on writing is followed, once the process has ended; a shorter time limit of
+/// the call counts. Longer than a pipeline takes to write what it has, short enough to give the worker back.
+const FOLLOW_TIME: Duration = Duration::from_secs(5);
+
 /// Between two looks at a process that has no descriptor to be polled, on old kernels.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -60,7 +64,7 @@ pub(crate) struct Pipes {
 
 /// What a call may take.
 pub(crate) struct Limits<'a> {
-    /// When the process must have ended.
+    /// When the process must have ended, and its output with it.
     pub(crate) deadline: Deadline,
     /// Output up to this many bytes is kept until the process has ended; 0 keeps none.
     pub(crate) buffer_output: usize,
@@ -117,6 +121,8 @@ pub(crate) struct Relay<'a, 'e> {
     is_stderr_ready: bool,
     lines: Lines,
     end: Option<End>,
+    /// Until when STDOUT is read at the longest, once the process has ended.
+    follow_until: Deadline,
     /// The later of the process's end and its last output.
     quiet_since: Instant,
 }
@@ -148,6 +154,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             is_stderr_ready: false,
             lines: Lines::default(),
             end: None,
+            follow_until: Deadline::NEVER,
             quiet_since: now,
         }
     }
@@ -191,6 +198,10 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         if self.is_streaming() {
             self.send()?;
+        }
+        if self.stdout.is_some() && self.follow_until.has_passed() {
+            log::warn!("call={} a background process goes on writing to STDOUT: the answer ends", self.id);
+            (self.stdout, self.is_stdout_ready) = (None, false);
         }
         if let Some(end) = self.finished() {
             return Ok(Some(end));
@@ -396,6 +407,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         if self.end.is_some() {
             self.stdin = None;
             self.quiet_since = Instant::now();
+            self.follow_until = Deadline::after(FOLLOW_TIME);
             // Whatever it left in the pipes is there now: both are looked at before anything is concluded.
             (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_some());
             if self.feed == Feed::Pipe {
@@ -410,14 +422,12 @@ impl<'a, 'e> Relay<'a, 'e> {
         if self.feed == Feed::Ready || self.is_stdout_ready && !self.is_backed_up() || self.is_stderr_ready {
             return Deadline::at(Instant::now()); // a burst was cut short
         }
-        let mut deadline = Deadline::NEVER;
-        if self.end.is_none() {
-            deadline = self.limits.deadline;
-            if child.end_fd().is_none() {
-                deadline = deadline.within(LOOK_PAUSE);
-            }
-        } else if !self.is_backed_up() {
-            deadline = Deadline::at(self.quiet_since + QUIET);
+        let mut deadline = self.time_limit();
+        if self.end.is_none() && child.end_fd().is_none() {
+            deadline = deadline.within(LOOK_PAUSE);
+        }
+        if self.end.is_some() && !self.is_backed_up() {
+            deadline = deadline.min(Deadline::at(self.quiet_since + QUIET)).min(self.follow_until);
         }
         let config = self.exchange.config();
         if let (Feed::Client(since), Some(_)) = (self.feed, &self.stdin) {
@@ -429,8 +439,14 @@ impl<'a, 'e> Relay<'a, 'e> {
         deadline
     }
 
+    /// When the call is over whatever happens. None where only the client is waited for.
+    fn time_limit(&self) -> Deadline {
+        let is_complete = self.end.is_some() && self.stdout.is_none();
+        if is_complete { Deadline::NEVER } else { self.limits.deadline }
+    }
+
     fn check_deadlines(&self) -> Result<(), Outcome> {
-        if self.end.is_none() && self.limits.deadline.has_passed() {
+        if self.time_limit().has_passed() {
             return Err(Outcome::Deadline);
         }
         let config = self.exchange.config();

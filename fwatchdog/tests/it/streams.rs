@@ -99,6 +99,32 @@ fn what_a_background_child_writes_in_time_belongs_to_the_answer() {
     });
 }
 
+/// The first process has ended in time, and what it has left behind goes on writing, with pauses shorter than the quiet
+/// that ends an answer.
+const WRITES_ON: &str = "(while :; do echo x; sleep 0.02; done) & exit 0";
+
+#[test]
+fn a_background_child_that_goes_on_writing_is_ended_at_the_time_limit() {
+    for (setting, field) in [("300ms", "1m"), ("0", "300ms")] {
+        let dog = shell(WRITES_ON).env("exec_timeout", setting).start();
+        // On a busy machine the writer may be kept from its work for longer than that quiet.
+        eventually(3 * SOON, || {
+            let reply = dog.request().path("/").header("X-Timeout", field).send().unwrap();
+            if reply.status == 504 { Ok(()) } else { Err(format!("{}: {}", reply.status, reply.text())) }
+        });
+    }
+}
+
+#[test]
+fn a_background_child_that_goes_on_writing_is_not_followed_for_ever() {
+    let dog = shell(WRITES_ON).start();
+    eventually(3 * SOON, || {
+        let reply = dog.get("/");
+        assert!(reply.status == 200 && reply.text().starts_with('x'), "{}", reply.text());
+        if dog.log().contains("goes on writing") { Ok(()) } else { Err("the answer was quiet".to_owned()) }
+    });
+}
+
 #[test]
 fn a_held_stderr_does_not_hold_the_answer() {
     let dog = shell("sleep 60 >/dev/null & echo done; echo bye >&2").start();
