@@ -355,12 +355,13 @@ impl Server {
         }
     }
 
-    /// Whether nothing is left to be done, and nothing more can come: all is quiet, the listener is closed, and no
-    /// connection is open on which a request may be on its way.
+    /// Whether nothing is left to be done, and nothing more can come: the listener is closed, and so is every
+    /// connection. One whose last answer is out stays for a moment, until its client has read it.
     #[must_use]
     pub fn is_done(&self) -> bool {
+        // One look at each lane: a connection never changes its lane, and counts there whatever it is about.
         let has_stopped = self.shared.has_stopped_accepting.load(Ordering::Acquire);
-        has_stopped && self.is_quiet() && !self.shared.lanes.iter().any(|lane| lane.table().has_idle())
+        has_stopped && self.shared.lanes.iter().all(|lane| lane.table().len() == 0)
     }
 
     /// Wakes requests that wait, from wherever what they wait for happens.

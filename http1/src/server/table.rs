@@ -48,6 +48,7 @@ impl Table {
         Table { slots: Vec::new(), free: Vec::new(), busy: 0 }
     }
 
+    /// Connections that are open, whoever has them.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -129,11 +130,6 @@ impl Table {
     /// Whether a request has arrived that nobody has read yet.
     pub(super) fn has_unread(&self) -> bool {
         self.waiting().any(|(_, conn)| matches!(conn.phase, Phase::New | Phase::Idle) && conn.has_input())
-    }
-
-    /// Whether a connection is open that may send a request.
-    pub(super) fn has_idle(&self) -> bool {
-        self.waiting().any(|(_, conn)| matches!(conn.phase, Phase::New | Phase::Idle))
     }
 
     /// Closes every waiting connection.

@@ -1,11 +1,11 @@
 //! The end of a server: what is idle goes, what runs finishes, nothing that was sent is lost.
 
-use http1::ServerConfig;
+use http1::{ServerConfig, Stats};
 use testkit::floods::idle_connections;
 use testkit::http::{Connection, End};
 use testkit::{HttpError, eventually};
 
-use crate::support::{Fixture, PATIENCE, get, post};
+use crate::support::{Fixture, PATIENCE, get, head, post};
 
 #[test]
 fn idle_connections_are_closed_and_running_ones_finish() {
@@ -104,6 +104,56 @@ fn a_server_stops_with_every_kind_of_connection() {
             fixture.probe.release(); // a call goes on to its end
         }
         assert_ne!(connection.rest().end, End::Open, "connection {number}");
+    }
+}
+
+/// Its answer is out, but a reset would take it away from a client that still sends.
+#[test]
+fn a_server_that_closes_a_connection_slowly_is_not_done() {
+    let fixture = Fixture::new();
+    let mut client = fixture.send(head("POST", "/early", "Content-Length: 1000000\r\n"));
+    fixture.wait("closing", |stats| stats.connections_closing == 1);
+    fixture.server().begin_drain();
+    fixture.server().stop_accepting();
+    // The listener is closed for a moment before the server knows it.
+    for _ in 0..100 {
+        eventually(PATIENCE, || match Connection::open(fixture.addr()) {
+            Err(HttpError::Connect(_)) => Ok(()),
+            _ => Err("still listening".to_owned()),
+        });
+        let is_done = fixture.server().is_done();
+        assert!(!is_done || fixture.stats().connections_closing == 0, "done too soon");
+    }
+    client.send("more").unwrap();
+    let raw = client.rest();
+    assert_eq!((raw.replies(&["POST"]).unwrap()[0].status, raw.end), (200, End::Closed));
+    drop(client);
+    eventually(PATIENCE, || if fixture.server().is_done() { Ok(()) } else { Err("not done".to_owned()) });
+}
+
+/// Requests come while the server looks whether it is done: none is there once it says so.
+#[test]
+fn a_server_that_is_done_serves_nobody() {
+    for _ in 0..20 {
+        let fixture = Fixture::start(ServerConfig { pollers: 2, ..ServerConfig::default() });
+        let mut kept: Vec<_> = (0..8).map(|_| fixture.send(get("/early"))).collect();
+        kept.iter_mut().for_each(|client| assert_eq!(client.reply("GET").unwrap().status, 200));
+        fixture.server().begin_drain();
+        fixture.server().stop_accepting();
+        let clients = std::thread::spawn(move || {
+            for mut client in kept {
+                let _ = client.send(get("/hold/urgent")); // it may be closed already
+                let _ = client.reply("GET");
+            }
+        });
+        while !fixture.server().is_done() {
+            fixture.probe.release();
+        }
+        let Stats { connections_idle, connections_head, connections_active, connections_closing, .. } =
+            fixture.stats();
+        let connections = [connections_idle, connections_head, connections_active, connections_closing];
+        assert_eq!(connections, [0; 4]);
+        clients.join().unwrap();
     }
 }
 
