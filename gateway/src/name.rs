@@ -20,6 +20,13 @@ pub(crate) fn no_function(name: &str) -> String {
     )
 }
 
+/// What is said of a name that is not known while the provider cannot be asked: the function may exist.
+pub(crate) fn maybe_unknown(name: &str, problem: &str) -> String {
+    format!(
+        "function `{name}` is not known, and it may be a new one: the engine cannot be asked, see DOCKER_HOST: {problem}"
+    )
+}
+
 /// A valid function name. Cloning shares the text; a map keyed by it is searched with a `&str`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FunctionName(Arc<str>);

@@ -196,6 +196,16 @@ impl Peer {
         }
     }
 
+    /// Sends bytes on every open connection that has received `mark`, while its script waits.
+    pub fn send_where(&self, mark: &str, bytes: impl AsRef<[u8]>) {
+        let has_mark = |received: &[u8]| received.windows(mark.len()).any(|part| part == mark.as_bytes());
+        for record in &self.shared.log().connections {
+            if let Some(mut stream) = record.stream.as_ref().filter(|_| has_mark(&record.received)) {
+                let _ = stream.write_all(bytes.as_ref()); // the client may be gone
+            }
+        }
+    }
+
     /// Ends every open connection, now.
     pub fn hang_up(&self) {
         for record in &self.shared.log().connections {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::labels::{LABEL_SCALE_FACTOR, LABEL_SCALE_MAX};
-use crate::name::{EXPECTED_NAME, no_function};
+use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
 
 /// A whole answer, before it is HTTP.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub(super) enum Problem {
     BadName,
     /// Which functions there are is not known yet, and why.
     ProviderDown(String),
+    /// A function of this name is not known, and may exist: the provider cannot be asked, and why.
+    MaybeUnknown(String, String),
     /// The body is not what it should be: where, and what was expected.
     BadRequest(String),
     BodyTooLarge,
@@ -50,7 +52,10 @@ impl Problem {
             Problem::BodyTooLarge => 413,
             Problem::Internal => 500,
             Problem::ScaleFailed(..) => 502,
-            Problem::ProviderDown(_) | Problem::ProviderAway(..) | Problem::Restarting => 503,
+            Problem::ProviderDown(..)
+            | Problem::MaybeUnknown(..)
+            | Problem::ProviderAway(..)
+            | Problem::Restarting => 503,
         }
     }
 
@@ -60,7 +65,9 @@ impl Problem {
             Problem::NoRoute | Problem::NoUi => "no_route",
             Problem::MethodNotAllowed(_) => "method_not_allowed",
             Problem::UnknownFunction(_) | Problem::BadName => "unknown_function",
-            Problem::ProviderDown(_) | Problem::ProviderAway(..) => "provider_down",
+            Problem::ProviderDown(..) | Problem::MaybeUnknown(..) | Problem::ProviderAway(..) => {
+                "provider_down"
+            }
             Problem::BadRequest(_) => "bad_request",
             Problem::BodyTooLarge => "body_too_large",
             Problem::NotScalable(_) => "not_scalable",
@@ -85,9 +92,10 @@ impl Problem {
             Problem::MethodNotAllowed(allow) => format!("method not allowed here, only {allow}"),
             Problem::UnknownFunction(name) => no_function(name),
             Problem::BadName => format!("no function there: expected {EXPECTED_NAME}"),
-            Problem::ProviderDown(reason) => {
-                format!("functions are not known yet, see DOCKER_HOST: {reason}")
+            Problem::ProviderDown(problem) => {
+                format!("functions are not known yet, see DOCKER_HOST: {problem}")
             }
+            Problem::MaybeUnknown(name, problem) => maybe_unknown(name, problem),
             Problem::BadRequest(what) => what.clone(),
             Problem::BodyTooLarge => {
                 format!("body is over the limit of the control plane, {} bytes", super::MAX_BODY_BYTES)
@@ -131,6 +139,7 @@ mod tests {
             Problem::UnknownFunction(why()),
             Problem::BadName,
             Problem::ProviderDown(why()),
+            Problem::MaybeUnknown(why(), why()),
             Problem::BadRequest(why()),
             Problem::BodyTooLarge,
             Problem::NotScalable(why()),

@@ -56,8 +56,10 @@ impl Plane {
     }
 
     fn find(&self, name: &str) -> Result<Arc<Function>, Problem> {
-        self.is_known()?;
-        self.table.find(name).ok_or_else(|| Problem::UnknownFunction(name.to_owned()))
+        self.table.find(name).ok_or_else(|| match self.provider.problem() {
+            Some(problem) => Problem::MaybeUnknown(name.to_owned(), problem),
+            None => Problem::UnknownFunction(name.to_owned()),
+        })
     }
 
     fn scale(&self, name: &str, body: &[u8]) -> Result<Answer, Problem> {
@@ -110,7 +112,10 @@ impl Plane {
 
     /// What an alert makes of a function: the replicas that it has and is to have, or why nothing is done.
     fn planned(&self, name: &str) -> Result<(u32, u32), String> {
-        let function = self.table.find(name).ok_or("no such function")?;
+        let function = self.find(name).map_err(|problem| match problem {
+            Problem::UnknownFunction(_) => "no such function".to_owned(),
+            other => other.line(),
+        })?;
         if !function.known.is_scalable {
             return Err("it cannot be scaled".to_owned());
         }

@@ -9,7 +9,7 @@ use http1::{Error, HeadWriter, Refusal};
 use kit::duration;
 
 use super::auth::CHALLENGE;
-use crate::name::{EXPECTED_NAME, no_function};
+use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
@@ -49,8 +49,8 @@ pub(crate) enum Failure {
     MethodNotAllowed(&'static str),
     NotAlexa,
     Draining,
-    /// Which functions there are is not known yet, and why.
-    ProviderDown(String),
+    /// A function of this name is not known, and may exist: the provider cannot be asked, and why.
+    ProviderDown(String, String),
     /// It has no replica, and is not of those that are scaled.
     NoReplicas,
     /// It cannot be started, with the engine's own reason.
@@ -94,7 +94,7 @@ impl Failure {
             Failure::MethodNotAllowed(_) => "method_not_allowed",
             Failure::NotAlexa => "not_alexa",
             Failure::Draining => "draining",
-            Failure::ProviderDown(_) => "provider_down",
+            Failure::ProviderDown(..) => "provider_down",
             Failure::NoReplicas => "no_replicas",
             Failure::CannotStart(_) => "cannot_start",
             Failure::TooManyWaiting(_) | Failure::NoRoomToWait(_) => "too_many_waiting",
@@ -130,7 +130,7 @@ impl Failure {
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
             Failure::Draining
-            | Failure::ProviderDown(_)
+            | Failure::ProviderDown(..)
             | Failure::NoReplicas
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_)
@@ -183,9 +183,7 @@ impl fmt::Display for Failure {
                  session.application.applicationId and request.intent.name",
             ),
             Failure::Draining => f.write_str("gateway is shutting down, see drain_timeout"),
-            Failure::ProviderDown(reason) => {
-                write!(f, "functions are not known yet, see DOCKER_HOST: {reason}")
-            }
+            Failure::ProviderDown(name, problem) => f.write_str(&maybe_unknown(name, problem)),
             Failure::NoReplicas => {
                 f.write_str("has no replica, and is not a replicated service that could be scaled")
             }
@@ -290,7 +288,7 @@ mod tests {
             Failure::MethodNotAllowed("GET"),
             Failure::NotAlexa,
             Failure::Draining,
-            Failure::ProviderDown(why()),
+            Failure::ProviderDown(why(), why()),
             Failure::NoReplicas,
             Failure::CannotStart(why()),
             Failure::TooManyWaiting(1),

@@ -9,11 +9,11 @@ mod invoke;
 mod looks;
 mod waits;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, Service};
-use kit::Deadline;
+use kit::{Deadline, duration};
 
 use crate::alexa;
 use crate::functions::{Function, Table};
@@ -67,7 +67,8 @@ pub(crate) struct Edge {
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
     rejected: Rejected,
-    last_look: Mutex<Option<Instant>>,
+    /// When the provider was last asked for an unknown name, and whether it answered in time.
+    last_look: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Edge {
@@ -154,21 +155,28 @@ impl Edge {
         crate::name::valid(name.as_bytes())?;
         let now = Instant::now();
         {
-            let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|last| now.saturating_duration_since(last) < LOOK_INTERVAL) {
+            let mut last = self.last_look();
+            if last.is_some_and(|(last, _)| now.saturating_duration_since(last) < LOOK_INTERVAL) {
                 return None;
             }
-            *last = Some(now);
+            *last = Some((now, true));
         }
-        self.provider.look_again(Deadline::after(LOOK_TIME));
+        let is_answered = self.provider.look_again(Deadline::after(LOOK_TIME));
+        *self.last_look() = Some((now, is_answered));
         self.table.find(name)
     }
 
-    /// Why there is no such function: nobody can say before the provider has looked once.
+    fn last_look(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
+        self.last_look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why there is no such function. While the provider cannot be asked the function may exist all the same.
     fn missing(&self, name: String) -> Failure {
-        match self.provider.problem() {
-            Some(problem) if self.table.version() == 0 => Failure::ProviderDown(problem),
-            _ => Failure::UnknownFunction(name),
+        let is_late = matches!(*self.last_look(), Some((_, false)));
+        let late = || format!("no answer within {}", duration::format(LOOK_TIME));
+        match self.provider.problem().or_else(|| is_late.then(late)) {
+            Some(problem) => Failure::ProviderDown(name, problem),
+            None => Failure::UnknownFunction(name),
         }
     }
 
@@ -225,9 +233,8 @@ impl Edge {
     fn count(&self, failure: &Failure) {
         let rejection = match failure {
             Failure::Refused(refusal) => Rejection::Http(*refusal),
-            Failure::UnknownFunction(_) | Failure::BadName | Failure::ProviderDown(_) => {
-                Rejection::Own(OwnRejection::UnknownFunction)
-            }
+            Failure::UnknownFunction(_) | Failure::BadName => Rejection::Own(OwnRejection::UnknownFunction),
+            Failure::ProviderDown(..) => Rejection::Own(OwnRejection::ProviderDown),
             Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),

@@ -217,6 +217,8 @@ pub(crate) enum OwnRejection {
     NoRoute,
     /// No function of that name.
     UnknownFunction,
+    /// No function of that name is known, and the provider cannot be asked.
+    ProviderDown,
     /// The path takes other methods.
     Method,
     /// A `POST /` that names no function.
@@ -226,9 +228,10 @@ pub(crate) enum OwnRejection {
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 5] = [
+    const ALL: [OwnRejection; 6] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
+        OwnRejection::ProviderDown,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
         OwnRejection::Unauthorized,
@@ -238,6 +241,7 @@ impl OwnRejection {
         match self {
             OwnRejection::NoRoute => "no_route",
             OwnRejection::UnknownFunction => "unknown_function",
+            OwnRejection::ProviderDown => "provider_down",
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",
             OwnRejection::Unauthorized => "unauthorized",

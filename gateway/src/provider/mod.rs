@@ -99,10 +99,11 @@ pub(crate) trait Sink: Send + Sync {
 
 /// Whoever runs the functions.
 pub(crate) trait Provider: Send + Sync {
-    /// Looks for functions now rather than later, and returns when the table shows what was found, or at
-    /// the deadline.
-    fn look_again(&self, deadline: Deadline) {
+    /// Looks for functions now rather than later. Answers true when the look has ended, and the table shows what
+    /// was found; false when the deadline passed before.
+    fn look_again(&self, deadline: Deadline) -> bool {
         let _ = deadline;
+        true
     }
 
     /// Says that a replica could not be reached: the table may be old. Returns at once.

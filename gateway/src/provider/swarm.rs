@@ -217,7 +217,7 @@ impl Swarm {
 }
 
 impl Provider for Swarm {
-    fn look_again(&self, deadline: Deadline) {
+    fn look_again(&self, deadline: Deadline) -> bool {
         let mut state = self.shared.state();
         state.asked += 1;
         let mine = state.asked;
@@ -225,10 +225,11 @@ impl Provider for Swarm {
         while state.answered < mine && !state.is_stopping {
             let left = deadline.remaining().unwrap_or(ENGINE_TIMEOUT);
             if left.is_zero() {
-                return;
+                return false;
             }
             state = self.shared.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.answered >= mine
     }
 
     fn nudge(&self) {

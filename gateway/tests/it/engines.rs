@@ -33,7 +33,7 @@ fn engine(services: Vec<Service>, hangs: impl Fn(&str, &str) -> bool + Send + Sy
 }
 
 /// Below the version: `/v1.41/services`.
-fn below(request: &Request) -> &str {
+pub(crate) fn below(request: &Request) -> &str {
     let path = request.target.split('?').next().unwrap_or_default();
     path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')).map_or(path, |(_, below)| below)
 }
@@ -54,12 +54,12 @@ fn answer(path: &str, services: &[Service]) -> Vec<u8> {
     }
 }
 
-fn document(value: &Value) -> Vec<u8> {
+pub(crate) fn document(value: &Value) -> Vec<u8> {
     let text = value.to_string();
     head(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", text.len()), &text)
 }
 
-fn head(fields: &str, body: &str) -> Vec<u8> {
+pub(crate) fn head(fields: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}").into_bytes()
 }
 
@@ -94,12 +94,12 @@ fn task(one: &Service) -> Option<Value> {
     }))
 }
 
-fn gateway(engine: &Peer) -> Bin {
+pub(crate) fn gateway(engine: &Peer) -> Bin {
     let bin = Bin::gateway().env("provider", "swarm").env("functions_network", "functions");
     bin.env("DOCKER_HOST", format!("tcp://{}", engine.addr()))
 }
 
-fn knows(gateway: &Running, count: usize) {
+pub(crate) fn knows(gateway: &Running, count: usize) {
     eventually(SOON, || {
         let text = gateway.get("/system/functions").text();
         let known = serde_json::from_str::<Value>(&text).ok().and_then(|list| Some(list.as_array()?.len()));

@@ -15,6 +15,7 @@ mod retries;
 mod routes;
 mod scaling;
 mod start;
+mod swarm;
 mod upgrade;
 
 use std::net::SocketAddr;

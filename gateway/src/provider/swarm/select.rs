@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub(super) warnings: Vec<String>,
 }
 
-/// The functions among `services`: attached to one of the gateway's networks, not the gateway itself, not
+/// The functions among `services`: attached to one of the gateway's networks, not the gateway itself, no job, not
 /// labelled `function=false`; with `require_label` only those labelled `function=true`. `may_try` says of a task that does
 /// not run yet whether it may listen already.
 pub(super) fn select(
@@ -52,6 +52,12 @@ pub(super) fn select(
         let pairs = service.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let (labels, warnings) = Labels::from_map(pairs);
         if !labels.function.unwrap_or(!require_label) {
+            continue;
+        }
+        if service.mode == Mode::Other {
+            if labels.function == Some(true) {
+                found.warnings.push(format!("service {} is no function: it is a job", service.name));
+            }
             continue;
         }
         let Some(name) = FunctionName::parse(service.name.as_bytes()) else {
@@ -319,6 +325,16 @@ mod tests {
         let tasks =
             [task("echo", "running", &[]), task("echo", "preparing", &[]), task("echo", "running", &[])];
         assert_eq!(select(&[service], &tasks, (&own(), &|_| false), false).functions[0].wanted, 3);
+    }
+
+    #[test]
+    fn jobs_are_no_functions() {
+        let job = |name, labels| Service { mode: Mode::Other, ..service(name, "n1", labels) };
+        let services = [job("backup", &[]), job("told", &[("function", "true")]), service("echo", "n1", &[])];
+        let found = select(&services, &[], (&own(), &|_| false), false);
+        let names: Vec<_> = found.functions.iter().map(|known| known.name.as_str()).collect();
+        assert_eq!(names, ["echo"]);
+        assert_eq!(found.warnings, ["service told is no function: it is a job"]);
     }
 
     #[test]

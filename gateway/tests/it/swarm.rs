@@ -1,0 +1,180 @@
+//! The Swarm provider before a scripted engine: which services are functions, and what is said while the engine
+//! cannot be asked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use testkit::{Peer, Running, Script, eventually};
+
+use crate::engines::{below, document, gateway, head, knows};
+use crate::{SOON, is_own, well};
+
+/// What the engine answers to a path below its version.
+#[derive(Clone)]
+enum Says {
+    Document(Value),
+    Refuses(u16, &'static str),
+    /// Takes the request and says nothing.
+    Nothing,
+}
+
+/// A scripted engine whose answers change.
+struct Engine {
+    peer: Peer,
+    answers: Arc<Mutex<BTreeMap<String, Says>>>,
+}
+
+const NOT_MANAGER: &str =
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state.";
+
+impl Engine {
+    /// One with the network `functions` and no services.
+    fn start() -> Engine {
+        let answers: Arc<Mutex<BTreeMap<String, Says>>> = Arc::default();
+        let script = Script::new().request().answer({
+            let answers = Arc::clone(&answers);
+            move |request| match below(request) {
+                "/_ping" => head("Api-Version: 1.41\r\nContent-Length: 2\r\n", "OK"),
+                "events" => head("Transfer-Encoding: chunked\r\n", ""),
+                path => match lock(&answers).get(path) {
+                    Some(Says::Document(value)) => document(value),
+                    Some(Says::Refuses(status, why)) => refusal(*status, why),
+                    Some(Says::Nothing) => Vec::new(),
+                    None => refusal(404, "not found"),
+                },
+            }
+        });
+        let engine = Engine { peer: Peer::tcp(script.repeat()), answers };
+        engine.says("networks", json!([network("n1", "functions")]));
+        engine.says("services", json!([]));
+        engine.says("tasks", json!([]));
+        engine
+    }
+
+    fn says(&self, path: &str, value: Value) {
+        self.set(path, Says::Document(value));
+    }
+
+    fn set(&self, path: &str, says: Says) {
+        lock(&self.answers).insert(path.to_owned(), says);
+    }
+
+    /// Has one service with one task at this address.
+    fn runs(&self, service: Value, address: SocketAddr) {
+        self.says("tasks", json!([task(&service, address)]));
+        self.says("services", json!([service]));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refusal(status: u16, why: &str) -> Vec<u8> {
+    let body = json!({ "message": why }).to_string();
+    format!("HTTP/1.1 {status} No\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn network(id: &str, name: &str) -> Value {
+    json!({ "Id": id, "Name": name, "Driver": "overlay", "Scope": "swarm" })
+}
+
+/// A service on the network `n1` that is called at this address' port.
+fn service(name: &str, labels: Value, address: SocketAddr) -> Value {
+    let mut labels = labels;
+    labels["faas.port"] = json!(address.port().to_string());
+    json!({
+        "ID": format!("id-{name}"),
+        "Version": { "Index": 1 },
+        "Spec": {
+            "Name": name,
+            "Labels": labels,
+            "Mode": { "Replicated": { "Replicas": 1 } },
+            "TaskTemplate": { "Networks": [{ "Target": "n1" }], "ContainerSpec": { "Image": "echo" } },
+        },
+    })
+}
+
+fn task(service: &Value, address: SocketAddr) -> Value {
+    json!({
+        "ID": format!("task-{}", service["ID"].as_str().unwrap()),
+        "ServiceID": service["ID"],
+        "DesiredState": "running",
+        "Status": { "State": "running" },
+        "NetworksAttachments": [{
+            "Network": { "ID": "n1", "Spec": { "Name": "functions" } },
+            "Addresses": [format!("{}/8", address.ip())],
+        }],
+    })
+}
+
+/// Waits until a call of a function is answered 200.
+#[track_caller]
+fn serves(gateway: &Running, name: &str) {
+    eventually(SOON, || match gateway.get(&format!("/function/{name}")) {
+        reply if reply.status == 200 => Ok(()),
+        reply => Err(reply.text()),
+    });
+}
+
+/// Waits until the health begins like this.
+#[track_caller]
+fn health_begins(gateway: &Running, want: &str) -> String {
+    eventually(SOON, || match gateway.get("/healthz").text() {
+        text if text.starts_with(want) => Ok(text),
+        text => Err(text),
+    })
+}
+
+#[test]
+fn while_the_engine_cannot_be_asked_an_unknown_name_may_be_a_function() {
+    let (engine, well) = (Engine::start(), well());
+    engine.runs(service("echo", json!({}), well.addr()), well.addr());
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    is_own(&gateway.get("/function/new"), (404, "unknown_function"), &["`new`"]);
+
+    engine.set("services", Says::Refuses(503, NOT_MANAGER));
+    health_begins(&gateway, "degraded: failed to list services: ");
+    let parts = ["`new`", "may be a new one", "not a swarm manager"];
+    is_own(&gateway.get("/function/new"), (503, "provider_down"), &parts);
+    is_own(&gateway.get("/system/function/new"), (503, "provider_down"), &parts);
+    serves(&gateway, "echo");
+    let alert = json!({ "status": "firing", "alerts": [{ "status": "firing", "labels": { "function_name": "new" } }] });
+    let text = gateway.post("/system/alert", alert.to_string()).text();
+    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    let rejected =
+        |reason| gateway.metrics("/metrics").value("gateway_rejected_total", &[("reason", reason)]);
+    assert_eq!((rejected("unknown_function"), rejected("provider_down")), (Some(1.0), Some(1.0)));
+
+    engine.says("services", json!([]));
+    health_begins(&gateway, "ok");
+    is_own(&gateway.get("/function/new"), (404, "unknown_function"), &["`new`"]);
+}
+
+#[test]
+fn an_engine_that_has_just_begun_to_hang_does_not_make_a_name_unknown() {
+    let engine = Engine::start();
+    let gateway = gateway(&engine.peer).start();
+    health_begins(&gateway, "ok");
+    engine.set("services", Says::Nothing);
+    is_own(&gateway.get("/function/new"), (503, "provider_down"), &["no answer within 500ms"]);
+}
+
+#[test]
+fn jobs_are_no_functions() {
+    let (engine, well) = (Engine::start(), well());
+    let mut job = service("job", json!({}), well.addr());
+    job["Spec"]["Mode"] = json!({ "ReplicatedJob": { "MaxConcurrent": 1 } });
+    let mut global = service("everywhere", json!({}), well.addr());
+    global["Spec"]["Mode"] = json!({ "GlobalJob": {} });
+    let echo = service("echo", json!({}), well.addr());
+    engine.says("tasks", json!([&job, &global, &echo].map(|service| task(service, well.addr()))));
+    engine.says("services", json!([job, global, echo]));
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    knows(&gateway, 1);
+    is_own(&gateway.get("/function/job"), (404, "unknown_function"), &["`job`"]);
+}
