@@ -219,9 +219,11 @@ impl Engine {
         Err(refused(action, status, &body))
     }
 
-    /// Changes a service's spec: reads it, lets `edit` change it, and writes it back whole, so that what is
-    /// not known here survives. `edit` answers whether there is anything to change; it is called again on a
-    /// fresh spec when somebody else was quicker. Answers whether something was changed.
+    /// Changes a service's spec: reads the service, lets `edit` change its `Spec`, and writes that back whole, so
+    /// that fields that are not known here survive. `edit` sees the whole document: what it finds there is still true
+    /// when the engine takes the write, since the engine refuses a write that is based on an older version.
+    /// `edit` answers whether there is anything to change; it is called again on a fresh document when somebody else
+    /// was quicker. Answers whether something was changed.
     ///
     /// # Errors
     /// [`Error::OutOfSequence`] when that happens 20 times or for 10 s, or what the engine says. Each try is two calls.
@@ -238,14 +240,14 @@ impl Engine {
                 .ok_or_else(|| document.wrong("/Version/Index", "a number"))?;
             let own_id = document.needed_text("/ID")?;
             exactly(&action, id, [&own_id, &document.text("/Spec/Name")?])?;
-            let Some(spec) = service.get_mut("Spec").filter(|spec| spec.is_object()) else {
-                return Err(Document { action: &action, value: &service }.wrong("/Spec", "a map"));
-            };
-            if !edit(spec) {
+            if !service["Spec"].is_object() {
+                return Err(document.wrong("/Spec", "a map"));
+            }
+            if !edit(&mut service) {
                 return Ok(false);
             }
             let target = format!("/services/{}/update?version={version}", encode(&own_id));
-            match self.post(&action, &target, spec) {
+            match self.post(&action, &target, &service["Spec"]) {
                 Ok(_) => return Ok(true),
                 Err(error) if error.is_out_of_sequence() => pause(),
                 Err(error) => return Err(error),

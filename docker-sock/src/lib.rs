@@ -20,5 +20,5 @@ pub use error::Error;
 pub use events::{EventStream, MAX_EVENT_BYTES};
 pub use host::{Access, Host};
 pub use own::{container_id, own_container_id};
-pub use types::{Address, Container, Event, Info, Mode, Network, Service, Task};
+pub use types::{Address, Container, Event, Info, Mode, Network, Service, Task, is_update_over};
 pub use version::Version;

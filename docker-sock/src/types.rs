@@ -75,6 +75,13 @@ impl Service {
     }
 }
 
+/// Whether an update in this state, the word of `UpdateStatus`, has ended, or there was none. A word that is not known
+/// may be of an update that goes on.
+#[must_use]
+pub fn is_update_over(state: &str) -> bool {
+    matches!(state, "" | "completed" | "rollback_completed")
+}
+
 /// A task: one replica of a service, past or present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {

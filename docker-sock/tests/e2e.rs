@@ -189,8 +189,8 @@ fn scaling_takes_effect_and_changes_nothing_else() {
     service.wait_running(1);
     for replicas in [3, 0, 1] {
         let before = spec(&lab, "e2e-scale");
-        let edit = &mut |spec: &mut Value| {
-            spec["Mode"]["Replicated"]["Replicas"] = replicas.into();
+        let edit = &mut |service: &mut Value| {
+            service["Spec"]["Mode"]["Replicated"]["Replicas"] = replicas.into();
             true
         };
         assert!(engine.update_service("e2e-scale", edit).unwrap());
@@ -200,8 +200,8 @@ fn scaling_takes_effect_and_changes_nothing_else() {
         assert_eq!(engine.service("e2e-scale").unwrap().mode, Mode::Replicated(replicas as u64));
         service.wait_running(replicas);
     }
-    let unsent = &mut |spec: &mut Value| {
-        spec["Mode"]["Replicated"]["Replicas"] = 9.into();
+    let unsent = &mut |service: &mut Value| {
+        service["Spec"]["Mode"]["Replicated"]["Replicas"] = 9.into();
         false
     };
     assert!(!engine.update_service("e2e-scale", unsent).unwrap());
@@ -214,12 +214,12 @@ fn an_update_of_somebody_else_in_between_is_kept() {
     let (lab, engine) = engines();
     let _service = idle(&lab, "e2e-race").replicas(0).create();
     let mut calls = 0;
-    let edit = &mut |spec: &mut Value| {
+    let edit = &mut |service: &mut Value| {
         calls += 1;
         if calls == 1 {
             lab.docker(&["service", "update", "--detach", "--label-add=theirs=1", "e2e-race"]);
         }
-        spec["Labels"]["ours"] = "1".into();
+        service["Spec"]["Labels"]["ours"] = "1".into();
         true
     };
     assert!(engine.update_service("e2e-race", edit).unwrap());

@@ -206,7 +206,8 @@ fn check_refusal(stand_in: &StandIn, body: &[u8]) {
 fn check_update(stand_in: &StandIn, body: &[u8]) {
     let id = own_id(body, "ID");
     let mut edited = None;
-    let result = stand_in.answering(200, body).update_service(&id, &mut |spec| {
+    let result = stand_in.answering(200, body).update_service(&id, &mut |service| {
+        let spec = &mut service["Spec"];
         spec.as_object_mut().expect("a spec is a map").insert("Fuzz".to_owned(), 1.into());
         edited = Some(spec.clone());
         true

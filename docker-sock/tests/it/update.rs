@@ -84,8 +84,8 @@ fn small() -> Value {
         "Mode": {"Replicated": {"Replicas": 1}}}})
 }
 
-fn scale(spec: &mut Value, replicas: u64) -> bool {
-    spec["Mode"]["Replicated"]["Replicas"] = replicas.into();
+fn scale(service: &mut Value, replicas: u64) -> bool {
+    service["Spec"]["Mode"]["Replicated"]["Replicas"] = replicas.into();
     true
 }
 
@@ -102,11 +102,11 @@ fn everything_but_the_edited_field_survives() {
         assert!(
             keeper
                 .engine()
-                .update_service(before["Spec"]["Name"].as_str().unwrap(), &mut |spec| scale(spec, 9))
+                .update_service(before["Spec"]["Name"].as_str().unwrap(), &mut |service| scale(service, 9))
                 .unwrap()
         );
         let mut want = before.clone();
-        scale(&mut want["Spec"], 9);
+        scale(&mut want, 9);
         let writes = keeper.writes();
         assert_eq!(writes.len(), 1);
         assert_eq!(serde_json::from_slice::<Value>(&writes[0].body).unwrap(), want["Spec"]);
@@ -127,7 +127,7 @@ fn values_of_every_kind_survive() {
     let mut service = small();
     service["Spec"]["Odd"] = odd.clone();
     let keeper = Keeper::new(Kept::new(service, 0, 500));
-    assert!(keeper.engine().update_service("s1", &mut |spec| scale(spec, 2)).unwrap());
+    assert!(keeper.engine().update_service("s1", &mut |service| scale(service, 2)).unwrap());
     assert_eq!(keeper.service()["Spec"]["Odd"], odd);
     assert_eq!(keeper.service()["Spec"]["Mode"]["Replicated"]["Replicas"], 2);
 }
@@ -140,7 +140,7 @@ fn a_newer_engine_is_updated_in_its_own_version() {
             document(&if path.contains("update") { "{}".to_owned() } else { small().to_string() })
         })
     }));
-    assert!(engine(&peer).update_service("s1", &mut |spec| scale(spec, 2)).unwrap());
+    assert!(engine(&peer).update_service("s1", &mut |service| scale(service, 2)).unwrap());
     let want = ["GET /v1.52/services/s1", "POST /v1.52/services/s1/update?version=7"];
     assert_eq!(targets(&peer)[2..], want);
 }
@@ -148,7 +148,7 @@ fn a_newer_engine_is_updated_in_its_own_version() {
 #[test]
 fn nothing_is_written_when_there_is_nothing_to_change() {
     let keeper = Keeper::new(Kept::new(small(), 0, 500));
-    assert!(!keeper.engine().update_service("s1", &mut |spec| !scale(spec, 5)).unwrap());
+    assert!(!keeper.engine().update_service("s1", &mut |service| !scale(service, 5)).unwrap());
     assert!(keeper.writes().is_empty());
     assert_eq!(keeper.service(), small());
 }
@@ -158,9 +158,9 @@ fn a_conflict_is_edited_again_on_what_is_there_by_then() {
     for status in [500, 409] {
         let keeper = Keeper::new(Kept::new(small(), 2, status));
         let mut seen = Vec::new();
-        let edit = &mut |spec: &mut Value| {
-            seen.push(spec["Labels"]["seen"].as_str().unwrap_or("").to_owned());
-            scale(spec, 3)
+        let edit = &mut |service: &mut Value| {
+            seen.push(service["Spec"]["Labels"]["seen"].as_str().unwrap_or("").to_owned());
+            scale(service, 3)
         };
         assert!(keeper.engine().update_service("s1", edit).unwrap());
         assert_eq!(seen, ["", "8", "9"]);
@@ -174,7 +174,7 @@ fn a_conflict_is_edited_again_on_what_is_there_by_then() {
 #[test]
 fn a_conflict_may_leave_nothing_to_change() {
     let keeper = Keeper::new(Kept::new(small(), 1, 500));
-    let edit = &mut |spec: &mut Value| spec["Labels"]["seen"].is_null() && scale(spec, 3);
+    let edit = &mut |service: &mut Value| service["Spec"]["Labels"]["seen"].is_null() && scale(service, 3);
     assert!(!keeper.engine().update_service("s1", edit).unwrap());
     assert_eq!(keeper.writes().len(), 1);
 }
@@ -182,11 +182,11 @@ fn a_conflict_may_leave_nothing_to_change() {
 #[test]
 fn twenty_tries_and_no_more() {
     let keeper = Keeper::new(Kept::new(small(), 19, 500));
-    assert!(keeper.engine().update_service("s1", &mut |spec| scale(spec, 3)).unwrap());
+    assert!(keeper.engine().update_service("s1", &mut |service| scale(service, 3)).unwrap());
     assert_eq!(keeper.writes().len(), 20);
 
     let keeper = Keeper::new(Kept::new(small(), 20, 500));
-    let error = keeper.engine().update_service("s1", &mut |spec| scale(spec, 3)).unwrap_err();
+    let error = keeper.engine().update_service("s1", &mut |service| scale(service, 3)).unwrap_err();
     assert!(matches!(&error, Error::OutOfSequence { tries: 20, .. }), "{error:?}");
     assert_eq!(error.to_string(), "failed to update service `s1`: update out of sequence 20 times");
     assert_eq!(keeper.writes().len(), 20);
@@ -200,8 +200,8 @@ fn updates_at_the_same_time_lose_nothing() {
         for name in ["a", "b", "c", "d"] {
             let engine = &engine;
             scope.spawn(move || {
-                let edit = &mut |spec: &mut Value| {
-                    spec["Labels"][name] = name.into();
+                let edit = &mut |service: &mut Value| {
+                    service["Spec"]["Labels"][name] = name.into();
                     true
                 };
                 assert!(engine.update_service("s1", edit).unwrap());
@@ -227,7 +227,7 @@ fn other_refusals_are_final() {
                 ("GET", _) => document(&small().to_string()),
                 _ => message(status, text),
             }));
-        let error = engine(&peer).update_service("s1", &mut |spec| scale(spec, 2)).unwrap_err();
+        let error = engine(&peer).update_service("s1", &mut |service| scale(service, 2)).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("failed to update service `s1`: engine answered {status}: {text}")
@@ -240,7 +240,7 @@ fn other_refusals_are_final() {
 fn an_update_whose_answer_is_lost_is_not_sent_again() {
     let script = Script::new().request().send(Api::engine_20().ping()).request();
     let peer = Peer::unix_each(vec![script.send(document(&small().to_string())).request().close()]);
-    let error = engine(&peer).update_service("s1", &mut |spec| scale(spec, 2)).unwrap_err();
+    let error = engine(&peer).update_service("s1", &mut |service| scale(service, 2)).unwrap_err();
     assert!(error.is_transport() && !error.is_timeout(), "{error:?}");
     assert_eq!(peer.requests().iter().filter(|request| request.method == "POST").count(), 1);
 }
@@ -252,7 +252,7 @@ fn an_old_engine_answers_an_update_with_nothing() {
         ("GET", _) => document(&small().to_string()),
         _ => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
     }));
-    assert!(engine(&peer).update_service("s1", &mut |spec| scale(spec, 2)).unwrap());
+    assert!(engine(&peer).update_service("s1", &mut |service| scale(service, 2)).unwrap());
     assert_eq!(peer.requests().last().unwrap().target, "/v1.24/services/s1/update?version=7");
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Problem {
     BadRequest(String),
     BodyTooLarge,
     NotScalable(String),
+    /// An update of the function's service has not ended: its name, and the state in the engine's words.
+    InUpdate(String, String),
     /// More replicas than the function's label allows: its name and that number.
     TooMany(String, u32),
     /// The provider did not do it, in its words.
@@ -48,7 +50,7 @@ impl Problem {
             Problem::BadRequest(_) | Problem::TooMany(..) => 400,
             Problem::NoRoute | Problem::NoUi | Problem::UnknownFunction(_) | Problem::BadName => 404,
             Problem::MethodNotAllowed(_) => 405,
-            Problem::NotScalable(_) => 409,
+            Problem::NotScalable(_) | Problem::InUpdate(..) => 409,
             Problem::BodyTooLarge => 413,
             Problem::Internal => 500,
             Problem::ScaleFailed(..) => 502,
@@ -71,6 +73,7 @@ impl Problem {
             Problem::BadRequest(_) => "bad_request",
             Problem::BodyTooLarge => "body_too_large",
             Problem::NotScalable(_) => "not_scalable",
+            Problem::InUpdate(..) => "in_update",
             Problem::TooMany(..) => "too_many_replicas",
             Problem::ScaleFailed(..) => "scale_failed",
             Problem::Internal => "internal",
@@ -103,6 +106,9 @@ impl Problem {
             Problem::NotScalable(name) => format!(
                 "function `{name}` cannot be scaled: its service is not replicated, or it has `address` in functions_file"
             ),
+            Problem::InUpdate(name, state) => {
+                format!("function `{name}` was not scaled: {}", in_update(state))
+            }
             Problem::TooMany(name, max) => format!(
                 "replicas: expected an integer from 0 to {max}, see label {LABEL_SCALE_MAX} of function `{name}`"
             ),
@@ -113,6 +119,14 @@ impl Problem {
             Problem::Restarting => "the control plane is being started again".to_owned(),
         }
     }
+}
+
+/// Why a function in an update keeps its replicas, and how to go on.
+pub(super) fn in_update(state: &str) -> String {
+    format!(
+        "an update of its service is `{state}`, and a change would end it: \
+         wait, or use docker service update or rollback"
+    )
 }
 
 /// Why an alert scales nothing although its function is known.
@@ -143,6 +157,7 @@ mod tests {
             Problem::BadRequest(why()),
             Problem::BodyTooLarge,
             Problem::NotScalable(why()),
+            Problem::InUpdate(why(), why()),
             Problem::TooMany(why(), 3),
             Problem::ScaleFailed(why(), why()),
             Problem::ProviderAway(why(), why()),

@@ -8,7 +8,7 @@ use kit::Deadline;
 use serde_json::{Value, json};
 
 use super::alert::{self, Alerts};
-use super::answer::{Answer, Problem};
+use super::answer::{self, Answer, Problem};
 use super::route::{Route, route};
 use super::shapes::{self, Shown};
 use crate::functions::{Function, Table};
@@ -70,6 +70,7 @@ impl Plane {
         let to = shapes::replicas(body, name, known.labels.scale_max)?;
         self.provider.scale(name, None, to).map_err(|error| match error {
             ScaleError::Refused(why) => Problem::ScaleFailed(name.to_owned(), one_line(&why)),
+            ScaleError::InUpdate(state) => Problem::InUpdate(name.to_owned(), one_line(&state)),
             ScaleError::Unreachable(why) => Problem::ProviderAway(name.to_owned(), one_line(&why)),
         })?;
         tell(name, known.wanted, to, "scale-function");
@@ -92,15 +93,17 @@ impl Plane {
                 }
             };
             let done = match deadline.has_passed() {
-                true => Err("the others took too long".to_owned()),
-                false => self.provider.scale(name, Some(from), to).map_err(|why| one_line(&why.to_string())),
+                true => Err(ScaleError::Unreachable("the others took too long".to_owned())),
+                false => self.provider.scale(name, Some(from), to),
             };
             match done {
                 Ok(()) => {
                     tell(name, from, to, "alert");
                     scaled.push(json!({ "name": name, "from": from, "to": to }));
                 }
-                Err(why) => {
+                Err(ScaleError::InUpdate(state)) => ignored.push(reason(name, &held(&state))),
+                Err(error) => {
+                    let why = one_line(&error.to_string());
                     log::warn!("function `{name}` was not scaled from {from} to {to} by alert: {why}");
                     failed.push(reason(name, &why));
                 }
@@ -120,6 +123,9 @@ impl Plane {
             return Err("it cannot be scaled".to_owned());
         }
         let wanted = function.known.wanted;
+        if let Some(state) = function.known.in_update.as_ref().filter(|_| wanted > 0) {
+            return Err(held(state));
+        }
         alert::step(&function.known.labels, wanted).map(|to| (wanted, to))
     }
 }
@@ -131,6 +137,11 @@ fn shown(function: &Function) -> Value {
 
 fn reason(name: &str, why: &str) -> Value {
     json!({ "name": name, "reason": why })
+}
+
+/// Why a function in an update keeps its replicas.
+fn held(state: &str) -> String {
+    answer::in_update(&one_line(state))
 }
 
 fn tell(name: &str, from: u32, to: u32, by: &str) {
@@ -165,6 +176,7 @@ mod tests {
             self.0.lock().unwrap().push(format!("{name} {from:?} {to}"));
             match name {
                 "refused" => Err(ScaleError::Refused("no\nroom".to_owned())),
+                "updating" => Err(ScaleError::InUpdate("paused".to_owned())),
                 "away" => Err(ScaleError::Unreachable("no engine".to_owned())),
                 _ => Ok(()),
             }
@@ -186,6 +198,8 @@ mod tests {
             known("echo", 2, true),
             known("full", 5, true),
             known("fixed", 1, false),
+            known("updating", 2, true),
+            Known { in_update: Some("paused".to_owned()), ..known("held", 2, true) },
         ]);
         let provider = Arc::new(Noting::default());
         (Plane { table, provider: Arc::clone(&provider) as Arc<dyn Provider> }, provider)
@@ -203,7 +217,7 @@ mod tests {
         function.series.observe(500, Duration::ZERO);
         let Answer::Json(200, functions) = plane.answer("GET", "/system/functions", b"") else { panic!() };
         let names: Vec<_> = functions.as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
-        assert_eq!(names, ["away", "echo", "fixed", "full", "refused"]);
+        assert_eq!(names, ["away", "echo", "fixed", "full", "held", "refused", "updating"]);
         assert_eq!(functions[1]["invocationCount"], 2);
         let Answer::Json(200, one) = plane.answer("HEAD", "/system/function/echo", b"") else { panic!() };
         assert_eq!(one, functions[1]);
@@ -226,7 +240,9 @@ mod tests {
         assert_eq!(scale("refused", 0), Answer::Problem(why));
         let why = Problem::ProviderAway("away".to_owned(), "no engine".to_owned());
         assert_eq!(scale("away", 2), Answer::Problem(why));
-        assert_eq!(noted(&provider), ["echo None 5", "refused None 0", "away None 2"]);
+        let held = Problem::InUpdate("updating".to_owned(), "paused".to_owned());
+        assert_eq!(scale("updating", 3), Answer::Problem(held));
+        assert_eq!(noted(&provider), ["echo None 5", "refused None 0", "away None 2", "updating None 3"]);
     }
 
     #[test]
@@ -245,11 +261,14 @@ mod tests {
                 { "name": "nobody", "reason": "no such function" },
                 { "name": "fixed", "reason": "it cannot be scaled" },
                 { "name": "full", "reason": "it has 5 replicas already, see label com.openfaas.scale.max" },
+                { "name": "held", "reason": answer::in_update("paused") },
+                { "name": "updating", "reason": answer::in_update("paused") },
             ],
             "failed": [{ "name": "refused", "reason": "no room" }],
         });
-        assert_eq!(alert(&["nobody", "refused", "fixed", "full", "echo", "echo"]), Answer::Json(200, want));
-        assert_eq!(noted(&provider), ["refused Some(1) 3", "echo Some(2) 4"]);
+        let names = ["nobody", "refused", "fixed", "full", "held", "updating", "echo", "echo"];
+        assert_eq!(alert(&names), Answer::Json(200, want));
+        assert_eq!(noted(&provider), ["refused Some(1) 3", "updating Some(2) 4", "echo Some(2) 4"]);
         let Answer::Json(status, _) = alert(&["refused", "full"]) else { panic!() };
         assert_eq!(status, 502, "nothing was done: it may be sent again");
         let Answer::Json(status, _) = alert(&["full"]) else { panic!() };

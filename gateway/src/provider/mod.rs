@@ -31,8 +31,9 @@ pub(crate) struct Known {
     pub(crate) problem: Option<String>,
     /// Whether [`Provider::scale`] can change the number of its replicas.
     pub(crate) is_scalable: bool,
-    /// Whether its replicas are being replaced: none is to be taken away meanwhile.
-    pub(crate) is_updating: bool,
+    /// The state of an update of it that has not ended, in the words of whoever runs it. Meanwhile the number of its
+    /// replicas stays, unless it is 0.
+    pub(crate) in_update: Option<String>,
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ impl Known {
             wanted: 1,
             problem: None,
             is_scalable: true,
-            is_updating: false,
+            in_update: None,
         }
     }
 }
@@ -69,14 +70,20 @@ pub(crate) struct About {
 pub(crate) enum ScaleError {
     /// Whoever runs the function has refused.
     Refused(String),
+    /// An update of it has not ended, and the change would interfere with it: its state.
+    InUpdate(String),
     /// Nobody knows: it cannot be asked at present.
     Unreachable(String),
 }
 
 impl fmt::Display for ScaleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ScaleError::Refused(why) | ScaleError::Unreachable(why)) = self;
-        f.write_str(why)
+        match self {
+            ScaleError::Refused(why) | ScaleError::Unreachable(why) => f.write_str(why),
+            ScaleError::InUpdate(state) => {
+                write!(f, "an update of its service has not ended: it is `{state}`")
+            }
+        }
     }
 }
 
@@ -118,7 +125,8 @@ pub(crate) trait Provider: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Has a function run so many replicas; `from`, where it is given, is what it is thought to have: if that is not
-    /// so any more nothing is done. Returns when whoever runs it has agreed; blocks within bounds.
+    /// so any more nothing is done. A function in an update is changed only where it has no replica. Returns when
+    /// whoever runs it has agreed; blocks within bounds.
     ///
     /// # Errors
     /// See [`ScaleError`].

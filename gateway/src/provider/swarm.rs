@@ -2,6 +2,7 @@
 //! and their tasks from the engine, when an event says so and now and then by itself, since the engine has
 //! no events for tasks.
 
+mod resize;
 mod root;
 mod select;
 
@@ -17,6 +18,7 @@ use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use super::{Known, Provider, ScaleError, Sink};
+use resize::{Edit, Resize};
 pub(crate) use root::{USER, leave_root};
 use select::{Own, refusal, select};
 
@@ -51,6 +53,10 @@ const MAX_STARTED: usize = 1000;
 
 /// Between two tries to open the stream of events.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the engine may take to say that it updates a service whose tasks were changed. It says so in some
+/// milliseconds; where no task had to be replaced it never does.
+const UPDATE_BEGINS_TIME: Duration = Duration::from_secs(1);
 
 /// Functions without a replica whose tasks are asked for in one look.
 const MAX_QUESTIONS: usize = 8;
@@ -216,6 +222,28 @@ impl Swarm {
     }
 }
 
+impl Swarm {
+    /// Reads the service, and writes it back where the edit says so. With `is_patient` nothing is written while an
+    /// update may be about to begin.
+    fn resize(&self, name: &str, resize: Resize, is_patient: bool) -> Result<Edit, ScaleError> {
+        let mut done = Edit::Unchanged;
+        let result = self.engine.update_service(name, &mut |service| {
+            done = match resize.edit(name, service) {
+                Edit::Undecided if !is_patient => Edit::Changed,
+                edit => edit,
+            };
+            done == Edit::Changed
+        });
+        match result {
+            Ok(_) => Ok(done),
+            Err(error @ docker_sock::Error::Engine { status: 400..500, .. }) => {
+                Err(ScaleError::Refused(error.to_string()))
+            }
+            Err(other) => Err(ScaleError::Unreachable(other.to_string())),
+        }
+    }
+}
+
 impl Provider for Swarm {
     fn look_again(&self, deadline: Deadline) -> bool {
         let mut state = self.shared.state();
@@ -246,28 +274,16 @@ impl Provider for Swarm {
 
     /// Changes the number of replicas in the spec that the engine has, and nothing else.
     fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError> {
-        let mut problem = None;
-        let edit = &mut |spec: &mut serde_json::Value| {
-            problem = None;
-            let Some(mode) = spec.pointer_mut("/Mode/Replicated").and_then(|mode| mode.as_object_mut())
-            else {
-                problem = Some(format!("service {name} is not replicated"));
-                return false;
-            };
-            let now = mode.get("Replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
-            let is_as_thought = from.is_none_or(|from| u64::from(from) == now);
-            mode.insert("Replicas".to_owned(), to.into());
-            is_as_thought && now != u64::from(to)
+        let deadline = Deadline::after(UPDATE_BEGINS_TIME);
+        let done = loop {
+            match self.resize(name, Resize { from, to }, !deadline.has_passed()) {
+                Ok(Edit::Undecided) => std::thread::sleep(MIN_INTERVAL),
+                Ok(Edit::Changed | Edit::Unchanged) => break Ok(()),
+                Ok(Edit::Refused(why)) | Err(why) => break Err(why),
+            }
         };
-        let result = self.engine.update_service(name, edit);
         self.nudge();
-        match problem {
-            Some(problem) => Err(ScaleError::Refused(problem)),
-            None => result.map(drop).map_err(|error| match error {
-                docker_sock::Error::Engine { status: 400..500, .. } => ScaleError::Refused(error.to_string()),
-                other => ScaleError::Unreachable(other.to_string()),
-            }),
-        }
+        done
     }
 
     fn reload(&self) {

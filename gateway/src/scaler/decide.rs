@@ -94,8 +94,8 @@ pub(crate) struct Signals {
     pub(crate) changes: u64,
     /// Replicas that take calls.
     pub(crate) ready: u32,
-    /// Not while the provider replaces replicas.
-    pub(crate) may_shrink: bool,
+    /// Whether the function is in an update: the number of its replicas stays, unless it is 0.
+    pub(crate) is_held: bool,
 }
 
 /// What was seen at one tick, to compare a later one with.
@@ -140,6 +140,10 @@ pub(crate) struct Memory {
     asked: u32,
     asked_at: Instant,
     tries: u32,
+    /// The number that would have been asked for at the last look if the function were not in an update.
+    held_back: Option<u32>,
+    /// Whether that was told of this update.
+    is_hold_told: bool,
 }
 
 const fn micros(span: Duration) -> u64 {
@@ -169,7 +173,16 @@ impl Memory {
             asked: 0,
             asked_at: now,
             tries: 0,
+            held_back: None,
+            is_hold_told: false,
         }
+    }
+
+    /// The number that is not asked for since the function is in an update: once for each update.
+    pub(crate) fn take_held_back(&mut self) -> Option<u32> {
+        let held_back = self.held_back.filter(|_| !self.is_hold_told)?;
+        self.is_hold_told = true;
+        Some(held_back)
     }
 
     /// The number of replicas to ask the provider for; `None` when there is nothing to change, or when
@@ -183,9 +196,12 @@ impl Memory {
             0 => bounds.min.max(1),
             wanted if bounds.step == 0 => wanted,
             wanted if need.max(bounds.min) > wanted => need.max(bounds.min),
-            wanted => self.lower(bounds, wanted, signals.may_shrink),
+            wanted => self.lower(bounds, wanted),
         };
-        if goal == signals.wanted || !self.may_ask(goal) {
+        let is_held = signals.is_held && signals.wanted > 0;
+        self.held_back = Some(goal).filter(|goal| is_held && *goal != signals.wanted);
+        self.is_hold_told &= signals.is_held;
+        if is_held || goal == signals.wanted || !self.may_ask(goal) {
             return None;
         }
         self.asked = goal;
@@ -305,8 +321,8 @@ impl Memory {
     }
 
     /// The replicas after the next step down; `wanted` when it is not its time.
-    fn lower(&self, bounds: &Bounds, wanted: u32, may_shrink: bool) -> u32 {
-        if !may_shrink || self.now.saturating_duration_since(self.shrunk_at) < SHRINK_PAUSE {
+    fn lower(&self, bounds: &Bounds, wanted: u32) -> u32 {
+        if self.now.saturating_duration_since(self.shrunk_at) < SHRINK_PAUSE {
             return wanted;
         }
         if wanted <= bounds.min {

@@ -131,10 +131,16 @@ impl Shared {
                 wanted: function.known.wanted,
                 changes: function.changes,
                 ready: u32::try_from(function.replicas.len()).unwrap_or(u32::MAX),
-                may_shrink: !function.known.is_updating,
+                is_held: function.known.in_update.is_some(),
             };
             if let Some(to) = memory.decide(&Bounds::from(&function.known.labels), &signals, now) {
                 self.scale(function, to, in_flight);
+            }
+            if let (Some(to), Some(state)) = (memory.take_held_back(), &function.known.in_update) {
+                let wanted = function.known.wanted;
+                log::info!(
+                    "function `{name}`: {wanted} replicas stay, not {to}, while its update is `{state}`"
+                );
             }
         }
         is_busy

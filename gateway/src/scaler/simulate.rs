@@ -217,7 +217,7 @@ impl World<'_> {
             wanted: self.seen,
             changes: self.changes,
             ready,
-            may_shrink: !self.updates,
+            is_held: self.updates,
         };
         let asked = self.memory.decide(&self.scene.bounds, &signals, self.began + at);
         if let Some(replicas) = asked.filter(|_| !self.fails) {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,6 +18,15 @@ struct Service {
     labels: Value,
     replicas: u32,
     task: Option<SocketAddr>,
+    /// The state of its last update.
+    update: &'static str,
+}
+
+impl Service {
+    /// One without tasks or labels, that was never updated.
+    fn named(name: &str, replicas: u32) -> Service {
+        Service { name: name.to_owned(), labels: json!({}), replicas, task: None, update: "" }
+    }
 }
 
 /// An engine with these services. It takes a request without an answer while `hangs` says so of its method and path.
@@ -47,6 +56,7 @@ fn answer(path: &str, services: &[Service]) -> Vec<u8> {
         "services" => document(&services.iter().map(service).collect()),
         "tasks" => document(&services.iter().filter_map(task).collect()),
         "events" => head("Transfer-Encoding: chunked\r\n", ""), // none ever comes
+        path if path.ends_with("/update") => document(&json!({})),
         path => match services.iter().find(|one| path.strip_prefix("services/") == Some(&*one.name)) {
             Some(one) => document(&service(one)),
             None => b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
@@ -77,6 +87,7 @@ fn service(one: &Service) -> Value {
             "Mode": { "Replicated": { "Replicas": one.replicas } },
             "TaskTemplate": { "Networks": [{ "Target": "n1" }] },
         },
+        "UpdateStatus": { "State": one.update },
     })
 }
 
@@ -109,11 +120,9 @@ pub(crate) fn knows(gateway: &Running, count: usize) {
 
 #[test]
 fn it_ends_in_time_though_many_functions_are_to_be_scaled_and_the_engine_hangs() {
-    let below_min = |number| Service {
-        name: format!("f{number}"),
+    let below_min = |number: usize| Service {
         labels: json!({ "com.openfaas.scale.min": "2" }),
-        replicas: 1,
-        task: None,
+        ..Service::named(&format!("f{number}"), 1)
     };
     let is_update = |method: &str, _: &str| method == "POST";
     let engine = engine((0..8).map(below_min).collect(), is_update);
@@ -134,10 +143,9 @@ fn it_ends_in_time_though_many_functions_are_to_be_scaled_and_the_engine_hangs()
 fn calls_whose_replicas_are_down_leave_workers_to_others_while_the_engine_hangs() {
     let (refusing, well) = (Refusing::new(), well());
     let at = |name: &str, address| Service {
-        name: name.to_owned(),
         labels: json!({ "com.openfaas.scale.factor": "0" }),
-        replicas: 1,
         task: Some(address),
+        ..Service::named(name, 1)
     };
     let hangs = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&hangs);
@@ -164,4 +172,107 @@ fn calls_whose_replicas_are_down_leave_workers_to_others_while_the_engine_hangs(
     for connection in &mut down {
         assert_eq!(connection.within(2 * SOON).reply("GET").unwrap().status, 502);
     }
+}
+
+/// The services that were written, each once, in order.
+fn written(engine: &Peer) -> Vec<String> {
+    let is_write = |request: &&Request| request.method == "POST";
+    let requests = engine.requests();
+    let service =
+        |request| Some(below(request).strip_prefix("services/")?.strip_suffix("/update")?.to_owned());
+    let mut names: Vec<String> = requests.iter().filter(is_write).filter_map(service).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// An update that has not ended, in each of the engine's words.
+const IN_UPDATE: [&str; 4] = ["updating", "paused", "rollback_started", "rollback_paused"];
+
+/// A write would have the engine go on with a paused update, and make the new spec the one that a rollback goes back to.
+#[test]
+fn a_service_in_an_update_is_not_written_unless_it_has_no_replica() {
+    let wants_more = |name: &str, replicas, update| Service {
+        labels: json!({ "com.openfaas.scale.min": "3" }),
+        update,
+        ..Service::named(name, replicas)
+    };
+    let mut services: Vec<_> = IN_UPDATE.map(|state| wants_more(state, 2, state)).into();
+    services.extend(IN_UPDATE.map(|state| wants_more(&format!("none-{state}"), 0, state)));
+    services.extend(["completed", "rollback_completed"].map(|state| wants_more(state, 2, state)));
+    services.push(wants_more("new", 2, ""));
+    let engine = engine(services, |_, _| false);
+    let gateway = gateway(&engine).env("upstream_timeout", "5s").start();
+    knows(&gateway, 11);
+    let mut waiting: Vec<_> = (0..IN_UPDATE.len()).map(|_| gateway.connect()).collect();
+    for (connection, state) in waiting.iter_mut().zip(IN_UPDATE) {
+        let call = format!("GET /function/none-{state} HTTP/1.1\r\nHost: test\r\n\r\n");
+        connection.send(call).unwrap();
+    }
+    let mut want = vec!["completed", "new", "rollback_completed"];
+    let none = IN_UPDATE.map(|state| format!("none-{state}"));
+    want.extend(none.iter().map(String::as_str));
+    want.sort_unstable();
+    eventually(SOON, || match written(&engine) {
+        got if got.len() >= want.len() => Ok(()),
+        got => Err(format!("{got:?}")),
+    });
+    for state in IN_UPDATE {
+        gateway.wait_log(&format!("`{state}`: 2 replicas stay, not 3, while its update is `{state}`"), SOON);
+        let reply = gateway.post(&format!("/system/scale-function/{state}"), "{\"replicas\": 5}");
+        crate::is_own(&reply, (409, "in_update"), &[state, "docker service update or rollback"]);
+        let alert =
+            format!(r#"{{"alerts": [{{"status": "firing", "labels": {{"function_name": "{state}"}}}}]}}"#);
+        let reply = gateway.post("/system/alert", alert);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(reply.text().contains("\"ignored\":[{\"name\""), "{}", reply.text());
+    }
+    assert_eq!(written(&engine), want);
+    let log = gateway.log();
+    assert_eq!(log.matches("replicas stay").count(), IN_UPDATE.len(), "{log}");
+}
+
+/// An engine whose list of services is older than the service that it tells when asked for that one.
+#[test]
+fn a_service_is_looked_at_again_before_it_is_written() {
+    let below_min = |update| Service {
+        labels: json!({ "com.openfaas.scale.min": "3" }),
+        update,
+        ..Service::named("late", 2)
+    };
+    let script = Script::new().request().answer(move |request| match below(request) {
+        "services/late" => answer("services/late", &[below_min("paused")]),
+        path => answer(path, &[below_min("completed")]),
+    });
+    let engine = Peer::tcp(script.repeat());
+    let gateway = gateway(&engine).start();
+    gateway.wait_log("still 2 replicas: an update of its service has not ended: it is `paused`", SOON);
+    assert_eq!(written(&engine), [""; 0]);
+}
+
+/// The engine takes a moment to call a service `updating` that it was told to update.
+#[test]
+fn a_service_with_new_tasks_is_not_written_before_the_engine_says_that_it_updates_it() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&looks);
+    let script = Script::new().request().answer(move |request| {
+        let path = below(request);
+        let is_begun = path != "services/fresh" || looks.fetch_add(1, Ordering::SeqCst) >= 3;
+        let one = Service { labels: json!({ "com.openfaas.scale.min": "3" }), ..Service::named("fresh", 2) };
+        let mut document = service(&one);
+        document["PreviousSpec"] = json!({ "TaskTemplate": { "Networks": [] } });
+        match path {
+            "services" => self::document(&json!([document])),
+            "services/fresh" => {
+                document["UpdateStatus"]["State"] = json!(if is_begun { "updating" } else { "" });
+                self::document(&document)
+            }
+            path => answer(path, &[one]),
+        }
+    });
+    let engine = Peer::tcp(script.repeat());
+    let gateway = gateway(&engine).start();
+    gateway.wait_log("still 2 replicas: an update of its service has not ended: it is `updating`", SOON);
+    assert!(seen.load(Ordering::SeqCst) > 3);
+    assert_eq!(written(&engine), [""; 0]);
 }

@@ -260,7 +260,7 @@ impl Function {
             starting: Vec::new(),
             wanted,
             is_scalable: matches!(declared.serves, Serves::Process(_)),
-            is_updating: false,
+            in_update: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use docker_sock::{Mode, Network, Service, Task};
+use docker_sock::{Mode, Network, Service, Task, is_update_over};
 
 use crate::labels::Labels;
 use crate::name::{EXPECTED_NAME, FunctionName};
@@ -116,7 +116,7 @@ fn known(
         wanted,
         problem,
         is_scalable: matches!(service.mode, Mode::Replicated(_)),
-        is_updating: matches!(service.update_state.as_str(), "updating" | "rollback_started"),
+        in_update: Some(&service.update_state).filter(|state| !is_update_over(state)).cloned(),
     }
 }
 

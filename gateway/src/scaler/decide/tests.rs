@@ -18,7 +18,7 @@ struct Watched {
 impl Watched {
     fn new(bounds: Bounds, wanted: u32) -> Watched {
         let now = Instant::now();
-        let seen = Signals { wanted, ready: wanted, may_shrink: true, ..Signals::default() };
+        let seen = Signals { wanted, ready: wanted, ..Signals::default() };
         Watched { memory: Memory::new(now), bounds, began: now, now, seen, obeys: true }
     }
 
@@ -135,16 +135,40 @@ fn what_was_needed_within_the_stable_window_is_kept() {
 }
 
 #[test]
-fn nothing_is_taken_away_in_an_update() {
+fn in_an_update_the_number_stays() {
     let mut watched = Watched::new(BOUNDS, 4);
-    watched.seen.may_shrink = false;
+    watched.seen.is_held = true;
     assert_eq!(watched.ticks(100_000, 100), []);
-    watched.seen.may_shrink = true;
+    watched.seen.is_held = false;
     assert_eq!(watched.tick(100), Some(2));
-    watched.seen.may_shrink = false;
+    watched.seen.is_held = true;
+    watched.seen.in_flight = 400;
+    assert_eq!(watched.ticks(100_000, 100), [], "nor is one added");
+    watched.seen.is_held = false;
+    assert_eq!(watched.tick(100), Some(8), "until it ends");
+    watched.seen.is_held = true;
+    watched.scaled(0);
+    assert_eq!(watched.tick(100), Some(1), "from none there is a first one");
+}
+
+#[test]
+fn what_an_update_holds_back_is_told_once() {
+    let mut watched = Watched::new(BOUNDS, 4);
+    watched.seen.is_held = true;
+    watched.ticks(10_000, 100);
+    assert_eq!(watched.memory.take_held_back(), None, "nothing is held back");
     watched.seen.in_flight = 400;
     watched.ticks(2_000, 100);
-    assert_eq!(watched.seen.wanted, 8, "but added there is");
+    assert_eq!(watched.memory.take_held_back(), Some(8));
+    watched.seen.in_flight = 800;
+    watched.ticks(2_000, 100);
+    assert_eq!(watched.memory.take_held_back(), None);
+    watched.seen.is_held = false;
+    watched.obeys = false;
+    watched.tick(100);
+    watched.seen.is_held = true;
+    watched.tick(100);
+    assert_eq!(watched.memory.take_held_back(), Some(16), "that is another update");
 }
 
 #[test]
@@ -280,9 +304,9 @@ fn to_zero_after_its_time_without_a_call() {
     assert_eq!(watched.ticks(99_500, 500), []);
     watched.seen.calls += 1; // that came and went between two looks
     assert_eq!(watched.ticks(100_000, 500), []);
-    watched.seen.may_shrink = false;
+    watched.seen.is_held = true;
     assert_eq!(watched.tick(500), None);
-    watched.seen.may_shrink = true;
+    watched.seen.is_held = false;
     assert_eq!(watched.tick(500), Some(0));
     assert_eq!(watched.ticks(100_000, 500), []);
     watched.scaled(1);
