@@ -16,7 +16,8 @@ use log::LevelFilter;
 use crate::config::{self, Config};
 use crate::function::Function;
 use crate::lock_file::LockFile;
-use crate::{resident, tree, warm};
+use crate::warm::{self, MAX_WAITING};
+use crate::{resident, tree};
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -39,6 +40,12 @@ const MAX_WORKERS: u64 = 512;
 
 /// The most connections: what the kernel and a small machine can be asked to remember.
 const MAX_CONNECTIONS: u64 = 16 * 1024;
+
+/// Open files that are asked for: room for all that and for the most processes that may wait.
+const WANTED_FILES: u64 = RESERVED_FILES
+    + MAX_WAITING * FILES_PER_WAITING
+    + MAX_WORKERS * FILES_BESIDE_CONNECTION
+    + MAX_CONNECTIONS;
 
 /// How long a head may take, unless `read_timeout` is shorter.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,7 +73,7 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     if let Err(error) = child::become_subreaper() {
         log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
     }
-    let server_config = server_config(&config, limits::open_files()?);
+    let server_config = server_config(&config, open_files()?);
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
@@ -97,6 +104,11 @@ fn context(text: &str, error: &io::Error) -> io::Error {
 /// Whether there is somebody to serve for: false when the parent to end with has ended already.
 fn has_parent(config: &Config) -> io::Result<bool> {
     config.parent.map_or(Ok(true), child::end_with_parent)
+}
+
+/// As many open files as this process may have.
+fn open_files() -> io::Result<u64> {
+    limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())
 }
 
 /// Bounds that keep to the limit of open files: nothing fails for want of one.

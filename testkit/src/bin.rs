@@ -33,7 +33,7 @@ pub struct Bin {
     path: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    limits: Vec<(char, u64)>,
+    limits: Vec<(String, u64)>,
     cwd: Option<PathBuf>,
     listener: Option<TcpListener>,
     dir: TempDir,
@@ -111,7 +111,14 @@ impl Bin {
     /// Any limit by the letter of the shell's `ulimit`, in its units.
     #[must_use]
     pub fn limit(mut self, letter: char, value: u64) -> Bin {
-        self.limits.push((letter, value));
+        self.limits.push((letter.to_string(), value));
+        self
+    }
+
+    /// As many open files for a start; the hard limit stays.
+    #[must_use]
+    pub fn soft_nofile(mut self, count: u64) -> Bin {
+        self.limits.push(("Sn".to_owned(), count));
         self
     }
 
@@ -207,8 +214,8 @@ impl Bin {
     /// The command; through a shell that replaces itself where something must be set up after the fork.
     fn command(&self) -> Command {
         let mut script = String::new();
-        for (letter, value) in &self.limits {
-            let _ = write!(script, "ulimit -{letter} {value} && "); // a String cannot fail
+        for (which, value) in &self.limits {
+            let _ = write!(script, "ulimit -{which} {value} && "); // a String cannot fail
         }
         if self.listener.is_some() {
             script.push_str("exec 3<&0 0</dev/null && ");

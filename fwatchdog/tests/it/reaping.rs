@@ -87,6 +87,19 @@ fn a_process_starts_with_clean_signals() {
     assert!(sets.len() == 2 && sets[0] == 0 && sets[1] & !(0b11 << 31) == 0, "{text}");
 }
 
+/// fwatchdog raises its own limit. A program that closes each descriptor it may have would pay for that.
+#[test]
+fn a_process_has_the_limit_of_open_files_that_fwatchdog_was_started_with() {
+    let dog = Bin::fwatchdog().env("fprocess", "sh -c 'ulimit -Sn; ulimit -Hn'").soft_nofile(200).start();
+    let text = dog.get("/").text();
+    let (soft, hard) = text.trim().split_once('\n').unwrap();
+    let own = std::fs::read_to_string(format!("/proc/{}/limits", dog.pid())).unwrap();
+    let own: Vec<&str> =
+        own.lines().find(|line| line.contains("open files")).unwrap().split_whitespace().skip(3).collect();
+    assert_eq!((soft, hard), ("200", own[1]), "{own:?}");
+    assert_ne!(own[0], "200", "its own is raised");
+}
+
 #[test]
 fn an_idle_dog_sleeps() {
     let dog = Bin::fwatchdog().env("fprocess", "cat").start();

@@ -64,6 +64,13 @@ fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
     }
 }
 
+/// The gateway raises its own limit of open files, and so does the fwatchdog of each replica.
+#[test]
+fn a_function_has_the_limit_of_open_files_that_the_gateway_was_started_with() {
+    let gateway = gateway(&[process(ONE, "sh -c 'ulimit -Sn'")]).soft_nofile(300).start();
+    assert_eq!(gateway.get(&path("")).text(), "300\n");
+}
+
 #[test]
 fn replicas_share_the_calls() {
     let function = json!({ "name": ONE, "fprocess": "sh -c 'echo $PPID'", "replicas": 2 });

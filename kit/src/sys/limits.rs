@@ -2,40 +2,79 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check;
+
+/// What a resource is limited to, as prlimit(2) reads and writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limit {
+    soft: u64,
+    hard: u64,
+}
+
+/// The limit of open files that this process inherited, if it was raised. Children start with this one: a program
+/// that closes every descriptor it may have, or that has a table of them, must not pay for our connections.
+static INHERITED_FILES: OnceLock<Limit> = OnceLock::new();
 
 /// The number of files this process may have open: its soft limit (`RLIMIT_NOFILE`, getrlimit(2)).
 ///
 /// # Errors
 /// When the kernel refuses to say, which it does not.
 pub fn open_files() -> io::Result<u64> {
-    Ok(read()?.rlim_cur)
+    Ok(read(libc::RLIMIT_NOFILE as Resource)?.soft)
 }
 
 /// Raises the soft limit of open files towards the hard one, at most to `wanted`, and returns the limit
-/// that then holds. A limit that is higher already stays.
+/// that then holds. A limit that is higher already stays. Children get the one from before.
 ///
 /// # Errors
 /// When the kernel refuses; the old limit holds on.
 pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
-    let mut limit = read()?;
-    let target = wanted.min(limit.rlim_max);
-    if limit.rlim_cur < target {
-        limit.rlim_cur = target;
-        // SAFETY: the pointer is to a valid rlimit that lives through the call, which only reads it.
-        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    let before = read(libc::RLIMIT_NOFILE as Resource)?;
+    let soft = wanted.min(before.hard);
+    if before.soft >= soft {
+        return Ok(before.soft);
     }
-    Ok(limit.rlim_cur)
+    write(libc::RLIMIT_NOFILE as Resource, &Limit { soft, ..before })?;
+    INHERITED_FILES.get_or_init(|| before);
+    Ok(soft)
 }
 
-fn read() -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a valid rlimit that lives through the call, which fills it.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+/// The limit of open files for a child, where this process has raised its own.
+pub(super) fn inherited_files() -> Option<Limit> {
+    INHERITED_FILES.get().copied()
+}
+
+/// Gives a child that is about to execve(2) its limit of open files: one system call and no more, so that it may be
+/// made where locks and memory may not be taken.
+pub(super) fn set_files(limit: &Limit) -> io::Result<()> {
+    write(libc::RLIMIT_NOFILE as Resource, limit)
+}
+
+/// Resources have another type in each C library.
+type Resource = libc::c_long;
+
+fn read(resource: Resource) -> io::Result<Limit> {
+    let (mut limit, none) = (Limit::default(), ptr::null::<Limit>());
+    // SAFETY: the null pointer changes nothing; the other is to a limit that lives through the call, which fills it.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut limit) } as libc::c_int)?;
     Ok(limit)
+}
+
+/// By the system call itself: musl's setrlimit(3) may have all threads of the process make it, which a child that
+/// shares this memory must not ask for.
+fn write(resource: Resource, limit: &Limit) -> io::Result<()> {
+    let none = ptr::null_mut::<Limit>();
+    // SAFETY: the first pointer is to a valid limit that the call only reads; the null one says that the old limit is
+    // not wanted.
+    check(
+        unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, ptr::from_ref(limit), none) } as libc::c_int
+    )?;
+    Ok(())
 }
 
 /// A random number for jitter, names and balancing; never for secrets. The kernel is asked once: the numbers are a

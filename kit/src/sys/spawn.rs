@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use super::check;
 use super::child::{Child, LISTENER_FD};
 use super::environment::Environment;
+use super::limits::{self, Limit};
 use super::signal::{Blocked, empty, ignored, set_default};
 
 /// The stack of a child until its exec. Below it are a few frames of system calls; musl's posix_spawn(3) gives
@@ -45,7 +46,7 @@ pub struct Spawn<'a> {
 
 impl Spawn<'_> {
     /// Starts the child. It leads a session and a process group of its own; signals have their default
-    /// dispositions and none is blocked. Every other descriptor of this process closes itself at the exec.
+    /// dispositions and none is blocked; its limit of open files is the one that this process inherited. Every other descriptor of this process closes itself at the exec.
     ///
     /// # Errors
     /// What execve(2) says, such as `NotFound`; `EAGAIN` when there is no room for another process;
@@ -66,6 +67,7 @@ impl Spawn<'_> {
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
             ignored: ignored(),
+            files: limits::inherited_files(),
             report: None,
             outcome: AtomicI32::new(NOT_SHARED),
         };
@@ -123,6 +125,8 @@ struct Plan<'a> {
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
     ignored: &'a [i32],
+    /// The limit of open files, where this process has another than the child is to have.
+    files: Option<Limit>,
     /// Where the child writes why it did not get to its exec, while it is not known whether it shares memory.
     report: Option<PipeWriter>,
     /// Written by the child: [`BEGUN`], then why it did not get to its exec if so.
@@ -208,6 +212,9 @@ impl Plan<'_> {
         if let Some(directory) = self.directory {
             // SAFETY: the path ends with NUL, and the call only reads it.
             check(unsafe { libc::chdir(directory.as_ptr()) })?;
+        }
+        if let Some(files) = &self.files {
+            limits::set_files(files)?;
         }
         // A handler ends at the exec by itself; what is ignored would stay so (execve(2)).
         for signal in self.ignored {
