@@ -326,45 +326,71 @@ fn is_forbidden(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// The phrase for a status (RFC 9110 section 15); clients ignore it, people read it.
+/// The phrase for a status, as IANA's registry of status codes has it; clients ignore it, people read it.
 #[must_use]
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
+        203 => "Non-Authoritative Information",
         204 => "No Content",
+        205 => "Reset Content",
         206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
         304 => "Not Modified",
+        305 => "Use Proxy",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         411 => "Length Required",
         412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
         422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        510 => "Not Extended",
+        511 => "Network Authentication Required",
         _ => "Unknown",
     }
 }
@@ -437,6 +463,30 @@ mod tests {
             head.finish(Length::None, true, Persistence::Default),
             b"GET / HTTP/1.1\r\nX: aEvil: 1\tb\xff\r\n\r\n"
         );
+    }
+
+    /// The codes that IANA's registry of status codes gives no name to, among those that it knows: 306 and 418 are
+    /// unused, 104 is temporary.
+    #[test]
+    fn every_registered_status_has_its_phrase() {
+        let registered = [
+            100..=103,
+            200..=208,
+            226..=226,
+            300..=305,
+            307..=308,
+            400..=417,
+            421..=426,
+            428..=429,
+            431..=431,
+            451..=451,
+            500..=508,
+            510..=511,
+        ];
+        for status in 100..=599 {
+            let is_registered = registered.iter().any(|codes| codes.contains(&status));
+            assert_eq!(reason_phrase(status) != "Unknown", is_registered, "{status}");
+        }
     }
 
     #[test]
