@@ -561,8 +561,8 @@ fn why_request_line(line: &[u8]) -> Option<Refusal> {
     let Some(rest) = line.get(method + 1..) else {
         return Some(Refusal::RequestLine);
     };
-    if rest.iter().any(|byte| byte.is_ascii_control()) {
-        return Some(Refusal::Target);
+    if rest.iter().any(|byte| byte.is_ascii_control()) || std::str::from_utf8(rest).is_err() {
+        return Some(Refusal::TargetBytes);
     }
     match rest.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
         [target, version] if !target.is_empty() && is_served(version) => None,
@@ -731,9 +731,9 @@ mod tests {
             ("GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),
             ("GET / http/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),
             ("GET / HTTP/1.1 \r\nHost: x\r\n\r\n", Refusal::RequestLine),
-            ("GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
-            ("GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
-            ("GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Target),
+            ("GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::TargetBytes),
+            ("GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::TargetBytes),
+            ("GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::TargetBytes),
             ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", Refusal::Version),
             ("GET / HTTP/1.2\r\nHost: x\r\n\r\n", Refusal::Version),
             ("PRI * HTTP/2.0\r\n\r\n", Refusal::Version),
@@ -758,6 +758,33 @@ mod tests {
             assert_eq!(request(text).map(|_| ()), Err(want), "{text:?}");
         }
         assert!(request("GET / HTTP/1.0\r\n\r\n").is_ok(), "HTTP/1.0 needs no host");
+    }
+
+    /// Whatever byte is wrong, the refusal is about the part of the head in which it is.
+    #[test]
+    fn a_wrong_byte_is_blamed_on_the_part_that_has_it() {
+        let parse = |before: &str, byte: u8, after: &str| {
+            RequestHead::parse([before.as_bytes(), &[byte], after.as_bytes()].concat(), 128).err()
+        };
+        for byte in 0..=255 {
+            let in_method = parse("G", byte, "T / HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert!(matches!(in_method, None | Some(Refusal::Method | Refusal::RequestLine)), "{byte:#x}");
+            let in_target = parse("GET /", byte, "x HTTP/1.1\r\nHost: x\r\n\r\n");
+            let is_blamed = match byte {
+                b' ' | b'\n' => in_target == Some(Refusal::RequestLine),
+                0..0x20 | 0x7f.. => in_target == Some(Refusal::TargetBytes),
+                _ => in_target.is_none(),
+            };
+            assert!(is_blamed, "{byte:#x}: {in_target:?}");
+            let in_value = parse("GET / HTTP/1.1\r\nHost: x\r\nA: ", byte, "x\r\n\r\n");
+            let is_blamed = match byte {
+                b'\n' => in_value == Some(Refusal::HeaderName),
+                b'\t' | 0x80.. => in_value.is_none(),
+                0..0x20 | 0x7f => in_value == Some(Refusal::HeaderValue),
+                _ => in_value.is_none(),
+            };
+            assert!(is_blamed, "{byte:#x}: {in_value:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Refusal {
     Method,
     /// The target is in none of the forms that are served (RFC 9112 section 3.2).
     Target,
+    /// A control character in the target, or a byte that is not of UTF-8 (RFC 3986 section 2.1).
+    TargetBytes,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     Version,
     /// A field name that is not a token.
@@ -65,10 +67,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 27] = [
+    pub const ALL: [Refusal; 28] = [
         Refusal::RequestLine,
         Refusal::Method,
         Refusal::Target,
+        Refusal::TargetBytes,
         Refusal::Version,
         Refusal::HeaderName,
         Refusal::HeaderValue,
@@ -101,6 +104,9 @@ impl Refusal {
             Refusal::RequestLine => ("request_line", 400, "malformed first line"),
             Refusal::Method => ("method", 400, "method is not a token of at most 32 characters"),
             Refusal::Target => ("target", 400, "request target is not a path, an absolute http URI, or `*`"),
+            Refusal::TargetBytes => {
+                ("target_bytes", 400, "request target has a control character, or bytes that are not UTF-8")
+            }
             Refusal::Version => ("version", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
             Refusal::HeaderName => ("header_name", 400, "malformed header name"),
             Refusal::HeaderValue => ("header_value", 400, "control character in a header value"),

@@ -162,13 +162,6 @@ fn targets(table: &mut Table<'_>) {
         ("CONNECT to a path", "CONNECT", path.to_owned()),
         ("another scheme", "GET", format!("ftp://x.test{path}")),
         ("no authority", "GET", format!("http://{path}")),
-        ("NUL", "GET", format!("{path}\0")),
-        ("control character", "GET", format!("{path}\x01x")),
-        ("tab", "GET", format!("{path}\tx")),
-        ("escape", "GET", format!("{path}\x1b[31m")),
-        ("DEL", "GET", format!("{path}\x7f")),
-        ("vertical tab", "GET", format!("{path}\x0bx")),
-        ("form feed", "GET", format!("{path}\x0cx")),
         ("scheme alone", "GET", "http://".to_owned()),
         ("port alone", "GET", format!("http://:80{path}")),
         ("a user", "GET", format!("http://u@x.test{path}")),
@@ -183,11 +176,21 @@ fn targets(table: &mut Table<'_>) {
         let bytes = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         table.bad(&format!("target: {name}"), "target", bytes);
     }
-    table.refused(
-        "target: not UTF-8",
-        (400, None),
-        [b"GET /\xff\xfe", &b" HTTP/1.1\r\nHost: x\r\n\r\n"[..]].concat(),
-    );
+    let bytes: [(&str, &[u8]); 9] = [
+        ("NUL", b"\0"),
+        ("control character", b"\x01x"),
+        ("tab", b"\tx"),
+        ("escape", b"\x1b[31m"),
+        ("DEL", b"\x7f"),
+        ("vertical tab", b"\x0bx"),
+        ("form feed", b"\x0cx"),
+        ("not UTF-8", b"\xff\xfe"),
+        ("Latin-1", b"\xfc"),
+    ];
+    for (name, bytes) in bytes {
+        let request = [b"GET ", path.as_bytes(), bytes, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+        table.bad(&format!("target: {name}"), "target_bytes", request);
+    }
     table.refused("target: CR", (400, None), format!("GET {path}\rx HTTP/1.1\r\nHost: x\r\n\r\n"));
 }
 
@@ -539,6 +542,7 @@ mod tests {
             "request_line",
             "space_before_colon",
             "target",
+            "target_bytes",
             "target_too_long",
             "too_many_headers",
             "trailer",
