@@ -31,22 +31,40 @@ struct Decoded {
 /// * A body is what the rules say it is, and ends where they say.
 /// * It does not depend on how it is split, nor on how much of it is taken at a time.
 /// * It is no longer than what it came in, and the same once it was put in other chunks.
+/// * In an answer, and there alone, blanks may stand behind a size.
 pub fn check(data: &[u8]) {
-    let whole = decode(Framing::Chunked, data, data.len(), usize::MAX);
+    check_chunks(data, Decoder::new, false);
+    check_chunks(data, Decoder::of_answer, true);
+    check_length(data);
+}
+
+/// What makes the decoder of a request or of an answer.
+type Make = fn(Framing) -> Decoder;
+
+fn check_chunks(data: &[u8], make: Make, may_pad: bool) {
+    let decode = |input: &[u8], size: usize, most: usize| {
+        decode_pieces(make(Framing::Chunked), input.chunks(size.max(1)), most)
+    };
+    let whole = decode(data, data.len(), usize::MAX);
     assert!(whole.data.len() <= data.len());
     for ending in ENDINGS {
         let ended = [data, ending].concat();
-        let got = decode(Framing::Chunked, &ended, ended.len(), usize::MAX);
+        let got = decode(&ended, ended.len(), usize::MAX);
         let got = got.end.ok().flatten().map(|end| (got.data, end));
-        assert_eq!(got, body(&ended), "with `{}` at its end", ending.escape_ascii());
+        assert_eq!(got, body(&ended, may_pad), "with `{}` at its end", ending.escape_ascii());
     }
     for size in [1, 2, 3, 7, 64] {
-        assert_eq!(decode(Framing::Chunked, data, size, usize::MAX), whole, "in pieces of {size}");
+        assert_eq!(decode(data, size, usize::MAX), whole, "in pieces of {size}");
     }
-    assert_eq!(decode(Framing::Chunked, data, data.len(), 1), whole, "taken byte by byte");
+    assert_eq!(decode(data, data.len(), 1), whole, "taken byte by byte");
     let step = if data.len() <= MAX_SPLIT_BYTES { 1 } else { data.len() / SOME_SPLITS };
     for first in (1..data.len()).step_by(step) {
-        assert_eq!(decode_in_two(data, first), whole, "split at {first}");
+        let pieces = [&data[..first], &data[first..]];
+        assert_eq!(
+            decode_pieces(make(Framing::Chunked), pieces.into_iter(), usize::MAX),
+            whole,
+            "split at {first}"
+        );
     }
     let size = 1 + data.len() % 5;
     let pieces = whole
@@ -55,8 +73,7 @@ pub fn check(data: &[u8]) {
         .map(|piece| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
     let again = [pieces.flatten().collect(), b"0\r\n\r\n".to_vec()].concat();
     let want = Decoded { data: whole.data, end: Ok(Some(again.len())) };
-    assert_eq!(decode(Framing::Chunked, &again, again.len(), usize::MAX), want, "in other chunks");
-    check_length(data);
+    assert_eq!(decode(&again, again.len(), usize::MAX), want, "in other chunks");
 }
 
 /// The other framing with an end.
@@ -65,21 +82,13 @@ fn check_length(data: &[u8]) {
     let end = (data.len() >= length).then_some(length);
     let want = Decoded { data: data[..length.min(data.len())].to_vec(), end: Ok(end) };
     for size in [1, 3, data.len()] {
-        assert_eq!(decode(Framing::Length(length as u64), data, size, usize::MAX), want);
+        let decoder = Decoder::new(Framing::Length(length as u64));
+        assert_eq!(decode_pieces(decoder, data.chunks(size.max(1)), usize::MAX), want);
     }
 }
 
-fn decode(framing: Framing, input: &[u8], size: usize, most: usize) -> Decoded {
-    decode_pieces(framing, input.chunks(size.max(1)), most)
-}
-
-fn decode_in_two(input: &[u8], first: usize) -> Decoded {
-    decode_pieces(Framing::Chunked, [&input[..first], &input[first..]].into_iter(), usize::MAX)
-}
-
 /// As a connection does it: what was not taken stays in a buffer, and the next piece comes behind it.
-fn decode_pieces<'a>(framing: Framing, pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Decoded {
-    let mut decoder = Decoder::new(framing);
+fn decode_pieces<'a>(mut decoder: Decoder, pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Decoded {
     let (mut buffer, mut taken, mut data) = (Vec::new(), 0, Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
@@ -105,13 +114,14 @@ fn decode_pieces<'a>(framing: Framing, pieces: impl Iterator<Item = &'a [u8]>, m
     Decoded { data, end: Ok(decoder.is_done().then_some(taken)) }
 }
 
-/// A whole body by the rules (RFC 9112 section 7.1): its data and its length on the wire.
-fn body(input: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// A whole body by the rules (RFC 9112 section 7.1): its data and its length on the wire. `may_pad` allows blanks
+/// behind its sizes.
+fn body(input: &[u8], may_pad: bool) -> Option<(Vec<u8>, usize)> {
     let (mut data, mut at) = (Vec::new(), 0);
     loop {
         let line = line(input, at)?;
         at += line.len() + 2;
-        let size = usize::try_from(size(line)?).ok()?;
+        let size = usize::try_from(size(line, may_pad)?).ok()?;
         if size == 0 {
             return Some((data, at + trailers(&input[at..])?));
         }
@@ -131,13 +141,13 @@ fn line(input: &[u8], at: usize) -> Option<&[u8]> {
 }
 
 /// A size, and an extension of which only the length matters.
-fn size(line: &[u8]) -> Option<u64> {
+fn size(line: &[u8], may_pad: bool) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at(digits);
     let size = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let is_extension = match &rest[blanks..] {
-        [] => blanks == 0,
+        [] => blanks == 0 || may_pad && blanks <= MAX_EXTENSION_BYTES,
         [b';', extension @ ..] => is_value(extension) && blanks + extension.len() <= MAX_EXTENSION_BYTES,
         _ => false,
     };

@@ -82,6 +82,8 @@ pub struct Decoder {
     left: u64,
     /// Bytes of the present chunk size, of its extension, or of the trailer section.
     count: usize,
+    /// Whether blanks may stand alone behind a chunk's size.
+    takes_padding: bool,
 }
 
 impl Decoder {
@@ -94,7 +96,14 @@ impl Decoder {
             Framing::Chunked => (State::Size, 0),
             Framing::UntilClose => (State::UntilClose, 0),
         };
-        Decoder { state, left, count: 0 }
+        Decoder { state, left, count: 0, takes_padding: false }
+    }
+
+    /// The same for the body of an answer, in which old servers pad the size of a chunk with blanks. In a request
+    /// two readers that disagree about such a line could take different requests from one connection.
+    #[must_use]
+    pub fn of_answer(framing: Framing) -> Decoder {
+        Decoder { takes_padding: true, ..Decoder::new(framing) }
     }
 
     /// Whether the body is complete.
@@ -158,6 +167,7 @@ impl Decoder {
                 self.counted(State::SizeSpace, MAX_EXTENSION_BYTES, Refusal::ChunkExtension)?
             }
             (State::SizeSpace, b';') => State::Extension,
+            (State::SizeSpace, b'\r') if self.takes_padding => State::SizeLf,
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if !is_control(byte) => {
                 self.counted(State::Extension, MAX_EXTENSION_BYTES, Refusal::ChunkExtension)?
@@ -289,6 +299,27 @@ mod tests {
             check(Framing::Chunked, case, Ok(("hello", true)));
         }
         assert_eq!(decode(Framing::Chunked, cases[7], 1).unwrap().2, cases[0].len(), "stops at the end");
+    }
+
+    #[test]
+    fn blanks_behind_a_size_are_taken_in_answers_alone() {
+        for padding in [" ", "\t", "   ", " \t ", &" ".repeat(MAX_EXTENSION_BYTES)] {
+            let body = format!("5{padding}\r\nhello\r\n0{padding}\r\n\r\n");
+            let mut decoder = Decoder::of_answer(Framing::Chunked);
+            let first = decoder.step(body.as_bytes()).unwrap();
+            assert_eq!(first, Step { skip: 3 + padding.len(), data: 5 });
+            decoder.consume(first.data);
+            let last = decoder.step(&body.as_bytes()[first.skip + first.data..]).unwrap();
+            assert!(decoder.is_done() && last.data == 0);
+            assert_eq!(decode(Framing::Chunked, body.as_bytes(), body.len()), Err(Refusal::ChunkSize));
+        }
+        for wrong in ["5 x\r\n", "5 \n", "5 5\r\n", " 5\r\n", "5 \r5", " \r\n"] {
+            let refused = Decoder::of_answer(Framing::Chunked).step(wrong.as_bytes());
+            assert_eq!(refused, Err(Refusal::ChunkSize), "{wrong:?}");
+        }
+        let long = format!("5{}\r\n", " ".repeat(MAX_EXTENSION_BYTES + 1));
+        let refused = Decoder::of_answer(Framing::Chunked).step(long.as_bytes());
+        assert_eq!(refused, Err(Refusal::ChunkExtension));
     }
 
     #[test]

@@ -108,6 +108,11 @@ impl Incoming {
         }
     }
 
+    /// Begins the body of an answer, which may have any length.
+    pub(crate) fn begin_answer(&mut self, framing: Framing) {
+        (self.decoder, self.max_body, self.body_bytes) = (Decoder::of_answer(framing), u64::MAX, 0);
+    }
+
     /// Whether the body was taken whole.
     pub(crate) fn is_done(&self) -> bool {
         self.decoder.is_done()

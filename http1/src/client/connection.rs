@@ -216,7 +216,7 @@ impl Connection {
                 return Ok(None);
             };
             if head.status() >= 200 {
-                self.incoming.begin(head.framing(), u64::MAX).map_err(Error::Refused)?;
+                self.incoming.begin_answer(head.framing());
                 self.head = Some(head);
             } else if head.status() == 101 && self.is_upgrade && head.headers().get("upgrade").is_some() {
                 self.head = Some(head);
