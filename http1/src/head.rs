@@ -551,8 +551,24 @@ fn why_name(bytes: &[u8]) -> Refusal {
     Refusal::HeaderName
 }
 
+/// The first byte of a TLS connection: the content type of a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Why no request can begin with `bytes`, as far as the first of them tells it.
+pub(crate) fn why_start(bytes: &[u8]) -> Option<Refusal> {
+    match bytes.first()? {
+        &TLS_HANDSHAKE => Some(Refusal::Tls),
+        b'\r' | b'\n' => None, // an empty line before the request (RFC 9112 section 2.2)
+        byte if is_token(*byte) => None,
+        _ => Some(Refusal::Method),
+    }
+}
+
 /// What is wrong with a request line, if anything.
 fn why_request_line(line: &[u8]) -> Option<Refusal> {
+    if let Some(refusal) = why_start(line) {
+        return Some(refusal);
+    }
     let method = line.iter().take_while(|byte| is_token(**byte)).count();
     let after = line.get(method).copied();
     if method == 0 || method > MAX_METHOD_BYTES || after.is_some_and(|byte| byte != b' ') {
@@ -725,6 +741,7 @@ mod tests {
             (long_target.as_str(), Refusal::TargetTooLong),
             ("G@T / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Method),
             (" GET / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::Method),
+            ("\x16\x03\x01\n\n", Refusal::Tls),
             ("GET\r\nHost: x\r\n\r\n", Refusal::RequestLine),
             ("GET /\r\nHost: x\r\n\r\n", Refusal::RequestLine),
             ("GET  / HTTP/1.1\r\nHost: x\r\n\r\n", Refusal::RequestLine),

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Refusal {
     /// The first line is not a request line or status line (RFC 9112 sections 3 and 4).
     RequestLine,
+    /// The client speaks TLS, as the first byte of its handshake tells (RFC 8446 section 5.1).
+    Tls,
     /// The method is not a token or longer than [`MAX_METHOD_BYTES`](crate::head::MAX_METHOD_BYTES).
     Method,
     /// The target is in none of the forms that are served (RFC 9112 section 3.2).
@@ -67,8 +69,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 28] = [
+    pub const ALL: [Refusal; 29] = [
         Refusal::RequestLine,
+        Refusal::Tls,
         Refusal::Method,
         Refusal::Target,
         Refusal::TargetBytes,
@@ -102,6 +105,7 @@ impl Refusal {
     const fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Refusal::RequestLine => ("request_line", 400, "malformed first line"),
+            Refusal::Tls => ("tls", 400, "TLS is not spoken on this port, only plain HTTP"),
             Refusal::Method => ("method", 400, "method is not a token of at most 32 characters"),
             Refusal::Target => ("target", 400, "request target is not a path, an absolute http URI, or `*`"),
             Refusal::TargetBytes => {

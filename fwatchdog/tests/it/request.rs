@@ -208,3 +208,19 @@ fn requests_are_logged_only_when_asked_for() {
         assert!(!log.contains("secret"), "bodies are never logged: {log}");
     }
 }
+
+#[test]
+fn clients_that_speak_tls_are_answered_and_told_once_in_the_log() {
+    let dog = Bin::fwatchdog().env("fprocess", "cat").start();
+    for _ in 0..3 {
+        let mut connection = dog.connect();
+        connection.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
+        let reply = connection.within(SOON).reply("GET").unwrap();
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (400, "TLS is not spoken on this port, only plain HTTP\n")
+        );
+    }
+    let log = dog.wait_log("speaks TLS", SOON);
+    assert_eq!(dog.log().matches("speaks TLS").count(), 1, "{log:?}");
+}

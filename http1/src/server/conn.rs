@@ -11,7 +11,7 @@ use super::table::Token;
 use super::worker::MAX_URGENT;
 use crate::Refusal;
 use crate::body::Length;
-use crate::head::{RequestHead, Scan};
+use crate::head::{self, RequestHead, Scan};
 use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
 
@@ -105,6 +105,11 @@ impl Conn {
         self.incoming.pending().len() > max_header_bytes
     }
 
+    /// Why no request can begin with what has arrived, as far as its first byte tells it.
+    pub(super) fn why_start(&self) -> Option<Refusal> {
+        head::why_start(self.incoming.pending())
+    }
+
     /// The length of the next head, if it is there whole.
     pub(super) fn next_head(&mut self) -> Option<usize> {
         self.scan.end(self.incoming.pending())
@@ -135,6 +140,9 @@ impl Conn {
 
     /// Answers a refusal; the connection is to be closed.
     pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
+        if refusal == Refusal::Tls {
+            shared.say_tls(self.peer);
+        }
         self.outgoing.interim(&refusal_message(shared, refusal));
         let _ = self.outgoing.flush(&self.socket); // it fits, or the peer is gone
     }

@@ -32,6 +32,9 @@ use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
 
+/// Between two lines in the log about clients that speak TLS.
+const TLS_LOG_PAUSE: Duration = Duration::from_secs(60);
+
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerConfig {
@@ -250,9 +253,21 @@ struct Shared {
     is_stopping: AtomicBool,
     accept_errors: AtomicU64,
     panics: AtomicU64,
+    /// When the log last told of a client that speaks TLS.
+    tls_said: Mutex<Option<Instant>>,
 }
 
 impl Shared {
+    /// Tells, now and then, that a client speaks TLS: whoever runs it sees no more than a failed handshake.
+    fn say_tls(&self, peer: SocketAddr) {
+        let mut last = self.tls_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < TLS_LOG_PAUSE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        log::warn!("{peer} speaks TLS to a port that speaks plain HTTP: was https:// meant to be http://?");
+    }
+
     fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.lanes.iter().for_each(|lane| lane.table().add_stats(&mut stats));
@@ -307,6 +322,7 @@ impl Server {
             is_stopping: AtomicBool::new(false),
             accept_errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            tls_said: Mutex::new(None),
         });
         let mut server = Server { shared, address, pollers: Vec::new() };
         let mut listener = Some(listener); // the first poller accepts for all

@@ -347,6 +347,9 @@ impl Poller {
         match conn.next_head() {
             Some(end) if end <= limit => self.begin(conn),
             None if !conn.is_over(limit) => {
+                if let Some(refusal) = conn.why_start() {
+                    return self.refuse(conn, refusal);
+                }
                 let begins = matches!(conn.phase, Phase::New | Phase::Idle);
                 if begins && conn.scan.has_begun() {
                     (conn.phase, conn.since) = (Phase::Head, Instant::now());

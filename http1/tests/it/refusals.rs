@@ -64,6 +64,21 @@ fn limits_of_heads_are_settings() {
     }
 }
 
+/// What cannot become a request any more is not waited for until `header_timeout`, which is longer than the test.
+#[test]
+fn bytes_that_begin_no_request_are_refused_at_once() {
+    let config = ServerConfig { header_timeout: 2 * PATIENCE, ..ServerConfig::default() };
+    let fixture = Fixture::start(config);
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for (bytes, reason) in [(&hello[..], "tls"), (&hello[..1], "tls"), (b"\0", "method"), (b"(GET", "method")]
+    {
+        let mut connection = fixture.send(bytes);
+        let reply = connection.reply("GET").unwrap();
+        assert_eq!((reply.status, reply.header("X-Refused")), (400, Some(reason)), "{bytes:?}");
+        assert!(connection.rest().bytes.is_empty());
+    }
+}
+
 /// The limit holds wherever the head is read: first on a connection, behind a request in the same packet,
 /// and behind one whose worker waits for the next.
 #[test]

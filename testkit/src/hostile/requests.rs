@@ -148,7 +148,7 @@ fn first_lines(table: &mut Table<'_>) {
         format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\r\n\r\n"),
     );
     table.refused("CR before the method", (400, None), format!("\rGET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
-    table.refused("TLS", (400, None), b"\x16\x03\x01\x02\x00\x01\x00\n\n");
+    table.bad("TLS", "tls", b"\x16\x03\x01\x02\x00\x01\x00\n\n");
 }
 
 fn targets(table: &mut Table<'_>) {
@@ -544,6 +544,7 @@ mod tests {
             "target",
             "target_bytes",
             "target_too_long",
+            "tls",
             "too_many_headers",
             "trailer",
             "transfer_encoding",
