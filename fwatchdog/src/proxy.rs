@@ -89,7 +89,7 @@ fn transfer(
 ) -> Transfer {
     let (stall, idle) = (exchange.config().body_stall_timeout, exchange.config().idle_timeout);
     connection.start(request_head(exchange, resident, id), exchange.body_length());
-    Transfer::new(connection, upload, Limits { deadline, stall, idle })
+    Transfer::new(connection, upload, Limits { deadline, total: deadline, silence: None, stall, idle })
 }
 
 impl Call<'_> {

@@ -40,7 +40,7 @@ pub(crate) const TABLE: &[Setting] = &[
         default: "/run/secrets",
         help: "directory of the files basic-auth-user and basic-auth-password",
     },
-    Setting { name: "upstream_timeout", default: "60s", help: "how long one call may take in all" },
+    Setting { name: "upstream_timeout", default: "60s", help: "how long until an answer must begin" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
     Setting {
         name: "header_timeout",
@@ -50,7 +50,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "idle_timeout",
         default: "75s",
-        help: "how long an idle connection, or a silent WebSocket, is kept",
+        help: "how long an idle connection, a silent WebSocket or a silent stream is kept",
     },
     Setting { name: "body_stall_timeout", default: "30s", help: "how long a body may stand still" },
     Setting {

@@ -18,8 +18,9 @@ pub(crate) const LABEL_SCALE_ZERO: &str = "com.openfaas.scale.zero";
 pub(crate) const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
 pub(crate) const LABEL_PORT: &str = "faas.port";
 pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
+pub(crate) const LABEL_TIMEOUT: &str = "faas.timeout";
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     LABEL_FUNCTION,
     LABEL_SCALE_MIN,
     LABEL_SCALE_MAX,
@@ -29,6 +30,7 @@ const KNOWN: [&str; 9] = [
     LABEL_ZERO_DURATION,
     LABEL_PORT,
     LABEL_CONCURRENCY,
+    LABEL_TIMEOUT,
 ];
 
 /// How labels begin that nobody gives a service for anything else.
@@ -62,6 +64,8 @@ pub(crate) struct Labels {
     pub(crate) port: u16,
     /// The most calls that each replica has in hand; 0 means no limit.
     pub(crate) concurrency: u32,
+    /// How long a call may take in all, in the place of `upstream_timeout`.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Default for Labels {
@@ -76,6 +80,7 @@ impl Default for Labels {
             zero_duration: Duration::from_secs(15 * 60),
             port: 8080,
             concurrency: 0,
+            timeout: None,
         }
     }
 }
@@ -115,6 +120,7 @@ impl Labels {
             zero_duration: values.span(LABEL_ZERO_DURATION).unwrap_or(default.zero_duration),
             port: values.integer(LABEL_PORT, 1, u16::MAX).unwrap_or(default.port),
             concurrency: values.integer(LABEL_CONCURRENCY, 0, MAX_CALLS).unwrap_or(default.concurrency),
+            timeout: values.span(LABEL_TIMEOUT),
         };
         if labels.scale_min > labels.scale_max {
             let expected = format!("at most {LABEL_SCALE_MAX} ({})", labels.scale_max);
@@ -220,6 +226,7 @@ mod tests {
                 zero_duration: Duration::from_secs(900),
                 port: 8080,
                 concurrency: 0,
+                timeout: None,
             };
         });
         check(&[("com.docker.stack.namespace", "x"), ("com.openfaas.scale", "9")], &[], |_| {});
@@ -237,6 +244,7 @@ mod tests {
             ("com.openfaas.scale.zero-duration", "1m30s"),
             ("faas.port", "3000"),
             ("faas.concurrency", "100"),
+            ("faas.timeout", "5m"),
         ];
         check(&pairs, &[], |labels| {
             *labels = Labels {
@@ -249,6 +257,7 @@ mod tests {
                 zero_duration: Duration::from_secs(90),
                 port: 3000,
                 concurrency: 100,
+                timeout: Some(Duration::from_secs(300)),
             };
         });
     }

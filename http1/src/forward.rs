@@ -71,7 +71,8 @@ pub enum Cause {
     Closed,
     /// The upstream's answer breaks the rules of HTTP.
     Invalid(Refusal),
-    /// The deadline passed: in [`Phase::FirstByte`] or [`Phase::Body`].
+    /// Its time is up: in [`Phase::FirstByte`], or in [`Phase::Body`], where the upstream may also have been silent for
+    /// too long.
     Timeout(Phase),
     /// The connection was never made; the system's error number (connect(2)).
     Unreachable(i32),
@@ -94,8 +95,12 @@ pub enum End {
 /// The bounds of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// When it must be over.
+    /// When its answer must have begun.
     pub deadline: Deadline,
+    /// When it must be over.
+    pub total: Deadline,
+    /// How long the upstream may be silent once its answer has begun.
+    pub silence: Option<Duration>,
     /// How long the client may neither send nor read.
     pub stall: Duration,
     /// How long nothing may move on a connection whose protocol was changed. Only this bounds it then.
@@ -207,14 +212,24 @@ impl Transfer {
     /// When it must be looked at though nothing can be moved.
     pub(crate) fn until(&self) -> Deadline {
         if self.connection.is_connecting() {
-            return self.limits.deadline.min(self.connection.connect_by());
+            return self.deadline().min(self.connection.connect_by());
         }
         let since_last_move =
             |span: Duration| self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + span));
-        match self.state.wants.is_clients_turn() {
-            _ if self.state.is_tunnel => since_last_move(self.limits.idle),
-            true => self.limits.deadline.min(since_last_move(self.limits.stall)),
-            false => self.limits.deadline,
+        let standstill = match self.state.wants.is_clients_turn() {
+            _ if self.state.is_tunnel => Some(self.limits.idle),
+            true => Some(self.limits.stall),
+            false => self.limits.silence.filter(|_| self.state.is_answering),
+        };
+        self.deadline().min(standstill.map_or(Deadline::NEVER, since_last_move))
+    }
+
+    /// When it ends, whatever moves.
+    fn deadline(&self) -> Deadline {
+        match self.state.is_answering {
+            _ if self.state.is_tunnel => Deadline::NEVER,
+            true => self.limits.total,
+            false => self.limits.total.min(self.limits.deadline),
         }
     }
 
@@ -251,7 +266,7 @@ impl Transfer {
         self.state.upstream_ready |= upstream.is_readable();
         let is_ready = upstream.is_any() || client.is_any();
         match wants.has_more || is_ready {
-            true if self.state.is_tunnel || !self.limits.deadline.has_passed() => Ok(()),
+            true if !self.deadline().has_passed() => Ok(()),
             _ => Err(self.time_is_up(exchange)),
         }
     }
@@ -448,7 +463,7 @@ impl Transfer {
             exchange.close_after();
         }
         exchange.start(head, length);
-        self.state.is_answering = true;
+        (self.state.is_answering, self.state.has_moved) = (true, true);
     }
 
     /// The upstream agreed to a change of protocol.
@@ -493,7 +508,7 @@ impl Transfer {
         if self.state.is_tunnel {
             return self.failed(exchange, Cause::Timeout(Phase::Body));
         }
-        if self.state.wants.is_clients_turn() && !self.limits.deadline.has_passed() {
+        if self.state.wants.is_clients_turn() && !self.deadline().has_passed() {
             return match self.state.is_answering {
                 true => self.client_is_gone(exchange),
                 false => End::Failed(Cause::Refused(Refusal::BodyStall)),

@@ -89,7 +89,7 @@ impl Door {
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
         connection.start(head, length);
         let stall = exchange.config().write_stall_timeout;
-        let limits = Limits { deadline, stall, idle: stall };
+        let limits = Limits { deadline, total: deadline, silence: None, stall, idle: stall };
         let transfer = Transfer::new(connection, Upload::of(body), limits);
         let (end, connection, _) = transfer.run(exchange, &mut to_client);
         drop(connection);

@@ -9,6 +9,8 @@ use http1::{Error, HeadWriter, Refusal};
 use kit::duration;
 
 use super::auth::CHALLENGE;
+use super::headers::X_TIMEOUT;
+use crate::labels::LABEL_TIMEOUT;
 use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
@@ -27,12 +29,38 @@ pub(crate) enum Phase {
     Body,
 }
 
-/// How long a call may take, and who says so.
+/// How long something may take, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeLimit {
     pub(crate) span: Duration,
-    /// The setting, or the caller's header.
+    /// The setting, the label, or the caller's header.
     pub(crate) name: &'static str,
+}
+
+/// How long one call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Until its answer begins.
+    pub(crate) answer: TimeLimit,
+    /// In all, where the function's label or the caller says so. Else an answer may stream for ever, but not be silent.
+    pub(crate) total: Option<TimeLimit>,
+}
+
+impl Times {
+    /// From the setting, the function's label and the caller's header. Where several say it the shortest counts, but the
+    /// label stands for the setting.
+    pub(crate) fn new(setting: Duration, label: Option<Duration>, header: Option<Duration>) -> Times {
+        let setting = TimeLimit { span: setting, name: "upstream_timeout" };
+        let label = label.map(|span| TimeLimit { span, name: LABEL_TIMEOUT });
+        let header = header.map(|span| TimeLimit { span, name: X_TIMEOUT });
+        let shorter = |a: TimeLimit, b: TimeLimit| if b.span < a.span { b } else { a };
+        let total = match (label, header) {
+            (Some(label), Some(header)) => Some(shorter(label, header)),
+            (one, other) => one.or(other),
+        };
+        let base = label.unwrap_or(setting);
+        Times { answer: total.map_or(base, |total| shorter(base, total)), total }
+    }
 }
 
 /// Why a call was not served.
@@ -274,6 +302,25 @@ mod tests {
             Failure::Closed("10.0.0.5:8080".parse().unwrap()).line(Some("echo")),
             "function `echo`: replica 10.0.0.5:8080 closed the connection before its answer was whole\n"
         );
+    }
+
+    #[test]
+    fn the_label_stands_for_the_setting_and_the_shortest_time_counts() {
+        const SETTING: &str = "upstream_timeout";
+        let cases = [
+            ((None, None), (60, SETTING), None),
+            ((Some(90), None), (90, LABEL_TIMEOUT), Some((90, LABEL_TIMEOUT))),
+            ((None, Some(5)), (5, X_TIMEOUT), Some((5, X_TIMEOUT))),
+            ((None, Some(90)), (60, SETTING), Some((90, X_TIMEOUT))),
+            ((Some(90), Some(70)), (70, X_TIMEOUT), Some((70, X_TIMEOUT))),
+            ((Some(9), Some(70)), (9, LABEL_TIMEOUT), Some((9, LABEL_TIMEOUT))),
+        ];
+        let limit = |(seconds, name)| TimeLimit { span: Duration::from_secs(seconds), name };
+        for ((label, header), answer, total) in cases {
+            let [label, header] = [label, header].map(|seconds| seconds.map(Duration::from_secs));
+            let want = Times { answer: limit(answer), total: total.map(limit) };
+            assert_eq!(Times::new(Duration::from_secs(60), label, header), want);
+        }
     }
 
     /// Who gets an answer with this header finds in the documents what it means.

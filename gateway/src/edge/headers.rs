@@ -78,8 +78,8 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: SocketAddr,
     /// Where it is sent, for callers of HTTP/1.0 that name no host.
     pub(crate) address: SocketAddr,
-    /// What is left of the deadline.
-    pub(crate) left: Duration,
+    /// What is left until it must be over, if that has a time.
+    pub(crate) left: Option<Duration>,
 }
 
 /// The head that goes to the function.
@@ -110,7 +110,9 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
     }
-    head.number(X_TIMEOUT, (call.left.as_millis() as u64).max(1), "ms");
+    if let Some(left) = call.left {
+        head.number(X_TIMEOUT, (left.as_millis() as u64).max(1), "ms");
+    }
     head
 }
 
@@ -152,7 +154,7 @@ mod tests {
             target: b"/a?b",
             peer: "10.1.2.3:4".parse().unwrap(),
             address: "10.0.0.9:8080".parse().unwrap(),
-            left: Duration::from_millis(4812),
+            left: Some(Duration::from_millis(4812)),
         }
     }
 
@@ -181,6 +183,8 @@ mod tests {
         let head = written(to_function(&request, &call()));
         assert!(head.contains("X-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n"), "{head}");
         assert_eq!(head.matches("X-Forwarded-Host").count(), 1);
+        let endless = written(to_function(&request, &Call { left: None, ..call() }));
+        assert!(!endless.contains("X-Timeout"), "{endless}");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use http1::{Connection, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 use kit::sys::limits::random;
 
-use super::failure::{CLIENT_GONE, Failure, Phase, TimeLimit, connect_error, is_for_want_of_files, reason};
+use super::failure::{
+    CLIENT_GONE, Failure, Phase, TimeLimit, Times, connect_error, is_for_want_of_files, reason,
+};
 use super::waits::Place;
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
@@ -74,7 +76,7 @@ impl Waiting for Parked {
     }
 
     fn until(&self) -> Instant {
-        let deadline = self.call.started + self.call.total.span;
+        let deadline = self.call.started + self.call.times.answer.span;
         self.round.map_or(deadline, |(_, next)| next.min(deadline))
     }
 
@@ -179,8 +181,7 @@ struct Call {
     length: Length,
     in_flight: InFlight,
     started: Instant,
-    /// What the deadline was made of, for messages.
-    total: TimeLimit,
+    times: Times,
     limits: Limits,
     id: headers::CallId,
     /// Replicas that could not be connected to in this round.
@@ -211,20 +212,19 @@ impl Call {
     fn new(edge: &Edge, exchange: &Exchange<'_>, invocation: Invocation) -> Call {
         let started = Instant::now();
         let request = exchange.request();
-        let mut total = TimeLimit { span: edge.limits.upstream_timeout, name: "upstream_timeout" };
-        if let Some(span) = headers::timeout(request).filter(|theirs| *theirs < total.span) {
-            total = TimeLimit { span, name: headers::X_TIMEOUT };
-        }
-        let deadline = Deadline::at(started + total.span);
+        let label = invocation.function.known.labels.timeout;
+        let times = Times::new(edge.limits.upstream_timeout, label, headers::timeout(request));
         Call {
             in_flight: invocation.function.series.begin_call(),
             function: invocation.function,
             target: invocation.target,
             length: invocation.length,
             started,
-            total,
+            times,
             limits: Limits {
-                deadline,
+                deadline: Deadline::at(started + times.answer.span),
+                total: times.total.map_or(Deadline::NEVER, |total| Deadline::at(started + total.span)),
+                silence: Some(edge.limits.idle_timeout),
                 stall: edge.limits.body_stall_timeout,
                 idle: edge.limits.idle_timeout,
             },
@@ -346,8 +346,12 @@ impl Call {
             Cause::ClientGone => Failure::ClientGone,
             Cause::Closed => Failure::Closed(address),
             Cause::Invalid(refusal) => Failure::Invalid(refusal),
-            Cause::Timeout(http1::Phase::Body) => Failure::Timeout(Phase::Body, self.total),
-            Cause::Timeout(_) => Failure::Timeout(Phase::FirstByte, self.total),
+            Cause::Timeout(http1::Phase::Body) => {
+                let total = self.times.total.filter(|_| self.limits.total.has_passed());
+                let silence = TimeLimit { span: self.limits.idle, name: "idle_timeout" };
+                Failure::Timeout(Phase::Body, total.unwrap_or(silence))
+            }
+            Cause::Timeout(_) => Failure::Timeout(Phase::FirstByte, self.times.answer),
             Cause::Unreachable(code) => {
                 Failure::Connect(connect_error(address, &io::Error::from_raw_os_error(code)))
             }
@@ -367,7 +371,7 @@ impl Call {
             target: &self.target.of(exchange.request().target()),
             peer: exchange.peer(),
             address: in_use.replica().address(),
-            left: self.limits.deadline.left(now).unwrap_or(self.total.span),
+            left: self.limits.total.left(now),
         };
         connection.start(headers::to_function(exchange.request(), &call), self.length);
         Transfer::new(connection, upload, self.limits)
@@ -492,7 +496,7 @@ impl Call {
                 Err(error) => self.unreachable(edge, replica, reason(replica.address(), &error)),
             }
             if self.limits.deadline.has_passed() {
-                return Err(Failure::Timeout(Phase::Connect, self.total).into());
+                return Err(Failure::Timeout(Phase::Connect, self.times.answer).into());
             }
         }
     }
@@ -501,7 +505,7 @@ impl Call {
     fn waited_in_vain(&self) -> Failure {
         let has_turns = !self.function.replicas.is_empty() && self.function.known.labels.concurrency > 0;
         let phase = if has_turns { Phase::Turn } else { Phase::Replica };
-        Failure::Timeout(phase, self.total)
+        Failure::Timeout(phase, self.times.answer)
     }
 
     /// A replica could not be connected to.
@@ -540,7 +544,7 @@ impl Call {
             self.asks_since = None;
         }
         if self.limits.deadline.has_passed() {
-            return Err(Failure::Timeout(Phase::Connect, self.total));
+            return Err(Failure::Timeout(Phase::Connect, self.times.answer));
         }
         self.take_place(edge)?;
         self.tried.clear();

@@ -15,6 +15,7 @@ mod retries;
 mod routes;
 mod scaling;
 mod start;
+mod streams;
 mod swarm;
 mod upgrade;
 

@@ -78,7 +78,8 @@ impl Service for Proxy {
         let mut head = HeadWriter::request(request.method(), request.target());
         head.forward(request.headers(), &[]);
         connection.start(head, exchange.body_length());
-        let limits = Limits { deadline: Deadline::after(self.limit), stall: PATIENCE, idle: PATIENCE };
+        let deadline = Deadline::after(self.limit);
+        let limits = Limits { deadline, total: deadline, silence: None, stall: PATIENCE, idle: PATIENCE };
         let transfer = Transfer::new(connection, Upload::default(), limits);
         Some(Course::Relay(transfer, Box::new(Passing { proxy: self, path })))
     }

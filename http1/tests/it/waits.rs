@@ -52,7 +52,13 @@ impl Door {
         let mut head = HeadWriter::request(exchange.request().method(), exchange.request().target());
         head.forward(exchange.request().headers(), &[]);
         connection.start(head, exchange.body_length());
-        let limits = Limits { deadline: Deadline::NEVER, stall: PATIENCE, idle: PATIENCE };
+        let limits = Limits {
+            deadline: Deadline::NEVER,
+            total: Deadline::NEVER,
+            silence: None,
+            stall: PATIENCE,
+            idle: PATIENCE,
+        };
         Course::Relay(Transfer::new(connection, Upload::default(), limits), Box::new(Passing(self)))
     }
 

@@ -7,15 +7,13 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kit::sys::Listener;
 use kit::sys::child::{Child, Environment, Spawn};
 
 use super::Setup;
+use super::replica::Plan;
 use crate::config;
-use crate::functions_file::Process;
-use crate::name::FunctionName;
 
 /// The file name of the binary that serves a process.
 const FWATCHDOG: &str = "fwatchdog";
@@ -42,8 +40,6 @@ pub(super) struct Launcher {
     fwatchdog: Option<CString>,
     /// The gateway's own environment without what is meant for the gateway.
     environment: Environment,
-    /// How long a replica may go on after SIGTERM: its last calls are the gateway's, which ends them in time.
-    call_time: Duration,
     null: File,
 }
 
@@ -62,7 +58,6 @@ impl Launcher {
                 .as_deref()
                 .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
             environment,
-            call_time: setup.call_time,
             null: File::options().read(true).write(true).open("/dev/null")?,
         })
     }
@@ -72,16 +67,11 @@ impl Launcher {
     ///
     /// # Errors
     /// What starting a process says; `NotFound` where there is no fwatchdog.
-    pub(super) fn start(
-        &self,
-        name: &FunctionName,
-        process: &Process,
-        listener: &Listener,
-    ) -> io::Result<Child> {
+    pub(super) fn start(&self, plan: &Plan<'_>, listener: &Listener) -> io::Result<Child> {
         let fwatchdog = self.fwatchdog.clone().ok_or(io::ErrorKind::NotFound)?;
-        let directory =
-            process.directory.as_ref().map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
-        let environment = self.environment_of(name, process);
+        let directory = plan.process.directory.as_ref();
+        let directory = directory.map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
+        let environment = self.environment_of(plan);
         let stderr = io::stderr();
         let spawn = Spawn {
             argv: &[fwatchdog],
@@ -93,16 +83,17 @@ impl Launcher {
         spawn.start()
     }
 
-    fn environment_of(&self, name: &FunctionName, process: &Process) -> Environment {
+    fn environment_of(&self, plan: &Plan<'_>) -> Environment {
+        let process = plan.process;
         let mut environment = self.environment.clone();
         environment.set(ENV_SUPPRESS_LOCK.as_bytes(), &[b"true"]);
-        let drain = kit::duration::format(self.call_time);
+        let drain = kit::duration::format(plan.call_time);
         environment.set(ENV_DRAIN_TIMEOUT.as_bytes(), &[drain.as_bytes()]);
         for (name, value) in &process.environment {
             environment.set(name.as_bytes(), &[value.as_bytes()]);
         }
         environment.set(ENV_FPROCESS.as_bytes(), &[process.fprocess.as_bytes()]);
-        environment.set(ENV_FUNCTION.as_bytes(), &[name.as_str().as_bytes()]);
+        environment.set(ENV_FUNCTION.as_bytes(), &[plan.name.as_str().as_bytes()]);
         environment.set(ENV_LISTEN_FDS.as_bytes(), &[b"1"]);
         environment.set(ENV_PARENT.as_bytes(), &[std::process::id().to_string().as_bytes()]);
         environment
@@ -124,7 +115,10 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::functions_file::Process;
+    use crate::name::FunctionName;
     use std::ffi::OsString;
+    use std::time::Duration;
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -154,7 +148,9 @@ mod tests {
             ],
             replicas: 1,
         };
-        let environment = launcher.environment_of(&FunctionName::parse(b"one").unwrap(), &process);
+        let name = FunctionName::parse(b"one").unwrap();
+        let plan = Plan { launcher: &launcher, name: &name, process: &process, call_time };
+        let environment = launcher.environment_of(&plan);
         let value =
             |name: &str| environment.get(name.as_bytes()).map(|value| std::str::from_utf8(value).unwrap());
         for (name, want) in [

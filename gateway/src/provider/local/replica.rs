@@ -41,6 +41,8 @@ pub(super) struct Plan<'a> {
     pub(super) launcher: &'a Launcher,
     pub(super) name: &'a FunctionName,
     pub(super) process: &'a Process,
+    /// How long it may go on after SIGTERM: its last calls are the gateway's, which ends them in time.
+    pub(super) call_time: Duration,
 }
 
 /// A replica that should run.
@@ -113,7 +115,7 @@ impl Replica {
     }
 
     fn start(&mut self, plan: &Plan<'_>) -> io::Result<Child> {
-        plan.launcher.start(plan.name, plan.process, self.bind()?)
+        plan.launcher.start(plan, self.bind()?)
     }
 
     fn failed(&mut self, name: &FunctionName, what: String, (now, ran): (Instant, Duration)) {

@@ -162,8 +162,11 @@ impl Supervisor {
             self.resize(&mut function, wanted, now);
             self.functions.push(function);
         }
-        let given_up = old.into_iter().flat_map(|function| function.replicas);
-        self.retiring.extend(given_up.filter_map(|replica| replica.retire(now, self.call_time)));
+        for function in old {
+            let call_time = call_time(&function.resolved, self.call_time);
+            let given_up = function.replicas.into_iter();
+            self.retiring.extend(given_up.filter_map(|replica| replica.retire(now, call_time)));
+        }
     }
 
     fn scale(&mut self, scale: &Scale, now: Instant) -> Result<(), String> {
@@ -188,10 +191,11 @@ impl Supervisor {
         let name = function.resolved.declared.name.as_str();
         let in_flight =
             |replica: &Replica| replica.endpoint(now).map_or(0, |address| self.sink.in_flight(name, address));
+        let call_time = call_time(&function.resolved, self.call_time);
         let replicas = &mut function.replicas;
         replicas.sort_by_cached_key(|replica| (!replica.is_running(), usize::MAX - in_flight(replica)));
         let surplus = replicas.split_off((wanted as usize).min(replicas.len()));
-        self.retiring.extend(surplus.into_iter().filter_map(|replica| replica.retire(now, self.call_time)));
+        self.retiring.extend(surplus.into_iter().filter_map(|replica| replica.retire(now, call_time)));
         replicas.resize_with(wanted as usize, || Replica::new(now));
         function.wanted = wanted;
     }
@@ -207,7 +211,9 @@ impl Supervisor {
     fn tend(&mut self, now: Instant) {
         for Function { resolved, replicas, .. } in &mut self.functions {
             if let Serves::Process(process) = &resolved.declared.serves {
-                let plan = Plan { launcher: &self.launcher, name: &resolved.declared.name, process };
+                let call_time = call_time(resolved, self.call_time);
+                let name = &resolved.declared.name;
+                let plan = Plan { launcher: &self.launcher, name, process, call_time };
                 replicas.iter_mut().for_each(|replica| replica.tend(&plan, now));
             }
         }
@@ -263,6 +269,11 @@ impl Function {
             in_update: None,
         }
     }
+}
+
+/// How long the calls of a function may take: what its label says, else the setting.
+fn call_time(resolved: &Resolved, setting: Duration) -> Duration {
+    resolved.declared.labels.timeout.unwrap_or(setting)
 }
 
 /// The number of replicas in the file; 0 where somebody else runs them.
