@@ -9,6 +9,7 @@ pub mod bin;
 pub mod document;
 pub mod engine;
 mod eventually;
+pub mod explore;
 pub mod floods;
 pub mod hostile;
 pub mod http;
