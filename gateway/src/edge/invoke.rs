@@ -19,7 +19,7 @@ use super::failure::{
 use super::waits::Place;
 use super::{Edge, headers};
 use crate::balance::{self, Standing};
-use crate::functions::{Function, Inside, Replica, Ticket, Use};
+use crate::functions::{Function, Pass, Replica, Use};
 use crate::metrics::{self, InFlight, Retry};
 use crate::route::Below;
 
@@ -82,7 +82,7 @@ impl Waiting for Parked {
 
     fn time_is_up(&mut self) {
         if self.call.limits.deadline.has_passed() {
-            self.call.ticket = None; // until it is told so others go on
+            self.call.pass.leave_line(); // until it is told so others go on
         }
     }
 
@@ -199,9 +199,8 @@ struct Call {
     /// Its place among all calls that wait, or try replicas that refuse once more.
     place: Option<Place>,
     has_waited: bool,
-    /// Its place under the function's limit, if there is one, or in line for it.
-    inside: Option<Inside>,
-    ticket: Option<Ticket>,
+    /// Where it stands before the function's limit of calls.
+    pass: Pass,
     /// How long it waited for a first replica, if it did.
     cold_start: Option<Duration>,
     /// Whether kept connections were closed for it.
@@ -238,8 +237,7 @@ impl Call {
             wait: None,
             place: None,
             has_waited: false,
-            inside: None,
-            ticket: None,
+            pass: Pass::default(),
             cold_start: None,
             has_made_room: false,
         }
@@ -250,7 +248,7 @@ impl Call {
     fn renew(&mut self, function: Arc<Function>) {
         if !Arc::ptr_eq(&function.series, &self.function.series) {
             self.in_flight = function.series.begin_call();
-            (self.wait, self.inside, self.ticket) = (None, None, None);
+            (self.wait, self.pass) = (None, Pass::default());
         }
         self.function = function;
     }
@@ -295,7 +293,7 @@ impl Call {
     }
 
     fn observe(self, code: u16) {
-        drop((self.wait, self.inside, self.ticket));
+        drop((self.wait, self.pass));
         drop(self.in_flight); // before it is observed, so that a reader never sees it twice
         self.function.series.observe(code, self.started.elapsed());
     }
@@ -378,11 +376,18 @@ impl Call {
     }
 
     /// Whether there is a replica and, where the function has a limit, a place for this call; false where it has to
-    /// wait for that, and is counted so.
+    /// wait for that, and is counted so. A call that fails waits no more: others go on before it is told.
     fn is_ready(&mut self, edge: &Edge) -> Result<bool, Failure> {
+        let is_ready = self.may_go_on(edge);
+        if is_ready.is_err() {
+            self.pass.leave_line();
+        }
+        is_ready
+    }
+
+    fn may_go_on(&mut self, edge: &Edge) -> Result<bool, Failure> {
         let known = &self.function.known;
-        let replicas = self.function.replicas.len();
-        if replicas == 0 {
+        if self.function.replicas.is_empty() {
             if let Some(problem) = &known.problem {
                 return Err(Failure::CannotStart(problem.clone()));
             }
@@ -393,19 +398,16 @@ impl Call {
                 return Err(Failure::CannotStart(refusal));
             }
             self.waits_since.get_or_insert_with(Instant::now);
-            if known.labels.concurrency > 0 {
-                self.function.gate.join(&mut self.ticket);
+            match known.labels.concurrency {
+                0 => self.pass.leave_line(),
+                _ => self.function.gate.join(&mut self.pass),
             }
             self.begin_wait(edge, Failure::TooManyWaiting(edge.waits.of_one))?;
             return Ok(false);
         }
-        let limit = known.labels.concurrency as usize * replicas;
-        if limit > 0 && self.inside.is_none() {
-            self.inside = self.function.gate.enter(limit, &mut self.ticket);
-            if self.inside.is_none() {
-                self.begin_wait(edge, Failure::TooManyCalls(limit))?;
-                return Ok(false);
-            }
+        if !self.function.gate.lets(&mut self.pass) {
+            self.begin_wait(edge, Failure::TooManyCalls(self.function.gate.limit()))?;
+            return Ok(false);
         }
         self.has_waited |= self.wait.take().is_some();
         self.place = None;

@@ -2,7 +2,8 @@
 //! when a place becomes free.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Hook;
@@ -12,64 +13,123 @@ const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// What the calls of one function have to pass; it stays when the function is replaced by a newer form of itself.
 pub(crate) struct Gate {
-    state: Mutex<State>,
+    /// The most calls inside; 0 is no limit. It is the newest, which a call's own form of the function need not know.
+    limit: AtomicUsize,
+    line: Mutex<Line>,
     changed: Arc<Hook>,
     /// Why its first replica could not be asked for, in the words of whoever refused, and when.
     refusal: Mutex<Option<(String, Instant)>>,
 }
 
-#[derive(Default)]
-struct State {
+/// What a gate decides by: values only, so that every order of calls can be tried (see the tests).
+/// A call that may go on is never in line, whatever became of the limit meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Line {
     inside: usize,
-    /// The tickets of those that wait, and the next one.
-    line: BTreeSet<u64>,
+    /// The tickets of the calls that wait, and the next one.
+    tickets: BTreeSet<u64>,
     next: u64,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Standing {
+    /// It has no place, and waits for none.
+    #[default]
+    Outside,
+    /// It waits, with this ticket.
+    Waiting(u64),
+    /// It has one of the places.
+    Inside,
+}
+
+/// Whether calls that wait are to look again.
+type Wakes = bool;
+
+impl Line {
+    /// Has a call go on, if at most `limit` calls are inside then, and nobody came earlier. Else the call is in line, as
+    /// of the first time. 0 is no limit.
+    fn pass(&mut self, limit: usize, standing: &mut Standing) -> (bool, Wakes) {
+        if limit == 0 {
+            return (true, self.leave_line(standing));
+        }
+        let is_next = match standing {
+            Standing::Inside => return (true, false),
+            Standing::Waiting(ticket) => self.tickets.first() == Some(ticket),
+            Standing::Outside => self.tickets.is_empty(),
+        };
+        if !is_next || self.inside >= limit {
+            self.join(standing);
+            return (false, false);
+        }
+        self.leave_line(standing);
+        *standing = Standing::Inside;
+        self.inside += 1;
+        (true, self.inside < limit && !self.tickets.is_empty())
+    }
+
+    /// Has a call wait for a place, unless it does, or has one.
+    fn join(&mut self, standing: &mut Standing) {
+        if *standing == Standing::Outside {
+            *standing = Standing::Waiting(self.next);
+            self.tickets.insert(self.next);
+            self.next += 1;
+        }
+    }
+
+    /// Has a call wait no more.
+    fn leave_line(&mut self, standing: &mut Standing) -> Wakes {
+        let Standing::Waiting(ticket) = *standing else { return false };
+        *standing = Standing::Outside;
+        let was_next = self.tickets.first() == Some(&ticket);
+        self.tickets.remove(&ticket);
+        was_next && !self.tickets.is_empty()
+    }
+
+    /// Has a call leave its place, or the line.
+    fn leave(&mut self, standing: &mut Standing) -> Wakes {
+        if *standing != Standing::Inside {
+            return self.leave_line(standing);
+        }
+        *standing = Standing::Outside;
+        self.inside -= 1;
+        !self.tickets.is_empty()
+    }
 }
 
 impl Gate {
     pub(super) fn new(changed: Arc<Hook>) -> Gate {
-        Gate { state: Mutex::default(), changed, refusal: Mutex::default() }
+        Gate { limit: AtomicUsize::new(0), line: Mutex::default(), changed, refusal: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// From now on this is the limit. Those that wait are to be woken behind that.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, SeqCst);
     }
 
-    /// A place among at most `limit`, if one is free and nobody came earlier. Else the call is in line, as of the first
-    /// time, whichever thread it waits with.
-    pub(crate) fn enter(self: &Arc<Self>, limit: usize, ticket: &mut Option<Ticket>) -> Option<Inside> {
-        let mut state = self.state();
-        let is_next = match ticket {
-            Some(ticket) => state.line.first() == Some(&ticket.number),
-            None => state.line.is_empty(),
-        };
-        if !is_next || state.inside >= limit {
-            ticket.get_or_insert_with(|| self.ticket(&mut state));
-            return None;
+    /// The most calls inside; 0 is no limit.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(SeqCst)
+    }
+
+    /// Whether a call may go on. Else it is in line, whichever thread it waits with, and the hook tells when to ask
+    /// again.
+    pub(crate) fn lets(self: &Arc<Self>, pass: &mut Pass) -> bool {
+        match pass.standing {
+            Standing::Inside => return true,
+            Standing::Outside if self.limit() == 0 => return true,
+            Standing::Outside | Standing::Waiting(_) => {}
         }
-        state.inside += 1;
-        if let Some(ticket) = ticket {
-            state.line.remove(&ticket.number);
-        }
-        let is_next_too = state.inside < limit && !state.line.is_empty();
-        drop(state);
-        *ticket = None;
-        if is_next_too {
-            self.changed.call(); // the one behind may wait with another thread
-        }
-        Some(Inside(Arc::clone(self)))
+        // The limit is read with the line locked: who goes in by an older one would wake nobody.
+        pass.change(self, |line, standing| line.pass(self.limit(), standing))
     }
 
     /// Has a call wait in line for a place, if it does not yet.
-    pub(crate) fn join(self: &Arc<Self>, ticket: &mut Option<Ticket>) {
-        ticket.get_or_insert_with(|| self.ticket(&mut self.state()));
-    }
-
-    fn ticket(self: &Arc<Self>, state: &mut State) -> Ticket {
-        let number = state.next;
-        state.next += 1;
-        state.line.insert(number);
-        Ticket { gate: Arc::clone(self), number }
+    pub(crate) fn join(self: &Arc<Self>, pass: &mut Pass) {
+        pass.change(self, |line, standing| {
+            line.join(standing);
+            ((), false)
+        });
     }
 
     /// Remembers what came of asking for a first replica.
@@ -90,97 +150,118 @@ impl Gate {
     }
 }
 
-/// A place that is taken as long as this lives.
-pub(crate) struct Inside(Arc<Gate>);
+/// Where a call stands before a gate, which it leaves when this ends.
+#[derive(Default)]
+pub(crate) struct Pass {
+    /// Of a call that is in line, or inside.
+    gate: Option<Arc<Gate>>,
+    standing: Standing,
+}
 
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.inside -= 1;
-        let is_awaited = !state.line.is_empty();
-        drop(state);
-        if is_awaited {
-            self.0.changed.call();
+impl Pass {
+    fn change<T>(
+        &mut self,
+        gate: &Arc<Gate>,
+        change: impl FnOnce(&mut Line, &mut Standing) -> (T, Wakes),
+    ) -> T {
+        let mut line = gate.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let (result, wakes) = change(&mut line, &mut self.standing);
+        drop(line);
+        self.gate = (self.standing != Standing::Outside).then(|| Arc::clone(gate));
+        if wakes {
+            gate.changed.call(); // the next one may wait with another thread
+        }
+        result
+    }
+
+    /// Has it wait no more; a place that it has stays.
+    pub(crate) fn leave_line(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            self.change(&gate, |line, standing| ((), line.leave_line(standing)));
         }
     }
 }
 
-/// A place in line, which is left when this ends.
-pub(crate) struct Ticket {
-    gate: Arc<Gate>,
-    number: u64,
-}
-
-impl Drop for Ticket {
+impl Drop for Pass {
     fn drop(&mut self) {
-        let mut state = self.gate.state();
-        let was_next = state.line.first() == Some(&self.number);
-        state.line.remove(&self.number);
-        let is_awaited = was_next && !state.line.is_empty();
-        drop(state);
-        if is_awaited {
-            self.gate.changed.call();
+        if let Some(gate) = self.gate.take() {
+            self.change(&gate, |line, standing| ((), line.leave(standing)));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+mod explore;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    fn gate() -> (Arc<Gate>, Arc<AtomicUsize>) {
+    fn gate(limit: usize) -> (Arc<Gate>, Arc<AtomicUsize>) {
         let told = Arc::new(AtomicUsize::new(0));
         let hook = Arc::new(Hook::default());
         let counter = Arc::clone(&told);
         hook.set(move || _ = counter.fetch_add(1, SeqCst));
-        (Arc::new(Gate::new(hook)), told)
+        let gate = Gate::new(hook);
+        gate.set_limit(limit);
+        (Arc::new(gate), told)
     }
 
     #[test]
     fn no_more_than_the_limit_are_inside_and_who_leaves_tells_who_waits() {
-        let (gate, told) = gate();
-        let mut none = None;
-        let first = gate.enter(2, &mut none).unwrap();
-        let second = gate.enter(2, &mut none).unwrap();
+        let (gate, told) = gate(2);
+        let [mut first, mut second, mut third, mut waits]: [Pass; 4] = Default::default();
+        assert!(gate.lets(&mut first) && gate.lets(&mut second));
         drop(first);
         assert_eq!(told.load(SeqCst), 0, "nobody waits");
-        let third = gate.enter(2, &mut none).unwrap();
-        assert!(none.is_none());
-        let mut ticket = None;
-        assert!(gate.enter(2, &mut ticket).is_none() && ticket.is_some());
+        assert!(gate.lets(&mut third) && !gate.lets(&mut waits));
         drop(second);
         assert_eq!(told.load(SeqCst), 1);
-        assert!(gate.enter(1, &mut ticket).is_none(), "the limit became less");
+        gate.set_limit(1);
+        assert!(!gate.lets(&mut waits), "the limit became less");
         drop(third);
-        assert!(gate.enter(1, &mut ticket).is_some() && ticket.is_none());
+        assert!(gate.lets(&mut waits));
         gate.set_refusal(Some("why".to_owned()));
         assert_eq!((gate.refusal().as_deref(), told.load(SeqCst)), (Some("why"), 3));
     }
 
     #[test]
     fn who_came_first_is_next_and_who_has_just_come_is_last() {
-        let (gate, told) = gate();
-        let inside = gate.enter(1, &mut None).unwrap();
-        let mut tickets = [const { None }; 4];
-        gate.join(&mut tickets[0]);
-        gate.join(&mut tickets[0]);
-        tickets[1..].iter_mut().for_each(|ticket| assert!(gate.enter(1, ticket).is_none()));
+        let (gate, told) = gate(1);
+        let mut inside = Pass::default();
+        assert!(gate.lets(&mut inside));
+        let mut passes: [Pass; 4] = Default::default();
+        gate.join(&mut passes[0]);
+        gate.join(&mut passes[0]);
+        passes[1..].iter_mut().for_each(|pass| assert!(!gate.lets(pass)));
         drop(inside);
-        let [first, second, third, last] = &mut tickets;
-        assert!(gate.enter(1, &mut None).is_none(), "nobody passes those that wait");
-        assert!(gate.enter(1, second).is_none());
+        let [first, second, third, last] = &mut passes;
+        assert!(!gate.lets(&mut Pass::default()), "nobody passes those that wait");
+        assert!(!gate.lets(second));
         let told_before = told.load(SeqCst);
-        *first = None;
+        first.leave_line();
         assert_eq!(told.load(SeqCst), told_before + 1, "it is the turn of the next one");
-        *third = None;
+        *third = Pass::default();
         assert_eq!(told.load(SeqCst), told_before + 1);
-        assert!(gate.enter(2, last).is_none());
-        let inside = gate.enter(2, second).unwrap();
+        gate.set_limit(2);
+        assert!(!gate.lets(last) && gate.lets(second));
         assert_eq!(told.load(SeqCst), told_before + 2, "there is room for one more");
-        assert!(gate.enter(2, last).is_some() && last.is_none());
-        drop(inside);
+        assert!(gate.lets(last));
+        *second = Pass::default();
         assert_eq!(told.load(SeqCst), told_before + 2, "nobody waits");
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_in_line() {
+        let (gate, told) = gate(1);
+        let mut passes: [Pass; 3] = Default::default();
+        let [first, second, third] = &mut passes;
+        assert!(gate.lets(first) && !gate.lets(second) && !gate.lets(third));
+        gate.set_limit(0);
+        assert!(gate.lets(second));
+        assert_eq!(told.load(SeqCst), 1, "it is the turn of the third");
+        *first = Pass::default();
+        gate.set_limit(1);
+        assert!(gate.lets(third), "the second one is not counted, and not waited for");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
-pub(crate) use gate::{Gate, Inside, Ticket};
+pub(crate) use gate::{Gate, Pass};
 use http1::ClientConfig;
 pub(crate) use probe::Probe;
 pub(crate) use replica::{Replica, Use};
@@ -48,6 +48,11 @@ impl Hook {
 }
 
 impl Function {
+    /// How many calls all replicas may have in hand; 0 is no limit.
+    fn limit(&self) -> usize {
+        self.known.labels.concurrency as usize * self.replicas.len()
+    }
+
     /// Whether calls wait for its first replica.
     fn is_waited_for(&self) -> bool {
         self.replicas.is_empty() && self.series.waiting.get() > 0
@@ -121,6 +126,7 @@ impl Table {
     }
 
     fn replace(&self, new: HashMap<FunctionName, Arc<Function>>) {
+        new.values().for_each(|function| function.gate.set_limit(function.limit()));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         self.version.fetch_add(1, SeqCst);
         self.hook.call();

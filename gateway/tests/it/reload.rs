@@ -89,6 +89,35 @@ fn a_call_that_waits_has_its_function_started_though_that_was_removed_and_added_
     becomes(&gateway, "gateway_function_inflight", 0.0);
 }
 
+/// A call that waited for its turn goes on when the limit is taken away, and is not in line any more.
+#[test]
+fn a_limit_that_is_taken_away_and_set_again_keeps_nobody_out() {
+    let gates = [Gate::new(), Gate::new()];
+    let script = |gate| {
+        Script::new().request().wait(gate).send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").close()
+    };
+    let peer =
+        Peer::tcp_each(vec![script(&gates[0]), script(&gates[1]), Script::new().request().send(OK).repeat()]);
+    let free = at(ONE, &[peer.addr()]);
+    let mut limited = free.clone();
+    limited["labels"] = json!({ "faas.concurrency": "1" });
+    let (gateway, file) = started(std::slice::from_ref(&limited));
+    let mut connections = [gateway.connect(), gateway.connect()];
+    let [first, waiting] = &mut connections;
+    first.send(raw("GET", "", "")).unwrap();
+    peer.wait_requests(1, SOON);
+    waiting.send(raw("GET", "", "")).unwrap();
+    becomes(&gateway, "gateway_function_waiting", 1.0);
+    reload(&gateway, &file, &list(&[free]));
+    peer.wait_requests(2, SOON);
+    gates[0].open();
+    assert_eq!(first.within(SOON).reply("GET").unwrap().status, 200);
+    reload(&gateway, &file, &list(&[limited]));
+    assert_eq!(gateway.get(&path("")).status, 200);
+    gates[1].open();
+    assert_eq!(waiting.within(SOON).reply("GET").unwrap().status, 200);
+}
+
 #[test]
 fn addresses_and_replicas_change() {
     let (one, two) = (well(), well());
