@@ -211,6 +211,7 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
         function.stop.notify();
         is_quiet = wait_until(|| parts.is_quiet(), ends, end_time).map(|_| false);
     }
+    let last = Deadline::after(end_time);
     if let (Ok(true), Some(resident)) = (is_quiet, &function.resident) {
         resident.stop(); // nobody needs it any more
         is_quiet = wait_until(|| !parts.has_process(), ends, end_time);
@@ -218,6 +219,9 @@ fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
     match is_quiet {
         Ok(true) => {
             let code = parts.stop();
+            // Daemons of calls that are over, with what the process that stayed has left of the time.
+            tree::end_descendants(config.kill_grace.min(last.remaining().unwrap_or_default()));
+            let _count = child::reap_orphans();
             log::info!("done");
             return code;
         }

@@ -13,7 +13,8 @@ use crate::cgi_env;
 use crate::config::{Config, Mode};
 use crate::function::Function;
 use crate::relay::{Answer, Limits, Outcome, Relay};
-use crate::started::{self, Started};
+use crate::started::{self, Mark, Started};
+use crate::tree;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -69,7 +70,7 @@ impl<'a> Call<'a> {
         let limit = time_limit(&function.config, headers);
         Call {
             function,
-            id: call_id(headers).unwrap_or_else(started::mark),
+            id: call_id(headers).unwrap_or_else(|| Mark::new().to_string()),
             deadline: limit.map_or(Deadline::NEVER, |(_, span)| Deadline::after(span)),
             limit: limit.unwrap_or_default(),
             started: Instant::now(),
@@ -78,7 +79,7 @@ impl<'a> Call<'a> {
     }
 
     fn start(&self, exchange: &Exchange<'_>) -> io::Result<Started> {
-        Started::start(self.function, started::mark(), |environment| {
+        Started::start(self.function, Mark::new(), |environment| {
             if self.function.config.cgi_headers {
                 cgi_env::add(environment, exchange.request(), exchange.body_length());
             }
@@ -99,7 +100,7 @@ impl<'a> Call<'a> {
         let mut relay = Relay::new(exchange, pipes, limits, &self.id);
         let outcome = relay.run(&mut child, self.head(200));
         if !matches!(outcome, Outcome::Ended(_)) {
-            started::end(&mut child, &mark, self.function.config.kill_grace);
+            tree::end(&mut child, mark, self.function.config.kill_grace);
         }
         let answer = relay.into_answer();
         started::reap(child, self.function);

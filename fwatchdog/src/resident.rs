@@ -20,7 +20,8 @@ use kit::{Backoff, Deadline, duration};
 use crate::function::Function;
 use crate::lines::{self, Lines};
 use crate::relay::Pipes;
-use crate::started::{self, Started};
+use crate::started::{self, Mark, Started};
+use crate::tree;
 
 /// How long a connect may take: the process is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,14 +99,20 @@ impl Keeper<'_> {
         let program = self.function.config.program();
         loop {
             let started_at = Instant::now();
-            let how = match Started::start(self.function, started::mark(), |_| {}) {
+            let how = match Started::start(self.function, Mark::new(), |_| {}) {
                 Ok(process) => {
                     log::info!("started `{program}`, process {}", process.child.pid());
-                    let end = self.watch(process);
+                    let (end, in_background) = self.watch(process);
                     if self.resident.is_stopping() {
                         return exit_code(end);
                     }
-                    format!("`{program}` has ended by itself with {}", described(end))
+                    if in_background {
+                        format!(
+                            "`{program}` has gone to the background, where it cannot be watched, and was ended"
+                        )
+                    } else {
+                        format!("`{program}` has ended by itself with {}", described(end))
+                    }
                 }
                 Err(error) => format!("cannot start `{program}`: {error}"),
             };
@@ -126,8 +133,9 @@ impl Keeper<'_> {
         }
     }
 
-    /// Logs what it writes until it has ended, by itself or since it was told to.
-    fn watch(&self, process: Started) -> Option<End> {
+    /// Logs what it writes until it has ended, by itself or since it was told to. Answers how it ended, and whether it
+    /// did so like a daemon: in order, with what it had started for its successor.
+    fn watch(&self, process: Started) -> (Option<End>, bool) {
         let Started { mut child, pipes, mark } = process;
         let Pipes { stdin, stdout, stderr } = pipes;
         drop(stdin);
@@ -140,13 +148,16 @@ impl Keeper<'_> {
             }
             self.wait(&child, &mut streams, told.unwrap_or(Deadline::NEVER));
         }
+        let end = child.ended().ok().flatten();
+        let in_background = told.is_none() && end == Some(End::Exited(0)) && tree::has_descendants();
         // What it has started may hold the port, and would be there beside its successor.
         let grace = if told.is_some() { Duration::ZERO } else { self.function.config.kill_grace };
-        started::end(&mut child, &mark, grace);
+        tree::end(&mut child, mark, grace);
+        tree::end_descendants(grace); // all that is below fwatchdog comes from this process
         streams.iter_mut().for_each(Stream::close);
-        let end = child.ended().ok().flatten();
+        let end = end.or_else(|| child.ended().ok().flatten());
         started::reap(child, self.function);
-        end
+        (end, in_background)
     }
 
     fn wait(&self, child: &Child, streams: &mut [Stream; 2], deadline: Deadline) {

@@ -1,14 +1,15 @@
 //! A process that was started for one call: with its pipes, and with the mark by which it is found again.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use kit::sys::child::{Child, Environment, Spawn};
 use kit::sys::{limits, pipe};
 
 use crate::config::ENV_MARK;
 use crate::function::Function;
+use crate::processes;
 use crate::relay::Pipes;
 use crate::tree;
 
@@ -16,12 +17,39 @@ use crate::tree;
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) pipes: Pipes,
-    pub(crate) mark: String,
+    pub(crate) mark: Mark,
 }
 
-/// A mark that no other call has.
-pub(crate) fn mark() -> String {
-    format!("{:016x}", limits::random())
+/// What the processes of one call are known by, wherever they have gone. They inherit it twice: as a variable, and as a
+/// limit for those that empty their environment, or write a title over it. A process that does so and sets this very
+/// limit, or is started by somebody else on its behalf, is not found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// One that no other call has.
+    pub(crate) fn new() -> Mark {
+        Mark(limits::random_mark())
+    }
+
+    /// The number that it is in the limit.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Whether a process carries it; `None` where that cannot be told yet, as in the moment of an execve(2).
+    pub(crate) fn is_carried_by(self, pid: i32) -> Option<bool> {
+        if limits::mark_of(pid) == Some(self.0) {
+            return Some(true);
+        }
+        processes::has_variable(pid, format!("{ENV_MARK}={self}").as_bytes())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl Started {
@@ -31,12 +59,12 @@ impl Started {
     /// What the system says; nothing was started then.
     pub(crate) fn start(
         function: &Function,
-        mark: String,
+        mark: Mark,
         add: impl FnOnce(&mut Environment),
     ) -> io::Result<Started> {
         let config = &function.config;
         let mut environment = function.environment.clone();
-        environment.set(ENV_MARK.as_bytes(), &[mark.as_bytes()]);
+        environment.set(ENV_MARK.as_bytes(), &[mark.to_string().as_bytes()]);
         add(&mut environment);
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
@@ -53,6 +81,7 @@ impl Started {
             stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
             directory: None,
             listener: None,
+            mark: Some(mark.number()),
         }
         .start()?;
         function.groups().push(child.pid());
@@ -61,16 +90,10 @@ impl Started {
 
     /// Ends it and all that it has started. Its STDIN stays open until then: an end of file would tell it to begin.
     pub(crate) fn end(mut self, function: &Function) {
-        end(&mut self.child, &self.mark, function.config.kill_grace);
+        tree::end(&mut self.child, self.mark, function.config.kill_grace);
         drop(self.pipes);
         reap(self.child, function);
     }
-}
-
-/// Ends a process, whose pipes somebody else has, and all that it has started.
-pub(crate) fn end(child: &mut Child, mark: &str, grace: Duration) {
-    let mark = format!("{ENV_MARK}={mark}");
-    tree::end(child, mark.as_bytes(), grace);
 }
 
 /// Waits for a process that has ended, or soon will. Its id leaves the list before another process can get it.

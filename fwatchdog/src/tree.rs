@@ -3,7 +3,7 @@
 //! The group is signalled as one, which no fork can outrun. What left the group is found through `/proc`,
 //! see [`Family`], again and again until a look finds nobody; what is faster than that, among the orphans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
@@ -12,6 +12,7 @@ use kit::sys::signal::Signal;
 use kit::sys::{PollFd, Ready, poll};
 
 use crate::processes::{self, Family, Looks, Process};
+use crate::started::Mark;
 
 /// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -40,8 +41,8 @@ const SHY_TIME: Duration = Duration::from_millis(50);
 /// The looks of all calls that are being ended.
 static LOOKS: Looks = Looks::new();
 
-/// Ends `child` and its family; `mark` is the variable (`NAME=value`) that they carry.
-pub(crate) fn end(child: &mut Child, mark: &[u8], grace: Duration) {
+/// Ends `child` and its family, which carries `mark`.
+pub(crate) fn end(child: &mut Child, mark: Mark, grace: Duration) {
     let mut family = Family::new(child.pid());
     end_family(child, &mut family, mark, grace);
     hunt(mark);
@@ -53,8 +54,8 @@ pub(crate) fn end(child: &mut Child, mark: &[u8], grace: Duration) {
     }
 }
 
-fn end_family(child: &mut Child, family: &mut Family, mark: &[u8], grace: Duration) {
-    let mut look = || family.members(&LOOKS.all(), this(), |pid| processes::has_variable(pid, mark));
+fn end_family(child: &mut Child, family: &mut Family, mark: Mark, grace: Duration) {
+    let mut look = || family.members(&LOOKS.all(), this(), |pid| mark.is_carried_by(pid));
     let members = look();
     signal(child, &members, Signal::TERM);
     let grace = Deadline::after(grace - KILL_TIME.min(grace / KILL_SHARE));
@@ -76,7 +77,7 @@ fn end_family(child: &mut Child, family: &mut Family, mark: &[u8], grace: Durati
 /// Kills what no look has seen: processes each of which starts the next and ends, faster than all of `/proc` is
 /// read. The one that lives is among the orphans of this process, or the child of one: whoever is gone before it could
 /// be asked may have left a successor.
-fn hunt(mark: &[u8]) {
+fn hunt(mark: Mark) {
     let limit = Deadline::after(KILL_LIMIT);
     let mut until = Deadline::after(HUNT_TIME);
     // Until when each may go without an answer; `None` for those that gave one.
@@ -95,7 +96,7 @@ fn hunt(mark: &[u8]) {
                 continue;
             }
             clean_looks = 0;
-            match processes::has_variable(orphan.pid, mark) {
+            match mark.is_carried_by(orphan.pid) {
                 // Whose ever it was: it is this process's to wait for.
                 _ if !orphan.is_alive => {
                     *answer_by = None;
@@ -166,6 +167,30 @@ fn heeds_sigterm(process: &Process) -> bool {
     !processes::ignores(process.pid, Signal::TERM.number())
 }
 
+/// Whether anything lives that descends from this process.
+pub(crate) fn has_descendants() -> bool {
+    !processes::descendants(&processes::all(), this()).is_empty()
+}
+
+/// Ends whatever descends from this process: daemons that calls have left behind, and that carry nobody's mark here.
+pub(crate) fn end_descendants(grace: Duration) {
+    let deadline = Deadline::after(grace);
+    let mut pause = FIRST_PAUSE;
+    let mut told = BTreeSet::new();
+    loop {
+        let left = processes::descendants(&processes::all(), this());
+        for process in left.iter().filter(|process| told.insert((process.pid, process.started))) {
+            drop(hold(process).map(|handle| handle.signal(Signal::TERM)));
+        }
+        if deadline.has_passed() || !left.iter().any(heeds_sigterm) {
+            break;
+        }
+        let _ = poll(&mut [], deadline.within(pause)); // as in `wait_for_end`
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+    kill_descendants();
+}
+
 /// Kills whatever descends from this process, which is about to end. As their subreaper it is an ancestor of
 /// all that its calls have started, also of what left group and session.
 pub(crate) fn kill_descendants() {
@@ -187,6 +212,7 @@ fn this() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ENV_MARK;
     use kit::sys::child::{End, Environment, Spawn, become_subreaper, reap_orphans};
     use kit::sys::pipe;
     use std::ffi::CString;
@@ -198,15 +224,25 @@ mod tests {
     /// A grace that nobody waits for.
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Starts a script that prints `ready` once everything it starts is there.
-    fn start(script: &str, mark: &str) -> (Child, pipe::PipeEnd) {
+    /// Starts a script that prints `ready` once everything it starts is there. It carries the mark in its limits, or
+    /// in its environment alone, as where a sandbox has no such limit.
+    fn start(script: &str, mark: Mark, in_limits: bool) -> (Child, pipe::PipeEnd) {
         let argv = ["sh", "-c", script].map(|text| CString::new(text).unwrap());
         let mut environment = Environment::new(&kit::settings::inherited());
-        environment.set(b"TREE_MARK", &[mark.as_bytes()]);
+        if !in_limits {
+            environment.set(ENV_MARK.as_bytes(), &[mark.to_string().as_bytes()]);
+        }
         let null = File::options().read(true).write(true).open("/dev/null").unwrap();
         let (ours, theirs) = pipe::from_child().unwrap();
         let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
-        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory: None,
+            listener: None,
+            mark: in_limits.then(|| mark.number()),
+        };
         let child = spawn.start().unwrap();
         let mut text = Vec::with_capacity(64);
         while !text.ends_with(b"ready\n") {
@@ -217,21 +253,27 @@ mod tests {
         (child, ours)
     }
 
-    fn alive(mark: &str) -> Vec<i32> {
-        let entry = format!("TREE_MARK={mark}");
-        let marked = |process: &Process| processes::has_variable(process.pid, entry.as_bytes()) == Some(true);
+    fn alive(mark: Mark) -> Vec<i32> {
+        let marked = |process: &Process| mark.is_carried_by(process.pid) == Some(true);
         let all = processes::all();
         all.iter().filter(|process| process.is_alive && marked(process)).map(|process| process.pid).collect()
     }
 
     fn ends(name: &str, script: &str, grace: Duration) -> (End, Duration) {
-        let mark = format!("{name}-{}", std::process::id());
+        let by_variable = ends_by(name, script, (grace, false));
+        let by_limit = ends_by(name, script, (grace, true));
+        assert!(by_variable.0 == by_limit.0 || name == "headless", "{by_variable:?}, {by_limit:?}");
+        by_limit
+    }
+
+    fn ends_by(name: &str, script: &str, (grace, in_limits): (Duration, bool)) -> (End, Duration) {
+        let mark = Mark::new();
         become_subreaper().unwrap();
-        let (mut child, _ours) = start(script, &mark);
+        let (mut child, _ours) = start(script, mark, in_limits);
         let before = Instant::now();
-        end(&mut child, format!("TREE_MARK={mark}").as_bytes(), grace);
+        end(&mut child, mark, grace);
         let took = before.elapsed();
-        assert_eq!(alive(&mark), [0; 0], "{name}");
+        assert_eq!(alive(mark), [0; 0], "{name}");
         let end = child.reap().unwrap();
         let _ = reap_orphans();
         (end, took)
@@ -259,6 +301,13 @@ mod tests {
         let (end, took) = ends("stubborn", script, LONG);
         assert_eq!(end, End::Killed(9));
         assert!(took < LONG / 2, "the grace is of no use to them: {took:?}");
+    }
+
+    #[test]
+    fn a_daemon_without_an_environment_is_found_by_its_limit() {
+        let script = "(setsid env -i /bin/sh -c 'echo ready; exec sleep 600' &); exec sleep 600";
+        let (end, _) = ends_by("daemon", script, (LONG, true));
+        assert_eq!(end, End::Killed(15));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use kit::{Backoff, Deadline};
 
 use crate::function::Function;
 use crate::lines::{self, Lines};
-use crate::started::{self, Started};
+use crate::started::{Mark, Started};
 
 /// The most processes that may wait.
 pub(crate) const MAX_WAITING: u64 = 256;
@@ -170,7 +170,7 @@ impl Keeper<'_> {
 
     fn fill(&mut self, now: Instant) {
         while now >= self.next_start && self.warm.count() < self.function.config.prewarm {
-            match Started::start(self.function, started::mark(), |_| {}) {
+            match Started::start(self.function, Mark::new(), |_| {}) {
                 Ok(process) => {
                     self.warm.state().waiting.push_back(Waiting { process, since: Instant::now() })
                 }

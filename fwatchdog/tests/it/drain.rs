@@ -47,6 +47,26 @@ fn a_running_request_finishes_while_health_is_503() {
     assert_eq!(dog.wait(SOON).code(), Some(0));
 }
 
+/// A call may leave a process behind, which lives on; not beyond fwatchdog's own end.
+#[test]
+fn an_orderly_end_leaves_no_daemon_behind() {
+    for (daemon, grace) in
+        [("exec env -i /bin/sleep 60", LONG), ("trap : TERM; while :; do sleep 0.1; done", "0")]
+    {
+        let script = format!("(setsid sh -c \"{daemon}\" >/dev/null 2>&1 &) ; exit 0");
+        let dog = shell(&script).env("kill_grace", grace).start();
+        assert_eq!(dog.get("/").status, 200);
+        let pids = eventually(SOON, || match dog.descendants() {
+            pids if pids.is_empty() => Err("no daemon yet".to_owned()),
+            pids => Ok(pids),
+        });
+        dog.signal(proc::SIGTERM);
+        assert_eq!(dog.wait(SOON).code(), Some(0));
+        assert!(!pids.iter().any(|pid| proc::stat(*pid).is_some()), "{pids:?} outlive it");
+        assert_eq!(dog.descendants(), [0; 0]);
+    }
+}
+
 #[test]
 fn drain_timeout_ends_what_does_not_finish() {
     let dog = dog("spawns_grandchild").env("drain_timeout", "300ms").env("kill_grace", "200ms").start();

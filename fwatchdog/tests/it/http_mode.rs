@@ -169,6 +169,27 @@ fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
     no_zombies(&dog);
 }
 
+/// As nginx does without `daemon off`: what serves has left its parent, session and environment, and cannot be watched.
+#[test]
+fn one_that_goes_to_the_background_is_ended_and_told() {
+    let dog = Bin::fwatchdog();
+    let pids = dog.dir().join("pids");
+    let daemon = format!("setsid env -i sh -c \"echo \\$\\$ >>{}; exec /bin/sleep 60\"", pids.display());
+    let wait = format!("while ! test -s {}; do sleep 0.01; done", pids.display());
+    let command = format!("sh -c '{daemon} >/dev/null 2>&1 & {wait}'");
+    let dog = set_up(dog, &command, reserved_port()).start();
+    let told = eventually(SOON, || {
+        let told = dog.log().matches("has gone to the background").count();
+        if told >= 2 { Ok(told) } else { Err(dog.log()) }
+    });
+    let pids = std::fs::read_to_string(&pids).unwrap_or_default();
+    let first: u32 = pids.lines().next().expect("a daemon").parse().expect("a number");
+    assert!(proc::stat(first).is_none_or(|stat| !stat.is_alive()), "{first} is there, {told} ends later");
+    dog.signal(proc::SIGTERM);
+    dog.wait(SOON);
+    assert_eq!(dog.descendants(), [0; 0]);
+}
+
 #[test]
 fn a_time_limit_is_504_and_spares_the_process() {
     let dog = http().env("exec_timeout", "2s").start();

@@ -50,6 +50,35 @@ fn a_daemon_is_found_by_its_mark() {
     nothing_is_left(&dog);
 }
 
+/// Neither in the group, nor in the session, nor in the line of parents; and its environment tells nothing, as with
+/// daemons that write their title over it.
+const DAEMON: &str = "(setsid env -i /bin/sleep 60 >/dev/null 2>&1 &) ; echo ready >&2; ";
+
+#[test]
+fn a_daemon_that_empties_its_environment_is_found_and_another_calls_is_spared() {
+    let dog = shell(&format!("{DAEMON} sleep 60")).start();
+    let mut other = dog.connect();
+    other.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let others = daemon_and_call(&dog);
+    let reply = dog.request().path("/").header("X-Timeout", "2s").send().unwrap();
+    assert_eq!(reply.status, 504);
+    assert_eq!(dog.descendants(), others);
+    drop(other);
+    counts(&dog, "499", 1.0);
+    nothing_is_left(&dog);
+}
+
+/// The processes of a call, once its shell and the two that it starts are there.
+#[track_caller]
+fn daemon_and_call(dog: &Running) -> Vec<u32> {
+    eventually(SOON, || {
+        let all = dog.descendants();
+        let sleeps = |pid: &u32| proc::command_line(*pid).trim_start_matches("/bin/").starts_with("sleep");
+        let sleepers = all.iter().filter(|pid| sleeps(pid));
+        if all.len() == 3 && sleepers.count() == 2 { Ok(all) } else { Err(format!("{all:?}")) }
+    })
+}
+
 #[test]
 fn a_process_that_flees_from_parent_to_child_is_caught() {
     // Each generation leaves the session, starts the next and ends, within some two milliseconds; the last ends

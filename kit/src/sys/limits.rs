@@ -55,6 +55,40 @@ pub(super) fn set_files(limit: &Limit) -> io::Result<()> {
     write(libc::RLIMIT_NOFILE as Resource, limit)
 }
 
+/// File locks: a limit that the kernel has not heeded since Linux 2.4 (getrlimit(2)), passes on at each fork and exec,
+/// and shows to everybody. So it carries a mark, which unlike a variable no program takes off by accident.
+const MARKED: Resource = libc::RLIMIT_LOCKS as Resource;
+
+/// The line of that limit in `/proc/PID/limits` (proc(5)): the name, then the soft limit.
+const MARKED_LINE: &str = "Max file locks";
+
+/// A mark for a child, see [`mark_of`]: a random number that fits into the kernel's on every machine, and is not taken
+/// for "unlimited".
+#[must_use]
+pub fn random_mark() -> u64 {
+    (random() as usize >> 1) as u64
+}
+
+/// The mark that a process was started with, or inherited from one that was. `None` for one without, and where the
+/// kernel does not tell.
+#[must_use]
+pub fn mark_of(pid: i32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(MARKED_LINE))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The limit that carries a mark; `None` where the hard one has no room for it.
+pub(super) fn marked(mark: u64) -> Option<Limit> {
+    let hard = read(MARKED).ok()?.hard;
+    (mark <= hard).then_some(Limit { soft: mark, hard })
+}
+
+/// Marks a child that is about to execve(2), as [`set_files`] sets its limit.
+pub(super) fn set_mark(limit: &Limit) -> io::Result<()> {
+    write(MARKED, limit)
+}
+
 /// Resources have another type in each C library.
 type Resource = libc::c_long;
 

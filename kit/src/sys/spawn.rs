@@ -42,6 +42,8 @@ pub struct Spawn<'a> {
     pub directory: Option<&'a CStr>,
     /// A socket that it is to find as [`LISTENER_FD`].
     pub listener: Option<BorrowedFd<'a>>,
+    /// What it and all that it starts are known by, where the kernel allows it: see [`limits::mark_of`].
+    pub mark: Option<u64>,
 }
 
 impl Spawn<'_> {
@@ -68,6 +70,7 @@ impl Spawn<'_> {
             environment: environment.as_ptr(),
             ignored: ignored(),
             files: limits::inherited_files(),
+            mark: self.mark.and_then(limits::marked),
             report: None,
             outcome: AtomicI32::new(NOT_SHARED),
         };
@@ -127,6 +130,7 @@ struct Plan<'a> {
     ignored: &'a [i32],
     /// The limit of open files, where this process has another than the child is to have.
     files: Option<Limit>,
+    mark: Option<Limit>,
     /// Where the child writes why it did not get to its exec, while it is not known whether it shares memory.
     report: Option<PipeWriter>,
     /// Written by the child: [`BEGUN`], then why it did not get to its exec if so.
@@ -215,6 +219,9 @@ impl Plan<'_> {
         }
         if let Some(files) = &self.files {
             limits::set_files(files)?;
+        }
+        if let Some(mark) = &self.mark {
+            let _ = limits::set_mark(mark); // a sandbox may know other limits only
         }
         // A handler ends at the exec by itself; what is ignored would stay so (execve(2)).
         for signal in self.ignored {
@@ -306,7 +313,14 @@ mod tests {
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
         let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), null.as_fd()];
-        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory: None,
+            listener: None,
+            mark: None,
+        };
         Ok((spawn.start()?, stdin, stdout))
     }
 
@@ -383,7 +397,8 @@ mod tests {
         let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
         let stdio = [null.as_fd(); 3];
         let directory = Some(c"/nonexistent");
-        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory, listener: None };
+        let spawn =
+            Spawn { argv: &argv, environment: &environment, stdio, directory, listener: None, mark: None };
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
@@ -392,7 +407,14 @@ mod tests {
         let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
         let (stdin, stderr) = (io::stdin(), io::stderr());
         let stdio = [stdin.as_fd(), stdin.as_fd(), stderr.as_fd()];
-        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory: None, listener: None };
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory: None,
+            listener: None,
+            mark: None,
+        };
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 

@@ -79,6 +79,7 @@ impl Launcher {
             stdio: [self.null.as_fd(), self.null.as_fd(), stderr.as_fd()],
             directory: directory.as_deref(),
             listener: Some(listener.as_fd()),
+            mark: None,
         };
         spawn.start()
     }
