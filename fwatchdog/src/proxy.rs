@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::{Course, Relay};
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
-use kit::Deadline;
 use kit::sys::Ready;
+use kit::{Deadline, call};
 
-use crate::call::{CALL_ID, CLIENT_CLOSED, Call};
+use crate::call::{CLIENT_CLOSED, Call};
 use crate::function::{self, Entered, Function, Observation};
 use crate::resident::Resident;
 
@@ -183,8 +183,8 @@ fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadW
     if request.headers().get("host").is_none() {
         head.text("Host", &resident.address.to_string());
     }
-    head.forward(request.headers(), &[CALL_ID, "Expect"]);
-    head.text(CALL_ID, id);
+    head.forward(request.headers(), &[call::ID, "Expect"]);
+    head.text(call::ID, id);
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
     }

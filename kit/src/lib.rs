@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod backoff;
 pub mod calendar;
+pub mod call;
 pub mod deadline;
 pub mod duration;
 pub mod log;

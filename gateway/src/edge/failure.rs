@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http1::{Error, HeadWriter, Refusal};
-use kit::duration;
+use kit::{call, duration};
 
 use super::auth::CHALLENGE;
-use super::headers::X_TIMEOUT;
 use crate::labels::LABEL_TIMEOUT;
 use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
 
@@ -52,7 +51,7 @@ impl Times {
     pub(crate) fn new(setting: Duration, label: Option<Duration>, header: Option<Duration>) -> Times {
         let setting = TimeLimit { span: setting, name: "upstream_timeout" };
         let label = label.map(|span| TimeLimit { span, name: LABEL_TIMEOUT });
-        let header = header.map(|span| TimeLimit { span, name: X_TIMEOUT });
+        let header = header.map(|span| TimeLimit { span, name: call::TIMEOUT });
         let shorter = |a: TimeLimit, b: TimeLimit| if b.span < a.span { b } else { a };
         let total = match (label, header) {
             (Some(label), Some(header)) => Some(shorter(label, header)),
@@ -310,9 +309,9 @@ mod tests {
         let cases = [
             ((None, None), (60, SETTING), None),
             ((Some(90), None), (90, LABEL_TIMEOUT), Some((90, LABEL_TIMEOUT))),
-            ((None, Some(5)), (5, X_TIMEOUT), Some((5, X_TIMEOUT))),
-            ((None, Some(90)), (60, SETTING), Some((90, X_TIMEOUT))),
-            ((Some(90), Some(70)), (70, X_TIMEOUT), Some((70, X_TIMEOUT))),
+            ((None, Some(5)), (5, call::TIMEOUT), Some((5, call::TIMEOUT))),
+            ((None, Some(90)), (60, SETTING), Some((90, call::TIMEOUT))),
+            ((Some(90), Some(70)), (70, call::TIMEOUT), Some((70, call::TIMEOUT))),
             ((Some(9), Some(70)), (9, LABEL_TIMEOUT), Some((9, LABEL_TIMEOUT))),
         ];
         let limit = |(seconds, name)| TimeLimit { span: Duration::from_secs(seconds), name };

@@ -6,31 +6,21 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use http1::{HeadWriter, RequestHead, ResponseHead};
-use kit::duration;
+use kit::call;
 
 use super::failure::X_GATEWAY_ERROR;
 
-pub(crate) const X_CALL_ID: &str = "X-Call-Id";
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
-pub(crate) const X_TIMEOUT: &str = "X-Timeout";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
 const X_COLD_START_MS: &str = "X-Cold-Start-Ms";
 
-/// The longest call id that is taken from a caller.
-const MAX_CALL_ID_BYTES: usize = 128;
-
 /// The name of one call, in logs and on the wire: the caller's own, or 16 hex digits of `random`.
 pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
-    let own = request.headers().get(X_CALL_ID).and_then(|value| std::str::from_utf8(value).ok());
-    match own {
-        Some(id)
-            if (1..=MAX_CALL_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) =>
-        {
-            CallId::Theirs(id.to_owned())
-        }
-        _ => CallId::Ours(hex(random())),
+    match request.headers().get(call::ID).and_then(call::id) {
+        Some(id) => CallId::Theirs(id.to_owned()),
+        None => CallId::Ours(hex(random())),
     }
 }
 
@@ -67,8 +57,7 @@ impl fmt::Display for CallId {
 
 /// The caller's own limit for the call, if it sent one that can be read.
 pub(crate) fn timeout(request: &RequestHead) -> Option<Duration> {
-    let value = request.headers().get(X_TIMEOUT)?;
-    duration::parse(std::str::from_utf8(value).ok()?).filter(|span| !span.is_zero())
+    request.headers().get(call::TIMEOUT).and_then(call::time_limit)
 }
 
 /// One call, as far as its heads need to know it.
@@ -89,9 +78,9 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     if headers.get("host").is_none() {
         head.text("Host", &call.address.to_string());
     }
-    let own = [X_CALL_ID, X_FORWARDED_FOR, X_TIMEOUT, "Expect"];
+    let own = [call::ID, X_FORWARDED_FOR, call::TIMEOUT, "Expect"];
     head.forward(headers, &own);
-    head.text(X_CALL_ID, call.id);
+    head.text(call::ID, call.id);
     let own = call.peer.ip();
     match headers.get(X_FORWARDED_FOR) {
         None => head.address(X_FORWARDED_FOR, own),
@@ -111,7 +100,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
         head.upgrade(protocol);
     }
     if let Some(left) = call.left {
-        head.number(X_TIMEOUT, (left.as_millis() as u64).max(1), "ms");
+        head.number(call::TIMEOUT, (left.as_millis() as u64).max(1), "ms");
     }
     head
 }
@@ -125,7 +114,7 @@ pub(crate) fn to_client(
     cold_start: Option<Duration>,
 ) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
-    let ours = [X_CALL_ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
+    let ours = [call::ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
     head.forward(response.headers(), &ours);
     own(&mut head, id, took);
     if let Some(waited) = cold_start {
@@ -136,7 +125,7 @@ pub(crate) fn to_client(
 
 /// What every answer to a call carries.
 pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
-    head.text(X_CALL_ID, id);
+    head.text(call::ID, id);
     head.seconds(X_DURATION_SECONDS, took);
 }
 
@@ -215,7 +204,7 @@ mod tests {
     #[test]
     fn call_ids_are_kept_when_they_are_fit_to_be_logged() {
         assert_eq!(call_id(&request("Host: x\r\nX-Call-Id: abc-1\r\n"), || 0).to_string(), "abc-1");
-        let long = format!("Host: x\r\nX-Call-Id: {}\r\n", "a".repeat(MAX_CALL_ID_BYTES + 1));
+        let long = format!("Host: x\r\nX-Call-Id: {}\r\n", "a".repeat(call::MAX_ID_BYTES + 1));
         for fields in
             ["Host: x\r\n", "Host: x\r\nX-Call-Id:\r\n", "Host: x\r\nX-Call-Id: a b\r\n", long.as_str()]
         {

@@ -2,6 +2,7 @@
 //! of scripted peers and of real processes behind fwatchdog.
 
 mod bodies;
+mod chain;
 mod children;
 mod control;
 mod drain;
