@@ -28,6 +28,8 @@ pub struct Service {
     pub name: String,
     /// Its own labels, not those of its containers.
     pub labels: HashMap<String, String>,
+    /// The labels that its containers get.
+    pub container_labels: HashMap<String, String>,
     /// How many tasks it has.
     pub mode: Mode,
     /// Ids of its networks; names where it was created with names.
@@ -66,6 +68,7 @@ impl Service {
             version: document.number("/Version/Index")?.unwrap_or(0),
             name: document.needed_text("/Spec/Name")?,
             labels: document.map("/Spec/Labels")?,
+            container_labels: document.map(&format!("{spec}/Labels"))?,
             mode,
             networks,
             image: document.text(&format!("{spec}/Image"))?,

@@ -121,6 +121,7 @@ fn a_service_from_its_creation_to_its_end() {
         version: service.version,
         name: "e2e-life".into(),
         labels: HashMap::from([("com.openfaas.scale.min".into(), "2".into())]),
+        container_labels: HashMap::new(),
         mode: Mode::Replicated(2),
         networks: vec![network.clone()],
         image: IMAGE.into(),

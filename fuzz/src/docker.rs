@@ -134,6 +134,7 @@ fn is_service(service: &Service, value: &Value) -> bool {
         && service.update_state == text(value, "/UpdateStatus/State")
         && service.environment.len() == environment.map_or(0, Vec::len)
         && is_labels(&service.labels, value.pointer("/Spec/Labels"))
+        && is_labels(&service.container_labels, value.pointer("/Spec/TaskTemplate/ContainerSpec/Labels"))
 }
 
 fn is_task(task: &Task, value: &Value) -> bool {

@@ -33,8 +33,11 @@ const KNOWN: [&str; 10] = [
     LABEL_TIMEOUT,
 ];
 
-/// How labels begin that nobody gives a service for anything else.
-const OURS: [&str; 2] = ["com.openfaas.scale.", "faas."];
+/// How labels begin that are meant for a gateway: of this one, and of the platforms that functions may come from.
+const OURS: [&str; 3] = ["com.faas.", "com.openfaas.", "faas."];
+
+/// The most unknown labels of one function that are named.
+const MAX_UNKNOWN: usize = 8;
 
 /// The most replicas that a label may ask for: far above what a small Swarm can place.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
@@ -103,8 +106,8 @@ impl fmt::Display for Warning {
 }
 
 impl Labels {
-    /// Reads the labels among `pairs` (of a repeated one the last counts) and reports what could not be used: values, and
-    /// names that begin as ours do. Others are left alone.
+    /// Reads the labels among `pairs` (of a repeated one the last counts) and reports what could not be used: each such
+    /// value, and in one warning the unknown names that begin as ours do. Others are left alone.
     pub(crate) fn from_map<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Labels, Vec<Warning>) {
@@ -166,12 +169,19 @@ impl Values<'_> {
         let is_ours = |name: &str| OURS.iter().any(|begin| name.starts_with(begin)) && !KNOWN.contains(&name);
         let mut unknown: Vec<_> = self.found.keys().filter(|name| is_ours(name)).collect();
         unknown.sort_unstable();
-        let warning = |name: &&&str| Warning {
-            label: name.escape_debug().to_string(),
+        let mut names: Vec<_> =
+            unknown.iter().take(MAX_UNKNOWN).map(|name| name.escape_debug().to_string()).collect();
+        if names.is_empty() {
+            return;
+        }
+        if unknown.len() > names.len() {
+            names.push(format!("{} more", unknown.len() - names.len()));
+        }
+        self.warnings.push(Warning {
+            label: names.join(", "),
             problem: format!("is unknown: expected one of {}", KNOWN.join(", ")),
             has_default: false,
-        };
-        self.warnings.extend(unknown.iter().map(warning));
+        });
     }
 
     fn boolean(&mut self, label: &'static str) -> Option<bool> {
@@ -229,7 +239,7 @@ mod tests {
                 timeout: None,
             };
         });
-        check(&[("com.docker.stack.namespace", "x"), ("com.openfaas.scale", "9")], &[], |_| {});
+        check(&[("com.docker.stack.namespace", "x"), ("com.openfaas", "9")], &[], |_| {});
     }
 
     #[test]
@@ -312,7 +322,22 @@ mod tests {
         );
         let (_, warnings) = Labels::from_map([("faas.x", "1"), ("faas.port", "0"), ("faas.a", "")]);
         let labels: Vec<_> = warnings.iter().map(|warning| &*warning.label).collect();
-        assert_eq!(labels, ["faas.port", "faas.a", "faas.x"]);
+        assert_eq!(labels, ["faas.port", "faas.a, faas.x"]);
+        let old = [("com.faas.max_replicas", "5"), ("com.openfaas.uid", "1")];
+        let (_, warnings) = Labels::from_map(old);
+        let labels: Vec<_> = warnings.iter().map(|warning| &*warning.label).collect();
+        assert_eq!(labels, ["com.faas.max_replicas, com.openfaas.uid"]);
+    }
+
+    #[test]
+    fn only_so_many_unknown_names_are_told() {
+        let names: Vec<_> = (0..MAX_UNKNOWN + 1).map(|number| format!("faas.{number}")).collect();
+        let told = |count: usize| {
+            let pairs = names[..count].iter().map(|name| (name.as_str(), ""));
+            Labels::from_map(pairs).1.remove(0).label
+        };
+        assert_eq!(told(MAX_UNKNOWN), names[..MAX_UNKNOWN].join(", "));
+        assert_eq!(told(MAX_UNKNOWN + 1), format!("{}, 1 more", names[..MAX_UNKNOWN].join(", ")));
     }
 
     #[test]

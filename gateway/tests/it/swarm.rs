@@ -178,3 +178,24 @@ fn jobs_are_no_functions() {
     knows(&gateway, 1);
     is_own(&gateway.get("/function/job"), (404, "unknown_function"), &["`job`"]);
 }
+
+#[test]
+fn labels_of_a_stack_file_count_wherever_they_stand_and_unknown_ones_are_said_once() {
+    let (engine, well) = (Engine::start(), well());
+    let mut echo = service("echo", json!({}), well.addr());
+    echo["Spec"]["TaskTemplate"]["ContainerSpec"]["Labels"] =
+        json!({ "function": "true", "com.openfaas.scale.max": "2", "com.faas.max_replicas": "5" });
+    engine.runs(echo, well.addr());
+    let gateway = gateway(&engine.peer).env("require_label", "true").start();
+    serves(&gateway, "echo");
+    let scaled = gateway.post("/system/scale-function/echo", r#"{"replicas": 3}"#);
+    is_own(&scaled, (400, "too_many_replicas"), &["0 to 2"]);
+    // Unknown names make it look again, and again nothing of the label is said.
+    for name in 0..3 {
+        engine.peer.wait_requests(engine.peer.requests().len() + 6, SOON);
+        gateway.get(&format!("/function/{name}"));
+    }
+    let log = gateway.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("com.faas.max_replicas")).collect();
+    assert!(told.len() == 1 && told[0].contains("service echo: "), "{log}");
+}

@@ -49,8 +49,7 @@ pub(super) fn select(
         if own.service.as_deref() == Some(service.id.as_str()) || !own.networks.iter().any(is_shared) {
             continue;
         }
-        let pairs = service.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let (labels, warnings) = Labels::from_map(pairs);
+        let (labels, warnings) = Labels::from_map(pairs(service));
         if !labels.function.unwrap_or(!require_label) {
             continue;
         }
@@ -70,6 +69,13 @@ pub(super) fn select(
     }
     found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     found
+}
+
+/// The labels of a service's containers, then its own: of a repeated one the last counts. In a stack file the former are
+/// under `labels`, the latter under `deploy: labels`.
+fn pairs(service: &Service) -> impl Iterator<Item = (&str, &str)> {
+    let all = service.container_labels.iter().chain(&service.labels);
+    all.map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 fn known(
@@ -105,7 +111,7 @@ fn known(
     let about = About {
         image: service.image.clone(),
         process: process.unwrap_or_default().to_owned(),
-        labels: service.labels.clone().into_iter().collect(),
+        labels: pairs(service).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
     Known {
         name,
@@ -169,6 +175,7 @@ mod tests {
             version: 1,
             name: name.to_owned(),
             labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            container_labels: HashMap::new(),
             mode: Mode::Replicated(2),
             networks: vec![network.to_owned()],
             image: String::new(),
@@ -225,6 +232,25 @@ mod tests {
         ];
         assert_eq!(names(&services, false), ["by-name", "echo", "is-one"]);
         assert_eq!(names(&services, true), ["is-one"]);
+    }
+
+    #[test]
+    fn labels_of_the_containers_count_where_the_service_has_none() {
+        let with = |own: &[(&str, &str)], of_containers: &[(&str, &str)]| {
+            let containers = service("", "", of_containers).labels;
+            Service { container_labels: containers, ..service("echo", "n1", own) }
+        };
+        let services = [with(
+            &[("com.openfaas.scale.max", "3")],
+            &[("com.openfaas.scale.max", "9"), ("faas.port", "9000"), ("function", "true")],
+        )];
+        let found = select(&services, &[], (&own(), &|_| false), true);
+        let echo = &found.functions[0];
+        assert_eq!((echo.labels.scale_max, echo.labels.port), (3, 9000));
+        let all = [("com.openfaas.scale.max", "3"), ("faas.port", "9000"), ("function", "true")];
+        assert_eq!(echo.about.labels, all.map(|(name, value)| (name.into(), value.into())).into());
+        assert!(names(&[with(&[], &[("function", "false")])], false).is_empty());
+        assert_eq!(names(&[with(&[("function", "true")], &[("function", "false")])], true), ["echo"]);
     }
 
     #[test]
