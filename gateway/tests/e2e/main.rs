@@ -14,6 +14,7 @@ mod lab;
 mod load;
 mod scaling;
 mod stack;
+mod updates;
 mod verdict;
 
 /// The text of a file of this repository.

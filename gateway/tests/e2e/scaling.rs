@@ -32,13 +32,13 @@ fn wait_gauge(gateway: &Gateway<'_>, function: &str, name: &str, is: impl Fn(f64
 
 /// Waits until the gateway knows a function, and that it has so many replicas that can be called.
 #[track_caller]
-fn wait_ready(gateway: &Gateway<'_>, function: &str, count: f64) {
+pub(crate) fn wait_ready(gateway: &Gateway<'_>, function: &str, count: f64) {
     wait_gauge(gateway, function, "gateway_service_ready", |ready| ready == count);
 }
 
 /// Waits until the service's spec has so many replicas, and tells how long that took.
 #[track_caller]
-fn wait_wanted(engine: &Engine, service: &Service<'_>, count: usize) -> Duration {
+pub(crate) fn wait_wanted(engine: &Engine, service: &Service<'_>, count: usize) -> Duration {
     let began = Instant::now();
     let format = "{{.Spec.Mode.Replicated.Replicas}}";
     eventually(PATIENCE, || {
@@ -51,7 +51,7 @@ fn wait_wanted(engine: &Engine, service: &Service<'_>, count: usize) -> Duration
 }
 
 /// Runs `during` while so many clients call a function without a pause; all of their calls succeed.
-fn under_load(gateway: &Gateway<'_>, function: &str, clients: usize, during: impl FnOnce()) {
+pub(crate) fn under_load(gateway: &Gateway<'_>, function: &str, clients: usize, during: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     let client = || {
         let mut client = gateway.client();
