@@ -116,7 +116,7 @@ pub fn connection(pool: &Pool, exchange: &Exchange<'_>, deadline: Deadline) -> O
     pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin(deadline).ok())
 }
 
-/// Makes the client's head of the upstream's.
+/// Makes the client's head of the upstream's; of each interim one (1xx) too.
 pub type Head<'a> = &'a mut dyn FnMut(&ResponseHead) -> HeadWriter;
 
 /// One try of a call on one connection, whose request was begun.
@@ -396,7 +396,7 @@ impl Transfer {
     /// Moves some of the answer to the client.
     fn answer_some(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<(), Stop> {
         if !self.state.is_answering {
-            match self.connection.response() {
+            match self.connection.response_after(&mut |interim| exchange.interim(head(interim))) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     self.state.upstream_ready = false;

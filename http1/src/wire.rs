@@ -272,7 +272,12 @@ impl Outgoing {
 
     /// Whether everything that was written was sent, the end of the message included.
     pub(crate) fn is_finished(&self) -> bool {
-        self.finished && self.sent == self.ready.len()
+        self.finished && self.is_empty()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent == self.ready.len()
     }
 
     /// Sends what the socket takes of what is ready and of `data`, and answers how much of `data` was

@@ -238,6 +238,12 @@ impl HeadWriter {
         self.bytes.into_vec()
     }
 
+    /// Ends the head of an interim answer: nothing frames it, and nothing is added.
+    pub(crate) fn finish_interim(mut self) -> Vec<u8> {
+        self.bytes.put(b"\r\n");
+        self.bytes.into_vec()
+    }
+
     /// Messages that have no body by their nature, so that a length of zero would be noise (requests) or is
     /// forbidden (RFC 9110 section 8.6).
     fn has_no_length(&self) -> bool {

@@ -331,3 +331,18 @@ fn a_connection_is_upgraded() {
     assert_eq!((request.header("upgrade"), request.header("connection")), (Some("echo"), Some("Upgrade")));
     counts(&dog, "101", 1.0);
 }
+
+#[test]
+fn interim_answers_of_the_process_are_passed_on() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let peer = Peer::tcp(Script::new().head().send(hints).body().send(ok).repeat());
+    let dog = around("sleep 1000", peer.addr().port()).start();
+    let mut connection = dog.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n").unwrap();
+    let head = connection.within(SOON).head().unwrap(); // before the rest of the body
+    assert_eq!((head.status, head.headers), (103, vec![("Link".to_owned(), b"</x>".to_vec())]));
+    connection.send("x").unwrap();
+    let reply = connection.reply("POST").unwrap();
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+}

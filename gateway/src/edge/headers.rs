@@ -116,6 +116,9 @@ pub(crate) fn to_client(
     let mut head = HeadWriter::response(response.status());
     let ours = [call::ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
     head.forward(response.headers(), &ours);
+    if response.status() < 200 {
+        return head; // of the answer nothing is known yet
+    }
     own(&mut head, id, took);
     if let Some(waited) = cold_start {
         head.number(X_COLD_START_MS, waited.as_millis() as u64, "");
@@ -199,6 +202,15 @@ mod tests {
             "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\nX-Call-Id: id1\r\n\
              X-Duration-Seconds: 0.001500\r\nX-Cold-Start-Ms: 7\r\n"
         );
+    }
+
+    #[test]
+    fn an_interim_answer_gets_nothing_of_ours() {
+        let hints =
+            b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nX-Call-Id: x\r\nConnection: y\r\nY: z\r\n\r\n";
+        let hints = ResponseHead::parse(hints.to_vec(), 128, false).unwrap();
+        let head = written(to_client(&hints, "id1", Duration::ZERO, Some(Duration::ZERO)));
+        assert_eq!(head, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n");
     }
 
     #[test]

@@ -98,14 +98,36 @@ fn old_clients_get_the_end_of_the_connection_for_the_end_of_a_body() {
 }
 
 #[test]
-fn interim_answers_are_skipped() {
-    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
+fn interim_answers_are_passed_on_to_clients_that_know_them() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nKeep-Alive: 5\r\n\r\n\
+        HTTP/1.1 102 Processing\r\n\r\n";
     let peer = Peer::tcp(Script::new().request().send(interim).send(OK).repeat());
     let gateway = before(&peer).start();
+    let mut connection = gateway.connect();
     for _ in 0..2 {
-        let reply = gateway.post(&path(""), "x");
-        assert_eq!((reply.status, reply.interim.len(), reply.header("link")), (200, 0, None));
+        connection.send(raw("GET", "", "")).unwrap();
+        let hints = connection.within(SOON).head().unwrap();
+        assert_eq!((hints.status, hints.headers), (103, vec![("Link".to_owned(), b"</x>".to_vec())]));
+        let processing = connection.head().unwrap();
+        assert_eq!((processing.status, processing.headers), (102, vec![]));
+        let reply = connection.reply("GET").unwrap();
+        assert_eq!((reply.status, reply.header("link"), reply.interim.len()), (200, None, 0));
+        let old = gateway.request().http10().path(path("")).send().unwrap();
+        assert_eq!((old.status, old.interim.len()), (200, 0));
     }
+}
+
+/// Hints are worth something only before the answer is there.
+#[test]
+fn an_interim_answer_does_not_wait_for_the_answer() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let peer = Peer::tcp(Script::new().head().send(hints).body().send(OK));
+    let gateway = before(&peer).start();
+    let mut connection = gateway.connect();
+    connection.send(raw("POST", "Content-Length: 1\r\n", "")).unwrap();
+    assert_eq!(connection.within(SOON).head().unwrap().status, 103);
+    connection.send("x").unwrap();
+    assert_eq!(connection.reply("POST").unwrap().status, 200);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
 use crate::writer::Persistence;
 use crate::{HeadWriter, Refusal};
 
-/// Interim responses (1xx) that are skipped before one final response.
+/// Interim responses (1xx) that may come before one final response.
 const MAX_INTERIM: usize = 16;
 
 /// A connection to a server.
@@ -211,6 +211,14 @@ impl Connection {
     /// # Errors
     /// [`Error::Closed`], [`Error::Io`] or [`Error::Refused`].
     pub fn response(&mut self) -> Result<Option<&ResponseHead>, Error> {
+        self.response_after(&mut |_| {})
+    }
+
+    /// The same, and shows interim responses on the way, but for `100 Continue`, which is for this hop alone.
+    pub(crate) fn response_after(
+        &mut self,
+        interim: &mut dyn FnMut(&ResponseHead),
+    ) -> Result<Option<&ResponseHead>, Error> {
         while self.head.is_none() {
             let Some(head) = self.next_head()? else {
                 return Ok(None);
@@ -224,6 +232,9 @@ impl Connection {
                 self.interim += 1;
                 if self.interim > MAX_INTERIM || head.status() == 101 {
                     return Err(Error::Refused(Refusal::RequestLine)); // nobody asked for a switch
+                }
+                if head.status() != 100 {
+                    interim(&head);
                 }
             }
         }

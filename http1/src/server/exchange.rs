@@ -239,6 +239,16 @@ impl<'a> Exchange<'a> {
         self.turn.progress != Progress::Waiting
     }
 
+    /// Passes on an interim answer, such as `103 Early Hints`, to a client of HTTP/1.1 (RFC 9110 section 15.2). It is
+    /// dropped where the client has not taken the one before it: one at a time is held.
+    pub(crate) fn interim(&mut self, head: HeadWriter) {
+        let may = self.turn.request.version() == Version::Http11 && self.turn.progress == Progress::Waiting;
+        if may && self.conn.outgoing.is_empty() {
+            self.conn.outgoing.interim(&head.finish_interim());
+            let _ = self.conn.outgoing.flush(&self.conn.socket); // a client that is gone is noticed later
+        }
+    }
+
     /// Begins the answer; its head goes out with the first [`Exchange::write`] or [`Exchange::finish`]. For
     /// HEAD, 204 and 304 the length is told as far as it may be, and no body is sent. A second answer is never
     /// sent; where the first was not finished it is broken off.

@@ -175,7 +175,7 @@ impl Waker {
 
 /// The service's part in a transfer that a poller steps.
 pub trait Relay: Send {
-    /// Makes the client's head of the upstream's; on the poller.
+    /// Makes the client's head of the upstream's, of each interim one (1xx) too; on the poller.
     fn head(&mut self, response: &ResponseHead) -> HeadWriter;
 
     /// The transfer ended and nothing is left to be told to the client: [`End::Done`] or [`End::Broken`]; on the
