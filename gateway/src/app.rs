@@ -13,7 +13,7 @@ use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
 use kit::sys::{Listener, limits, user};
 
-use crate::config::{Config, ProviderKind, Room};
+use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
 use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge};
 use crate::functions::{Probe, Table};
@@ -243,11 +243,6 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     code
 }
 
-/// Whether only a Swarm will do: it was named, or one of its networks was.
-fn is_asked_for(config: &Config) -> bool {
-    config.provider == ProviderKind::Swarm || config.functions_network.is_some()
-}
-
 /// Refuses settings that the provider that was asked for would not look at.
 fn check_provider(config: &Config) -> Result<(), Error> {
     let beside = |name, is_set: bool, provider| match is_set {
@@ -263,49 +258,49 @@ fn check_provider(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// The provider that was asked for; `auto` takes the Swarm where there is one.
+/// The provider that the settings ask for. An engine that does not answer is waited for.
 fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
-    let sink = Arc::clone(table) as Arc<dyn Sink>;
-    if config.provider != ProviderKind::Local {
-        let settings = swarm::Settings {
-            docker_host: config.docker_host.clone(),
-            require_label: config.require_label,
-            functions_network: config.functions_network.clone(),
-        };
-        let is_there = match config.provider {
-            ProviderKind::Auto => swarm::probe(&settings),
-            _ => Ok(()),
-        };
-        if is_there.is_ok() {
-            if let Some(state_dir) = &config.state_dir
-                && user::is_root()
-            {
-                control::hand_over(state_dir, swarm::USER);
-            }
-            swarm::leave_root(&settings);
-        }
-        match is_there.and_then(|()| Swarm::start(settings, Arc::clone(&sink))) {
-            Ok(swarm) => return Ok(Arc::new(swarm)),
-            Err(error) if config.functions_network.is_some() && error.is_no_swarm() => {
-                return Err(Error::Configuration(format!(
-                    "setting functions_network: expected a Swarm: {error}"
-                )));
-            }
-            Err(error) if is_asked_for(config) || error.is_configuration() => {
-                return Err(Error::Configuration(error.to_string()));
-            }
-            Err(error) if error.is_denied() => log::warn!(
-                "provider=local, since the engine's socket may not be opened (run as root, which is left at once, or with its group): {error}"
-            ),
-            Err(error) => log::info!("provider=local, since there is no Swarm: {error}"),
-        }
+    let (runs_on, why) = config.runs_on();
+    if config.provider == ProviderKind::Auto {
+        let name = if runs_on == RunsOn::Swarm { "swarm" } else { "local" };
+        log::info!("provider={name}, since {why}");
     }
+    match runs_on {
+        RunsOn::Swarm => {
+            if config.functions_file.is_some() {
+                log::warn!("functions_file is not read, since {why}: provider=local would read it");
+            }
+            on_swarm(config, table)
+        }
+        RunsOn::Local => on_this_machine(config, table),
+    }
+}
+
+fn on_swarm(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
+    let settings = swarm::Settings {
+        docker_host: config.docker_host.clone(),
+        require_label: config.require_label,
+        functions_network: config.functions_network.clone(),
+    };
+    if let Some(state_dir) = &config.state_dir
+        && user::is_root()
+    {
+        control::hand_over(state_dir, swarm::USER);
+    }
+    swarm::leave_root(&settings);
+    match Swarm::start(settings, Arc::clone(table) as Arc<dyn Sink>) {
+        Ok(swarm) => Ok(Arc::new(swarm)),
+        Err(error) => Err(Error::Configuration(error.to_string())),
+    }
+}
+
+fn on_this_machine(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     let setup = local::Setup::find(
         config.functions_file.clone(),
         kit::settings::inherited(),
         config.upstream_timeout,
     );
-    match Local::start(setup, sink) {
+    match Local::start(setup, Arc::clone(table) as Arc<dyn Sink>) {
         Ok(local) => Ok(Arc::new(local)),
         Err(error) => Err(Error::Configuration(error.to_string())),
     }

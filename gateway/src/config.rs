@@ -65,11 +65,13 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting { name: "drain_timeout", default: "8s", help: "how long calls may go on after SIGTERM" },
     Setting { name: "log", default: "info", help: "least level to log: error, warn, info, debug or trace" },
     Setting {
-        name: "DOCKER_HOST",
+        name: ENV_DOCKER_HOST,
         default: "unix:///var/run/docker.sock",
         help: "where the Docker Engine answers",
     },
 ];
+
+const ENV_DOCKER_HOST: &str = "DOCKER_HOST";
 
 /// Where a directory for the socket may be made, as for all programs (environ(7)); no setting of the gateway's own.
 const ENV_TMPDIR: &str = "TMPDIR";
@@ -90,7 +92,7 @@ const MAX_HEADERS: u64 = 1024;
 /// Which provider was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProviderKind {
-    /// Swarm when a Swarm manager answers, else local.
+    /// As the other settings say, see [`Config::runs_on`].
     Auto,
     Swarm,
     Local,
@@ -124,6 +126,14 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
     pub(crate) log: log::LevelFilter,
     pub(crate) docker_host: String,
+    pub(crate) is_docker_host_set: bool,
+}
+
+/// Who runs the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunsOn {
+    Swarm,
+    Local,
 }
 
 impl Config {
@@ -158,8 +168,26 @@ impl Config {
             max_headers: count(&reader, "max_headers", 1, MAX_HEADERS)?,
             drain_timeout: reader.duration("drain_timeout")?,
             log: kit::log::level(reader.choice("log", &kit::log::LEVELS)?),
-            docker_host: reader.text("DOCKER_HOST").unwrap_or_default(), // it has a default
+            docker_host: reader.text(ENV_DOCKER_HOST).unwrap_or_default(), // it has a default
+            is_docker_host_set: source.value(ENV_DOCKER_HOST).is_some_and(|text| !text.is_empty()),
         })
+    }
+
+    /// Who runs the functions, and the reason, which is a setting. What answers at the start has no say in it: an engine
+    /// may come later, or be no manager for a while.
+    pub(crate) fn runs_on(&self) -> (RunsOn, &'static str) {
+        match self.provider {
+            ProviderKind::Swarm => (RunsOn::Swarm, "provider is set"),
+            ProviderKind::Local => (RunsOn::Local, "provider is set"),
+            ProviderKind::Auto if self.functions_network.is_some() => {
+                (RunsOn::Swarm, "functions_network is set")
+            }
+            ProviderKind::Auto if self.is_docker_host_set => (RunsOn::Swarm, "DOCKER_HOST is set"),
+            ProviderKind::Auto if self.functions_file.is_some() => {
+                (RunsOn::Local, "functions_file is set, and DOCKER_HOST is not")
+            }
+            ProviderKind::Auto => (RunsOn::Swarm, "functions_file is not set"),
+        }
     }
 
     /// The text of `--help`.
@@ -264,6 +292,7 @@ mod tests {
             drain_timeout: Duration::from_secs(8),
             log: log::LevelFilter::Info,
             docker_host: "unix:///var/run/docker.sock".to_owned(),
+            is_docker_host_set: false,
         };
         assert_eq!(read(&[]), Ok(want));
     }
@@ -317,8 +346,30 @@ mod tests {
             drain_timeout: Duration::ZERO,
             log: log::LevelFilter::Debug,
             docker_host: "tcp://proxy:2375".to_owned(),
+            is_docker_host_set: true,
         };
         assert_eq!(config, Ok(want));
+    }
+
+    #[test]
+    fn settings_alone_say_who_runs_the_functions() {
+        use RunsOn::{Local, Swarm};
+        let (file, network) = (("functions_file", "/f"), ("functions_network", "n"));
+        let host = ("DOCKER_HOST", "tcp://proxy:2375");
+        let cases: [(&[_], RunsOn); 9] = [
+            (&[], Swarm),
+            (&[("DOCKER_HOST", "")], Swarm),
+            (&[file], Local),
+            (&[file, ("DOCKER_HOST", "")], Local),
+            (&[host], Swarm),
+            (&[file, host], Swarm),
+            (&[file, network], Swarm),
+            (&[host, ("provider", "local")], Local),
+            (&[("provider", "swarm")], Swarm),
+        ];
+        for (pairs, want) in cases {
+            assert_eq!(read(pairs).map(|config| config.runs_on().0), Ok(want), "{pairs:?}");
+        }
     }
 
     #[test]

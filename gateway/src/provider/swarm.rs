@@ -68,29 +68,15 @@ pub(crate) struct Settings {
     pub(crate) functions_network: Option<String>,
 }
 
-/// Why there is no Swarm to be served.
+/// Why the functions of the Swarm are not known.
 #[derive(Debug)]
 pub(crate) enum Error {
     Docker(docker_sock::Error),
-    /// The engine is not a manager; its state in a Swarm.
-    NotManager(String),
     /// The gateway's own networks are not known.
     NoContainer,
     /// The network in `functions_network` is not of the Swarm.
     NotSwarmNetwork(String),
     System(std::io::Error),
-}
-
-impl Error {
-    /// Whether a setting is wrong, rather than the engine away.
-    pub(crate) fn is_configuration(&self) -> bool {
-        matches!(self, Error::Docker(docker_sock::Error::Host { .. }))
-    }
-
-    /// Whether no Swarm answers.
-    pub(crate) fn is_no_swarm(&self) -> bool {
-        !self.is_configuration() && matches!(self, Error::Docker(_) | Error::NotManager(_))
-    }
 }
 
 impl Error {
@@ -105,10 +91,13 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Docker(error) => error.fmt(f),
-            Error::NotManager(state) => {
-                write!(f, "the engine is not a Swarm manager (its state is `{state}`), see DOCKER_HOST")
+            Error::Docker(error) if self.is_denied() => {
+                write!(
+                    f,
+                    "{error} (run as root, which is left at once, or with the group of the engine's socket)"
+                )
             }
+            Error::Docker(error) => error.fmt(f),
             Error::NoContainer => {
                 f.write_str("the gateway does not run in a container of this engine: set functions_network")
             }
@@ -152,19 +141,6 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether there is a Swarm manager with networks of the gateway's own.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn probe(settings: &Settings) -> Result<(), Error> {
-    let engine = Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT);
-    let info = engine.info()?;
-    if !info.is_manager {
-        return Err(Error::NotManager(info.node_state));
-    }
-    own(&engine, settings).map(drop)
 }
 
 /// The networks and the service of the gateway itself.
@@ -341,11 +317,12 @@ impl Watcher {
 
     fn look(&mut self) -> Result<(), Error> {
         let now = Instant::now();
+        // First: only a manager answers it, and says what is wrong if it is none. Networks a worker knows in part.
+        let services = self.engine.services()?;
         let is_old = |since: &Instant| now.saturating_duration_since(*since) > OWN_TIME;
         if self.own.as_ref().is_none_or(|(_, since)| is_old(since)) {
             self.own = Some((own(&self.engine, &self.settings)?, now));
         }
-        let services = self.engine.services()?;
         let tasks = self.engine.tasks(None)?;
         let Some((own, _)) = &self.own else { return Ok(()) };
         self.starting.retain(|id, _| tasks.iter().any(|task| task.id == *id && !task.is_running()));

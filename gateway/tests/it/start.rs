@@ -180,23 +180,29 @@ fn a_swarm_that_cannot_be_reached_is_waited_for() {
 }
 
 #[test]
-fn without_an_engine_auto_is_local_and_says_so() {
-    let bin = gateway(&[process(ONE, "cat")]).env("provider", "auto");
-    let gateway = bin.env("DOCKER_HOST", "unix:///does/not/exist.sock").start();
+fn with_a_functions_file_auto_is_local_and_says_so() {
+    let gateway = gateway(&[process(ONE, "cat")]).env("provider", "auto").start();
     let log = gateway.log();
-    assert_eq!(log.lines().filter(|line| line.contains("provider=local")).count(), 1, "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("provider=local, since ")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("functions_file"), "{log}");
     assert_eq!(gateway.post(&path(""), "hello").text(), "hello");
     assert_eq!(gateway.get("/healthz").text(), "ok\n");
 }
 
 #[test]
-fn auto_does_not_replace_a_swarm_that_was_asked_for() {
-    let bin = Bin::gateway().env("functions_network", "functions");
-    let output = bin.env("DOCKER_HOST", "unix:///does/not/exist.sock").run();
-    assert_eq!(output.code(), 2);
-    let line = "gateway: setting functions_network: expected a Swarm: ";
-    assert!(output.stderr.contains(line), "{}", output.stderr);
-    assert!(output.stderr.contains("/does/not/exist.sock"), "{}", output.stderr);
+fn a_swarm_that_was_asked_for_is_waited_for_and_not_replaced() {
+    let missing = "unix:///does/not/exist.sock";
+    let bin = || gateway(&[process(ONE, "cat")]).env("provider", "auto");
+    for (bin, why) in [
+        (bin().env("DOCKER_HOST", missing), "DOCKER_HOST is set"),
+        (bin().env("DOCKER_HOST", missing).env("functions_network", "functions"), "functions_network is set"),
+        (Bin::gateway().env("DOCKER_HOST", missing), "DOCKER_HOST is set"),
+    ] {
+        let gateway = bin.start();
+        is_own(&gateway.get(&path("")), (503, "provider_down"), &["DOCKER_HOST", "/does/not/exist.sock"]);
+        assert!(gateway.get("/healthz").text().starts_with("degraded: "));
+        assert!(gateway.log().contains(&format!("provider=swarm, since {why}")), "{}", gateway.log());
+    }
 }
 
 #[test]

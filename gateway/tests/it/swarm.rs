@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
-use testkit::{Peer, Running, Script, eventually};
+use testkit::{Bin, Peer, Running, Script, eventually};
 
 use crate::engines::{below, document, gateway, head, knows};
 use crate::{SOON, is_own, well};
@@ -119,6 +119,11 @@ fn serves(gateway: &Running, name: &str) {
     });
 }
 
+/// A gateway that is not told who runs the functions, but where the engine is.
+fn auto(engine: &Engine) -> Bin {
+    gateway(&engine.peer).without_env("provider")
+}
+
 /// Waits until the health begins like this.
 #[track_caller]
 fn health_begins(gateway: &Running, want: &str) -> String {
@@ -198,4 +203,64 @@ fn labels_of_a_stack_file_count_wherever_they_stand_and_unknown_ones_are_said_on
     let log = gateway.log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("com.faas.max_replicas")).collect();
     assert!(told.len() == 1 && told[0].contains("service echo: "), "{log}");
+}
+
+#[test]
+fn auto_waits_for_an_engine_that_is_late() {
+    let (engine, well) = (Engine::start(), well());
+    for path in ["info", "services"] {
+        engine.set(path, Says::Nothing);
+    }
+    let gateway = auto(&engine).start();
+    health_begins(&gateway, "degraded: failed to list services ");
+    is_own(&gateway.get("/function/echo"), (503, "provider_down"), &["`echo`"]);
+    engine.runs(service("echo", json!({}), well.addr()), well.addr());
+    serves(&gateway, "echo");
+    health_begins(&gateway, "ok");
+}
+
+#[test]
+fn auto_stays_with_the_swarm_while_its_node_is_no_manager() {
+    let (engine, well) = (Engine::start(), well());
+    let is_manager = |is: bool| {
+        engine.says("info", json!({ "Swarm": { "LocalNodeState": "active", "ControlAvailable": is } }));
+        for path in ["services", "tasks"] {
+            engine.set(path, Says::Refuses(503, NOT_MANAGER));
+        }
+        if is {
+            engine.runs(service("echo", json!({}), well.addr()), well.addr());
+        }
+    };
+    let degraded =
+        "degraded: failed to list services: engine answered 503: This node is not a swarm manager.";
+    is_manager(false);
+    let gateway = auto(&engine).start();
+    health_begins(&gateway, degraded);
+    is_own(&gateway.get("/function/echo"), (503, "provider_down"), &["not a swarm manager"]);
+    is_manager(true);
+    serves(&gateway, "echo");
+    health_begins(&gateway, "ok");
+    is_manager(false);
+    health_begins(&gateway, degraded);
+    serves(&gateway, "echo");
+    is_manager(true);
+    health_begins(&gateway, "ok");
+}
+
+#[test]
+fn a_call_that_the_engine_forbids_is_named() {
+    let engine = Engine::start();
+    let forbidden = "<html>\n<h1>403 Forbidden</h1>\n</html>";
+    for (path, action) in
+        [("services", "list services"), ("networks", "list networks"), ("tasks", "list tasks")]
+    {
+        engine.set(path, Says::Refuses(403, forbidden));
+        let gateway = auto(&engine).start();
+        let want = format!("degraded: failed to {action}: engine answered 403: <html> <h1>403 Forbidden");
+        health_begins(&gateway, &want);
+        is_own(&gateway.get("/function/echo"), (503, "provider_down"), &[action, "403"]);
+        engine.says(path, json!([]));
+        engine.says("networks", json!([network("n1", "functions")]));
+        health_begins(&gateway, "ok");
+    }
 }
