@@ -47,7 +47,7 @@ pub fn check(data: &[u8]) {
 fn seen(block: &mut Block, output: &[u8]) -> Seen {
     match block.find(output, TYPE)? {
         Found::Part => Ok(None),
-        Found::Head(head, body) => Ok(Some((head.status(), head.as_bytes().to_vec(), body))),
+        Found::Head(told, body) => Ok(Some((told.head.status(), told.head.as_bytes().to_vec(), body))),
     }
 }
 

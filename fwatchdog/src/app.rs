@@ -77,7 +77,7 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
-    let function = Arc::new(Function::new(config, config::base_environment())?);
+    let function = Function::new(config, config::base_environment())?;
     let keeper = if function.config.prewarm > 0 { Some(warm::start(&function)?) } else { None };
     let resident = if function.resident.is_some() { Some(resident::start(&function)?) } else { None };
     let server = Server::start(listener, server_config, Arc::clone(&function) as Arc<_>)?;
@@ -85,7 +85,7 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     log::log!(level, "listening on {}", server.address());
     serve(&function, &all, &ends);
     drop(lock);
-    Ok(drain(&function, Parts { server, keeper, resident }, &ends))
+    Ok(drain(&function, Parts { function: &function, server, keeper, resident }, &ends))
 }
 
 fn listener(config: &Config) -> io::Result<Listener> {
@@ -151,7 +151,8 @@ fn serve(function: &Function, all: &Signals, ends: &Signals) {
 }
 
 /// What runs beside the main thread.
-struct Parts {
+struct Parts<'a> {
+    function: &'a Function,
     server: Server,
     /// Keeps processes waiting.
     keeper: Option<JoinHandle<()>>,
@@ -159,9 +160,14 @@ struct Parts {
     resident: Option<JoinHandle<ExitCode>>,
 }
 
-impl Parts {
+impl Parts<'_> {
     fn is_quiet(&self) -> bool {
-        self.server.is_quiet() && self.has_no_keeper()
+        self.server.is_quiet() && self.has_no_call()
+    }
+
+    /// Whether no call is left, also none whose answer is out already.
+    fn has_no_call(&self) -> bool {
+        self.function.in_flight() == 0 && self.has_no_keeper()
     }
 
     fn has_no_keeper(&self) -> bool {
@@ -169,7 +175,7 @@ impl Parts {
     }
 
     fn is_done(&self) -> bool {
-        self.server.is_done() && self.has_no_keeper()
+        self.server.is_done() && self.has_no_call()
     }
 
     fn has_process(&self) -> bool {
@@ -187,7 +193,7 @@ impl Parts {
 }
 
 /// Lets running calls finish, then those that do not be ended.
-fn drain(function: &Function, parts: Parts, ends: &Signals) -> ExitCode {
+fn drain(function: &Function, parts: Parts<'_>, ends: &Signals) -> ExitCode {
     log::info!("draining, {} requests in flight", function.in_flight());
     function.begin_drain();
     parts.server.begin_drain();

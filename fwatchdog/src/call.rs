@@ -4,16 +4,18 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use http1::forward::Upload;
-use http1::{Body, Exchange, HeadWriter, Headers, Refusal};
+use http1::{Body, Exchange, HeadWriter, Headers, Length, Refusal};
 use kit::call::TIMEOUT;
 use kit::sys::Ready;
 use kit::sys::child::End;
 use kit::{Deadline, duration};
 
-use crate::cgi_env;
+use crate::cgi_env::{self, Names};
+use crate::cgi_meta;
 use crate::config::{Config, Mode};
 use crate::function::Function;
 use crate::relay::{Answer, Limits, Outcome, Relay};
+use crate::rest::Rest;
 use crate::started::{self, Mark, Started};
 use crate::tree;
 
@@ -30,18 +32,18 @@ pub(crate) const CLIENT_CLOSED: u16 = 499;
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_millis(500);
 
-/// Serves one request; answers the status under which it counts.
-pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> u16 {
+/// Serves one request. Returns the status under which it counts, and what is left to be done after the answer.
+pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> (u16, Option<Rest>) {
     let call = Call::new(function, exchange);
     if call.deadline.has_passed() {
-        return call.answer_timeout(exchange);
+        return (call.answer_timeout(exchange), None);
     }
     if let Some(resident) = &function.resident {
-        return call.forward(exchange, resident, (Upload::default(), 0));
+        return (call.forward(exchange, resident, (Upload::default(), 0)), None);
     }
     match function.warm.take(function).map_or_else(|| call.start(exchange), Ok) {
         Ok(started) => call.run(exchange, started),
-        Err(error) => call.answer_not_started(exchange, &error),
+        Err(error) => (call.answer_not_started(exchange, &error), None),
     }
 }
 
@@ -72,13 +74,18 @@ impl<'a> Call<'a> {
 
     fn start(&self, exchange: &Exchange<'_>) -> io::Result<Started> {
         Started::start(self.function, Mark::new(), |environment| {
-            if self.function.config.cgi_headers {
-                cgi_env::add(environment, exchange.request(), exchange.body_length());
+            let config = &self.function.config;
+            let (request, length) = (exchange.request(), exchange.body_length());
+            if config.cgi_headers && config.cgi_response {
+                cgi_meta::add(environment, request, length, exchange.peer());
+                cgi_env::add(environment, request, length, Names::OwnAndCgi);
+            } else if config.cgi_headers {
+                cgi_env::add(environment, request, length, Names::Own);
             }
         })
     }
 
-    fn run(&self, exchange: &mut Exchange<'_>, started: Started) -> u16 {
+    fn run(&self, exchange: &mut Exchange<'_>, started: Started) -> (u16, Option<Rest>) {
         let Started { mut child, pipes, mark } = started;
         let limits = Limits {
             deadline: self.deadline,
@@ -91,18 +98,29 @@ impl<'a> Call<'a> {
         };
         let mut relay = Relay::new(exchange, pipes, limits, &self.id);
         let outcome = relay.run(&mut child, self.head(200));
-        if !matches!(outcome, Outcome::Ended(_)) {
+        if !matches!(outcome, Outcome::Ended(_) | Outcome::Complete) {
             tree::end(&mut child, mark, self.function.config.kill_grace);
         }
-        let answer = relay.into_answer();
+        let (answer, output) = relay.into_answer();
+        if let Outcome::Complete = outcome {
+            let code = self.answer_complete(exchange, answer);
+            self.say_answered(exchange, code);
+            let (id, deadline, limit) = (self.id.clone(), self.deadline, self.limit);
+            return (code, Some(Rest { id, child, mark, deadline, limit, output }));
+        }
+        output.end(&self.id);
         started::reap(child, self.function);
         let code = match outcome {
             Outcome::Ended(end) => self.answer_end(exchange, end, answer),
             other => self.answer_failure(exchange, other),
         };
+        self.say_answered(exchange, code);
+        (code, None)
+    }
+
+    fn say_answered(&self, exchange: &Exchange<'_>, code: u16) {
         let took = duration::format(self.started.elapsed());
         log::debug!("call={} {} answered {code} after {took}", self.id, exchange.request().method());
-        code
     }
 
     /// A head with the type of the function's output.
@@ -112,7 +130,22 @@ impl<'a> Call<'a> {
         head
     }
 
+    /// The process has said how long its answer is, and it is there.
+    fn answer_complete(&self, exchange: &mut Exchange<'_>, answer: Answer) -> u16 {
+        match (answer.begun, answer.head) {
+            (Some(status), _) => self.end_stream(exchange, status),
+            (None, Ok(head)) => {
+                let length = answer.length.map_or(Length::Unknown, Length::Known);
+                self.respond_as(exchange, head, length, &answer.output)
+            }
+            (None, Err(malformed)) => self.answer_failure(exchange, Outcome::Malformed(malformed)),
+        }
+    }
+
     fn answer_end(&self, exchange: &mut Exchange<'_>, end: End, answer: Answer) -> u16 {
+        if answer.missing > 0 && self.failed(end).is_none() {
+            return self.answer_short(exchange, &answer);
+        }
         let head = match (self.failed(end), answer.begun) {
             (None, Some(status)) => return self.end_stream(exchange, status),
             // The end is told only if the process ended well.
@@ -127,7 +160,20 @@ impl<'a> Call<'a> {
             },
         };
         read_rest(exchange);
-        self.respond(exchange, head, &answer.output)
+        let is_silent = answer.output.is_empty() && exchange.request().method() == "HEAD";
+        // Whoever knows HEAD writes no body, and GET's answer may well have one (RFC 9110 section 8.6).
+        let length = answer.length.map(Length::Known).or(is_silent.then_some(Length::Unknown));
+        match length {
+            Some(length) => self.respond_as(exchange, head, length, &answer.output),
+            None => self.respond(exchange, head, &answer.output),
+        }
+    }
+
+    /// The process ended before it had written as much as it had said.
+    fn answer_short(&self, exchange: &mut Exchange<'_>, answer: &Answer) -> u16 {
+        let text = format!("the process ended {} bytes short of its Content-Length", answer.missing);
+        log::error!("call={} {text}", self.id);
+        self.answer_text(exchange, 500, &text)
     }
 
     /// The head of the answer of a process that ended badly.
@@ -192,7 +238,7 @@ impl<'a> Call<'a> {
                 log::error!("call={} was ended: {error}", self.id);
                 self.answer_text(exchange, 500, "the call cannot be watched, see the log")
             }
-            Outcome::Ended(_) => 500, // is answered elsewhere
+            Outcome::Ended(_) | Outcome::Complete => 500, // is answered elsewhere
         }
     }
 
@@ -233,8 +279,13 @@ impl<'a> Call<'a> {
     }
 
     fn respond(&self, exchange: &mut Exchange<'_>, head: HeadWriter, body: &[u8]) -> u16 {
+        let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
+        self.respond_as(exchange, head, length, body)
+    }
+
+    fn respond_as(&self, exchange: &mut Exchange<'_>, head: HeadWriter, length: Length, body: &[u8]) -> u16 {
         let status = head.status();
-        match exchange.respond(head, body) {
+        match exchange.respond_as(head, length, body) {
             Ok(()) => status,
             Err(error) => {
                 log::debug!("call={} the answer was not taken: {error}", self.id);

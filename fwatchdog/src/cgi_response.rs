@@ -1,6 +1,7 @@
 //! The header block at the start of a process's output: `Status`, `Content-Type` and other fields, then an empty
 //! line (RFC 3875 section 6). Bytes in, a head out; what is not a block is refused.
 
+use http1::body::Framing;
 use http1::head::{ResponseHead, Scan};
 use http1::writer::is_hop_by_hop;
 use http1::{HeadWriter, Refusal};
@@ -27,8 +28,16 @@ pub(crate) struct Block {
 pub(crate) enum Found {
     /// A part of a block.
     Part,
-    /// A whole block: the answer's head, and where the body begins.
-    Head(HeadWriter, usize),
+    /// A whole block: what it says, and where the body begins.
+    Head(Told, usize),
+}
+
+/// What a block says.
+pub(crate) struct Told {
+    /// The answer's head.
+    pub(crate) head: HeadWriter,
+    /// The length of the body, in bytes, where the block has a `Content-Length`.
+    pub(crate) length: Option<u64>,
 }
 
 /// Why output does not begin with a block.
@@ -72,8 +81,8 @@ impl Block {
     }
 }
 
-fn head(block: &[u8], content_type: &[u8]) -> Result<HeadWriter, Malformed> {
-    let parsed = ResponseHead::parse([STATUS_LINE, block].concat(), MAX_FIELDS + 1, true);
+fn head(block: &[u8], content_type: &[u8]) -> Result<Told, Malformed> {
+    let parsed = ResponseHead::parse([STATUS_LINE, block].concat(), MAX_FIELDS + 1, false);
     let parsed = parsed.map_err(Malformed::Fields)?;
     let headers = parsed.headers();
     let status = match headers.get("Status") {
@@ -83,16 +92,22 @@ fn head(block: &[u8], content_type: &[u8]) -> Result<HeadWriter, Malformed> {
         None => 200,
     };
     let mut head = HeadWriter::response(status);
-    if headers.get("Content-Type").is_none() {
+    // An answer without a body has a type only if the block says so: caches take that of a 304 for the entity's.
+    if headers.get("Content-Type").is_none() && !matches!(status, 204 | 304) {
         head.header("Content-Type", content_type);
     }
     for (name, value) in headers.iter() {
-        // The length is counted here: a wrong one must not reach the client.
+        // The length goes another way: one that is not kept must not reach the client.
         if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"status") {
             head.field(name, value);
         }
     }
-    Ok(head)
+    let length = match parsed.framing() {
+        Framing::Length(length) => Some(length),
+        Framing::Empty => Some(0),
+        Framing::Chunked | Framing::UntilClose => None,
+    };
+    Ok(Told { head, length })
 }
 
 /// `404 Not Found`: the number counts.
@@ -109,9 +124,10 @@ mod tests {
     fn find(output: &str) -> Result<Option<(u16, String, String)>, Malformed> {
         match Block::default().find(output.as_bytes(), b"text/x")? {
             Found::Part => Ok(None),
-            Found::Head(head, body) => {
+            Found::Head(Told { head, length }, body) => {
                 let text = String::from_utf8_lossy(head.as_bytes()).into_owned();
-                let fields = text.split_once("\r\n").unwrap().1.to_owned();
+                let mut fields = text.split_once("\r\n").unwrap().1.to_owned();
+                fields.extend(length.map(|length| format!("{length} bytes")));
                 Ok(Some((head.status(), fields, output[body..].to_owned())))
             }
         }
@@ -121,7 +137,10 @@ mod tests {
     fn a_block_becomes_a_head() {
         let cases = [
             ("Status: 404 Not Found\n\nbody", 404, "Content-Type: text/x\r\n", "body"),
-            ("Status: 204\r\n\r\n", 204, "Content-Type: text/x\r\n", ""),
+            ("Status: 204\r\n\r\n", 204, "", ""),
+            ("Status: 304\nETag: x\n\n", 304, "ETag: x\r\n", ""),
+            ("Status: 304\nContent-Type: a/b\n\n", 304, "Content-Type: a/b\r\n", ""),
+            ("Content-Length: 0\n\n", 200, "Content-Type: text/x\r\n0 bytes", ""),
             ("content-type: text/html\n\n<p>", 200, "content-type: text/html\r\n", "<p>"),
             ("Location: /x\n\n", 302, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
             ("Location: /x\nStatus: 201 Made\n\n", 201, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
@@ -130,7 +149,7 @@ mod tests {
             (
                 "Content-Length: 5\nConnection: X\nX: y\n\nbody",
                 200,
-                "Content-Type: text/x\r\nX: y\r\n",
+                "Content-Type: text/x\r\nX: y\r\n5 bytes",
                 "body",
             ),
         ];
@@ -178,7 +197,7 @@ mod tests {
             assert!(matches!(part, Ok(Found::Part)), "{size}");
         }
         let whole = block.find(output.as_bytes(), b"text/x");
-        assert!(matches!(whole, Ok(Found::Head(head, at)) if head.status() == 201 && at == end));
+        assert!(matches!(whole, Ok(Found::Head(told, at)) if told.head.status() == 201 && at == end));
     }
 
     #[test]
@@ -187,8 +206,8 @@ mod tests {
         for _ in 0..2000 {
             let size = rng.below(40);
             let output: Vec<u8> = (0..size).map(|_| b"\r\n: aSx1\0\x7f\xff"[rng.below(11)]).collect();
-            if let Ok(Found::Head(head, at)) = Block::default().find(&output, b"x/y") {
-                assert!(at <= output.len() && STATUSES.contains(&head.status()));
+            if let Ok(Found::Head(told, at)) = Block::default().find(&output, b"x/y") {
+                assert!(at <= output.len() && STATUSES.contains(&told.head.status()));
             }
         }
     }

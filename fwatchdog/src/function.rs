@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use http1::server::Course;
@@ -29,6 +29,8 @@ const MAX_IDLE: usize = 256;
 
 /// What all calls share.
 pub(crate) struct Function {
+    /// For work that outlives the call that left it.
+    this: Weak<Function>,
     pub(crate) config: Config,
     /// What every process gets, before a request adds to it.
     pub(crate) environment: Environment,
@@ -47,22 +49,24 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Function> {
+    pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Arc<Function>> {
         let resident = match config.mode {
             Mode::Http(address) => Some(Resident::new(address, MAX_IDLE)?),
             Mode::Fork | Mode::Streaming => None,
         };
-        Ok(Function {
+        let (warm, stop) = (Warm::new()?, EventFd::new()?);
+        Ok(Arc::new_cyclic(|this| Function {
+            this: Weak::clone(this),
             resident,
             config,
             environment,
             metrics: Metrics::new(),
-            warm: Warm::new()?,
-            stop: EventFd::new()?,
+            warm,
+            stop,
             in_flight: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
             groups: Mutex::new(Vec::new()),
-        })
+        }))
     }
 
     /// From now on the function is not healthy.
@@ -122,7 +126,7 @@ impl Service for Function {
         // Leaves last: where nothing is in flight, everything has been observed.
         let entered = Function::enter(self);
         let mut observation = Observation::new(self, exchange.request().method());
-        if entered.is_none() {
+        let Some(entered) = entered else {
             observation.code = 429;
             let mut head = HeadWriter::response(429);
             head.text("Content-Type", TEXT).text("Retry-After", "1");
@@ -130,8 +134,14 @@ impl Service for Function {
             let text = format!("the function serves {limit} requests already, see max_inflight\n");
             let _ = exchange.respond(head, text.as_bytes()); // or the client is gone
             return;
+        };
+        let (code, rest) = call::serve(self, exchange);
+        observation.code = code;
+        // The service lives as long as its server, so that there is always one to be had.
+        if let (Some(rest), Some(function)) = (rest, self.this.upgrade()) {
+            let entered = entered.outlive(function);
+            exchange.after_answer(Box::new(move || rest.run(entered.function())));
         }
-        observation.code = call::serve(self, exchange);
     }
 
     fn relays(&self) -> bool {
@@ -188,6 +198,14 @@ pub(crate) struct Entered<F: Deref<Target = Function>>(F);
 impl<F: Deref<Target = Function>> Entered<F> {
     pub(crate) fn function(&self) -> &F {
         &self.0
+    }
+}
+
+impl Entered<&Function> {
+    /// The same place, for work that outlives the call.
+    fn outlive(self, function: Arc<Function>) -> Entered<Arc<Function>> {
+        std::mem::forget(self); // the place goes on, and a reference has nothing to be dropped
+        Entered(function)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Bytes of a process's STDERR, cut into lines of bounded length.
+//! Bytes of a process's STDERR, cut into lines of bounded length. A line ends with a line feed, a carriage return,
+//! or both: programs that draw their progress over and over end it with the carriage return alone.
 
 /// The longest line; a longer one is cut into several. It leaves room in a log line for time and call id.
 pub(crate) const MAX_LINE_BYTES: usize = 3 * 1024;
@@ -10,6 +11,8 @@ pub(crate) const READ_BYTES: usize = 4 * 1024;
 #[derive(Default)]
 pub(crate) struct Lines {
     buffer: Vec<u8>,
+    /// Whether a carriage return has just ended a line: the line feed that may follow ends no other.
+    is_after_return: bool,
 }
 
 impl Lines {
@@ -19,9 +22,14 @@ impl Lines {
         let mut start = 0;
         loop {
             let rest = &self.buffer[start..];
-            match rest.iter().take(MAX_LINE_BYTES + 1).position(|byte| *byte == b'\n') {
+            match rest.iter().take(MAX_LINE_BYTES + 1).position(|byte| matches!(byte, b'\n' | b'\r')) {
                 Some(end) => {
-                    emit_text(&rest[..end], &mut emit);
+                    let ends_with_feed = rest[end] == b'\n';
+                    // An empty line is one only if a line feed ends it, and not the second half of CR LF.
+                    if end > 0 || ends_with_feed && !self.is_after_return {
+                        emit_text(&rest[..end], &mut emit);
+                    }
+                    self.is_after_return = end > 0 && !ends_with_feed;
                     start += end + 1;
                 }
                 None if rest.len() > MAX_LINE_BYTES => {
@@ -45,7 +53,6 @@ impl Lines {
 }
 
 fn emit_text(line: &[u8], emit: &mut impl FnMut(&str)) {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     emit(&String::from_utf8_lossy(line));
 }
 
@@ -71,12 +78,23 @@ mod tests {
 
     #[test]
     fn every_split_gives_the_same_lines() {
-        let input = "one\n\ntwo\r\ngrün\nlast".as_bytes();
+        let input = "one\n\ntwo\r\n\r\ngrün\nlast".as_bytes();
         for size in 1..=input.len() {
-            assert_eq!(lines(input, size), ["one", "", "two", "grün", "last"], "{size}");
+            assert_eq!(lines(input, size), ["one", "", "two", "", "grün", "last"], "{size}");
         }
         assert_eq!(lines(b"", 1), [""; 0]);
         assert_eq!(lines(b"\xff\xfe\n", 9), ["\u{fffd}\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_line_of_progress() {
+        let input = b"\r 10%\r 20%\r\r 30%\r\ndone\n\r\n";
+        for size in 1..=input.len() {
+            assert_eq!(lines(input, size), [" 10%", " 20%", " 30%", "done", ""], "{size}");
+        }
+        let (mut pending, mut out) = (Lines::default(), Vec::new());
+        pending.take(b" 10%\r", |line| out.push(line.to_owned()));
+        assert_eq!(out, [" 10%"], "a line of progress is not held back until the next one");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod app;
 mod call;
 mod cgi_env;
+mod cgi_meta;
 mod cgi_response;
 mod config;
 mod function;
@@ -15,6 +16,7 @@ mod processes;
 mod proxy;
 mod relay;
 mod resident;
+mod rest;
 mod started;
 mod tree;
 mod warm;

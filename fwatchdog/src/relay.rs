@@ -14,6 +14,7 @@ use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use crate::cgi_response::{Block, Found, Malformed};
 use crate::lines::{self, Lines};
+use crate::rest::Output;
 
 /// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
 /// is not waited for.
@@ -38,6 +39,8 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 pub(crate) enum Outcome {
     /// The process has ended, and its output is complete.
     Ended(End),
+    /// The output is as long as its header block said. The process may still run.
+    Complete,
     /// The process took too long.
     Deadline,
     /// The client went away.
@@ -82,6 +85,10 @@ pub(crate) struct Answer {
     pub(crate) begun: Option<u16>,
     /// What the process wrote to STDOUT behind its header block, as far as it was not sent yet.
     pub(crate) output: Vec<u8>,
+    /// The `Content-Length` of the header block.
+    pub(crate) length: Option<u64>,
+    /// How many bytes the body has less than that.
+    pub(crate) missing: u64,
 }
 
 /// What the body waits for.
@@ -105,6 +112,10 @@ pub(crate) struct Relay<'a, 'e> {
     head: Option<HeadWriter>,
     /// What the output begins with, while that is looked for.
     block: Option<Block>,
+    /// The length that the block told, if it did.
+    length: Option<u64>,
+    /// The bytes behind the block so far.
+    received: u64,
     /// The status of the answer, once it was begun.
     begun: Option<u16>,
     id: &'a str,
@@ -141,6 +152,8 @@ impl<'a, 'e> Relay<'a, 'e> {
             limits,
             head: None,
             block,
+            length: None,
+            received: 0,
             begun: None,
             id,
             stdin: Some(pipes.stdin),
@@ -173,16 +186,33 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// What there is to be answered once the process has ended.
-    pub(crate) fn into_answer(mut self) -> Answer {
+    /// What there is to be answered once the process has ended, or its answer is complete.
+    pub(crate) fn into_answer(mut self) -> (Answer, Output) {
         self.drain_stderr();
-        let (lines, id) = (&mut self.lines, self.id);
-        lines.take_rest(|line| log_line(id, line));
+        let (body, missing) = (self.body_length(), self.missing());
+        let surplus = body.map_or(0, |body| self.received.saturating_sub(body));
+        let rest = Output { stdout: self.stdout, stderr: self.stderr, lines: self.lines, surplus };
         let head = match (self.block, self.head) {
             (None, Some(head)) => Ok(head),
             _ => Err(Malformed::Cut),
         };
-        Answer { head, begun: self.begun, output: self.output }
+        (Answer { head, begun: self.begun, output: self.output, length: self.length, missing }, rest)
+    }
+
+    /// How long the body of the answer is, where the block told it.
+    fn body_length(&self) -> Option<u64> {
+        let status = self.begun.or(self.head.as_ref().map(HeadWriter::status));
+        let has_body = self.exchange.request().method() != "HEAD" && !matches!(status, Some(204 | 304));
+        self.length.map(|length| if has_body { length } else { 0 })
+    }
+
+    fn missing(&self) -> u64 {
+        self.body_length().map_or(0, |body| body.saturating_sub(self.received))
+    }
+
+    /// Whether the answer is whole, and the process has its whole input: nobody has to wait for its end.
+    fn is_complete(&self) -> bool {
+        self.length.is_some() && self.missing() == 0 && self.feed == Feed::Done && !self.is_backed_up()
     }
 
     /// Moves what can be moved, then waits for more.
@@ -198,6 +228,9 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         if self.is_streaming() {
             self.send()?;
+        }
+        if self.is_complete() {
+            return Err(Outcome::Complete);
         }
         if self.stdout.is_some() && self.follow_until.has_passed() {
             log::warn!("call={} a background process goes on writing to STDOUT: the answer ends", self.id);
@@ -274,7 +307,9 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Ok((Some(count), room)) => (count, room),
             };
             self.quiet_since = Instant::now();
+            self.received += count as u64;
             self.look_for_block()?;
+            self.drop_surplus(count);
             let is_over = self.output.len() > self.limits.buffer_output;
             if is_over && self.block.is_none() && !self.is_streaming() {
                 self.start();
@@ -297,20 +332,29 @@ impl<'a, 'e> Relay<'a, 'e> {
         };
         match block.find(&self.output, content_type).map_err(Outcome::Malformed)? {
             Found::Part => {}
-            Found::Head(head, end) => {
-                self.head = Some(head);
+            Found::Head(told, end) => {
+                self.head = Some(told.head);
+                self.length = told.length;
                 self.block = None;
                 self.output.drain(..end);
+                self.received = self.output.len() as u64;
             }
         }
         Ok(())
     }
 
-    /// Begins the answer before its length is known.
+    /// Takes off what came behind the told length; `count` is how much came last.
+    fn drop_surplus(&mut self, count: usize) {
+        let Some(body) = self.body_length() else { return };
+        let surplus = self.received.saturating_sub(body).min(count as u64) as usize;
+        self.output.truncate(self.output.len().saturating_sub(surplus));
+    }
+
+    /// Begins the answer before its end is there.
     fn start(&mut self) {
         if let Some(head) = self.head.take() {
             self.begun = Some(head.status());
-            self.exchange.start(head, Length::Unknown);
+            self.exchange.start(head, self.length.map_or(Length::Unknown, Length::Known));
             self.sent_at = Instant::now();
         }
     }
@@ -482,6 +526,7 @@ fn later(since: Instant, span: Duration) -> Deadline {
     since.checked_add(span).map_or(Deadline::NEVER, Deadline::at)
 }
 
-fn log_line(id: &str, line: &str) {
+/// Hands a line of STDERR to the log.
+pub(crate) fn log_line(id: &str, line: &str) {
     log::info!("call={id} {line}");
 }

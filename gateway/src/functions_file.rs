@@ -127,7 +127,7 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Vec<Declared>, Error> {
         problem,
     };
     let document: Value = serde_json::from_str(text)
-        .map_err(|error| wrong(None, Mistake { field: None, problem: error.to_string() }))?;
+        .map_err(|error| wrong(None, Mistake { field: None, problem: format!("expected JSON: {error}") }))?;
     let entries = list_of_functions(&document).map_err(|mistake| wrong(None, mistake))?;
     let mut functions = Vec::with_capacity(entries.len());
     let mut names = HashSet::new();
@@ -389,8 +389,12 @@ mod tests {
 
     #[test]
     fn a_broken_document_is_located() {
-        check_error("", "EOF while parsing a value at line 1 column 0");
-        check_error("{\"functions\": [\n  {\"name\" \"x\"}]}", "expected `:` at line 2 column 11");
+        check_error("functions: []", "expected JSON: expected ident at line 1 column 2");
+        check_error("", "expected JSON: EOF while parsing a value at line 1 column 0");
+        check_error(
+            "{\"functions\": [\n  {\"name\" \"x\"}]}",
+            "expected JSON: expected `:` at line 2 column 11",
+        );
         check_error("[]", "expected an object with a list `functions`");
         check_error("{}", "field `functions`: expected a list of functions");
         check_error(r#"{"functions": {}}"#, "field `functions`: expected a list of functions");

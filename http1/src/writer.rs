@@ -222,10 +222,13 @@ impl HeadWriter {
             self.text("Date", &kit::calendar::http_date(now));
         }
         match length {
+            _ if self.has_no_framing() => {}
             Length::Known(length) => drop(self.number("Content-Length", length, "")),
             Length::None if self.has_no_length() => {}
             Length::None => self.bytes.put(b"Content-Length: 0\r\n"),
-            Length::Unknown if chunked => self.bytes.put(b"Transfer-Encoding: chunked\r\n"),
+            Length::Unknown if chunked && self.status() != 304 => {
+                self.bytes.put(b"Transfer-Encoding: chunked\r\n")
+            }
             Length::Unknown => {} // the end of the connection ends it
         }
         match persistence {
@@ -244,12 +247,17 @@ impl HeadWriter {
         self.bytes.into_vec()
     }
 
-    /// Messages that have no body by their nature, so that a length of zero would be noise (requests) or is
-    /// forbidden (RFC 9110 section 8.6).
+    /// Responses that may tell neither a length nor a coding (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    fn has_no_framing(&self) -> bool {
+        matches!(self.kind, Kind::Response { status } if status < 200 || status == 204)
+    }
+
+    /// Messages that have no body by their nature, so that a length of zero would be noise (requests), or another one
+    /// than that of the answer with a body (304).
     fn has_no_length(&self) -> bool {
         match self.kind {
             Kind::Request { expects_body, .. } => !expects_body,
-            Kind::Response { status } => status < 200 || matches!(status, 204 | 304),
+            Kind::Response { status } => status == 304,
         }
     }
 }
@@ -439,7 +447,12 @@ mod tests {
             response(200, Length::Known(5)),
             "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\n"
         );
-        assert_eq!(response(204, Length::None), "HTTP/1.1 204 No Content\r\nDate: d\r\n\r\n");
+        for length in [Length::None, Length::Known(5), Length::Unknown] {
+            assert_eq!(response(204, length), "HTTP/1.1 204 No Content\r\nDate: d\r\n\r\n");
+        }
+        for length in [Length::None, Length::Unknown] {
+            assert_eq!(response(304, length), "HTTP/1.1 304 Not Modified\r\nDate: d\r\n\r\n");
+        }
         assert_eq!(
             response(200, Length::Unknown),
             "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n"

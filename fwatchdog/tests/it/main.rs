@@ -1,5 +1,6 @@
 //! fwatchdog as its users see it: the real binary, over real sockets, with real processes.
 
+mod cgi;
 mod drain;
 mod ends;
 mod floods;
@@ -58,4 +59,13 @@ fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
     assert_eq!(output.code(), 2, "{output:?}");
     assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
     assert!(parts.iter().all(|part| output.stderr.contains(part)), "{parts:?} in {output:?}");
+}
+
+/// Waits until no process of a call is left.
+#[track_caller]
+fn is_idle(dog: &Running) {
+    eventually(SOON, || match dog.descendants().len() {
+        0 => Ok(()),
+        count => Err(format!("{count} processes are left")),
+    });
 }

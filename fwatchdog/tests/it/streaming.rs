@@ -1,9 +1,9 @@
 //! `mode=streaming`: output goes out as it comes. `cgi_response`: the output tells status and headers, in both modes.
 
+use testkit::Bin;
 use testkit::reply::BodyReader;
-use testkit::{Bin, Running, eventually};
 
-use crate::{SOON, counts, dog, shell};
+use crate::{SOON, counts, dog, is_idle, shell};
 
 fn streaming(script: &str) -> Bin {
     shell(script).env("mode", "streaming")
@@ -11,13 +11,6 @@ fn streaming(script: &str) -> Bin {
 
 fn cgi(script: &str) -> Bin {
     shell(script).env("cgi_response", "true")
-}
-
-fn is_idle(dog: &Running) {
-    eventually(SOON, || match dog.descendants().len() {
-        0 => Ok(()),
-        count => Err(format!("{count} processes are left")),
-    });
 }
 
 #[test]

@@ -27,19 +27,30 @@ pub(super) struct Turn {
     refusal: Option<Refusal>,
     /// What the service left it to wait with.
     waiting: Option<Box<dyn Waiting>>,
+    /// What is left to be done once the answer is out.
+    work_after: Option<WorkAfter>,
 }
+
+/// Work after an answer, see [`Exchange::after_answer`].
+type WorkAfter = Box<dyn FnOnce() + Send>;
 
 impl Turn {
     /// The turn of a request whose head was just taken.
     pub(super) fn new(conn: &Conn, request: RequestHead) -> Turn {
         let closes = !request.keeps_alive();
         let owes_continue = request.expects_continue() && !conn.incoming.is_done();
-        Turn { request, progress: Progress::Waiting, closes, owes_continue, refusal: None, waiting: None }
+        let progress = Progress::Waiting;
+        Turn { request, progress, closes, owes_continue, refusal: None, waiting: None, work_after: None }
     }
 
     /// What it waits with, if the service left it so.
     pub(super) fn take_waiting(&mut self) -> Option<Box<dyn Waiting>> {
         self.waiting.take()
+    }
+
+    /// What is left to be done, now that the answer is out.
+    pub(super) fn take_work_after(&mut self) -> Option<WorkAfter> {
+        self.work_after.take()
     }
 
     pub(super) fn path(&self) -> &[u8] {
@@ -217,6 +228,12 @@ impl<'a> Exchange<'a> {
         self.turn.progress = Progress::Finished;
     }
 
+    /// Leaves work that the client does not wait for. It runs on this worker, once the service has returned and the
+    /// connection was given back; until it has ended the worker serves nobody else.
+    pub fn after_answer(&mut self, work: Box<dyn FnOnce() + Send>) {
+        self.turn.work_after = Some(work);
+    }
+
     /// Makes this answer the last of its connection. To be called before it starts.
     pub fn close_after(&mut self) {
         self.turn.closes = true;
@@ -350,8 +367,17 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// What the system says, or `TimedOut`.
     pub fn respond(&mut self, head: HeadWriter, body: &[u8]) -> io::Result<()> {
-        self.turn.closes |= !self.discard_body();
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
+        self.respond_as(head, length, body)
+    }
+
+    /// Sends a whole answer whose length is told as `length`: another one than that of `body` where the answer has no
+    /// body by its nature, to HEAD for example.
+    ///
+    /// # Errors
+    /// As [`Exchange::respond`]; a shorter `body` than was told is `UnexpectedEof`.
+    pub fn respond_as(&mut self, head: HeadWriter, length: Length, body: &[u8]) -> io::Result<()> {
+        self.turn.closes |= !self.discard_body();
         self.start(head, length);
         let mut rest = body;
         while !rest.is_empty() {

@@ -375,7 +375,13 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
 fn serve_urgent(shared: &Arc<Shared>, job: Job) {
     let served = one(shared, job);
     shared.workers.lock().urgent -= 1;
-    let Some((mut conn, next)) = served else { return };
+    if let Some((conn, next)) = served {
+        pass_on(shared, conn, next);
+    }
+}
+
+/// Leaves a connection to its poller, or to a worker where its next request is there already.
+fn pass_on(shared: &Arc<Shared>, mut conn: Box<Conn>, next: Next) {
     if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
@@ -420,8 +426,9 @@ fn what_is_there(shared: &Shared, conn: &mut Conn) -> Wait {
     }
 }
 
-/// Serves one request; `None` where it was left to its poller to wait.
-fn one(shared: &Shared, job: Job) -> Option<(Box<Conn>, Next)> {
+/// Serves one request; `None` where its connection was given away: to its poller, to wait, or because there was work
+/// after the answer.
+fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     enum Rest {
         Relay(Box<dyn Relay>, Box<(End, Box<Connection>, Upload)>),
         Waited(Box<dyn Waiting>),
@@ -459,7 +466,13 @@ fn one(shared: &Shared, job: Job) -> Option<(Box<Conn>, Next)> {
         return None;
     }
     let next = exchange.end();
-    Some((conn, next))
+    let Some(work) = turn.take_work_after() else { return Some((conn, next)) };
+    let path = turn.path().to_vec();
+    pass_on(shared, conn, next);
+    if panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+        shared.count_panic(&path);
+    }
+    None
 }
 
 /// Gives a connection back to its poller, or closes it.

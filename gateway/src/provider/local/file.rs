@@ -154,7 +154,7 @@ mod tests {
             "failed to read functions_file /nonexistent/functions.json: No such file or directory (os error 2)"
         );
         assert_eq!(error(b"\xff"), "failed to read functions_file FILE: stream did not contain valid UTF-8");
-        assert_eq!(error(b"{"), "FILE: EOF while parsing an object at line 1 column 1");
+        assert_eq!(error(b"{"), "FILE: expected JSON: EOF while parsing an object at line 1 column 1");
         let text = br#"{"functions": [{"name": "a", "fprocess": "cat", "directory": "/nonexistent"}]}"#;
         assert_eq!(error(text), "FILE: function `a`: field `directory`: `/nonexistent` is not a directory");
     }

@@ -262,7 +262,10 @@ fn a_broken_file_changes_nothing() {
     let before = lab.endpoints("one");
     fs::write(lab.path("functions.json"), "{").unwrap();
     let error = local.load().unwrap_err().to_string();
-    assert!(error.ends_with("functions.json: EOF while parsing an object at line 1 column 1"), "{error}");
+    assert!(
+        error.ends_with("functions.json: expected JSON: EOF while parsing an object at line 1 column 1"),
+        "{error}"
+    );
     assert_eq!(lab.endpoints("one"), before);
     assert!(is_alive(pids[0]));
 }

@@ -1,0 +1,220 @@
+//! `cgi_response` for programs that were written for a web server: the head of their answer, its length, and the
+//! variables of RFC 3875.
+
+use testkit::{Bin, Running, eventually, is_installed};
+
+use crate::{SOON, counts, is_idle, no_zombies, shell};
+
+fn cgi(script: &str) -> Bin {
+    shell(script).env("cgi_response", "true")
+}
+
+/// Waits until the log has a line with each of `parts`.
+#[track_caller]
+fn says(dog: &Running, parts: &[&str]) {
+    eventually(SOON, || {
+        let log = dog.log();
+        let found = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        if found { Ok(()) } else { Err(format!("no line with {parts:?} in {log}")) }
+    });
+}
+
+#[test]
+fn an_answer_without_a_body_has_no_invented_length_or_type() {
+    let script = "echo \"Status: $Http_Query\"; echo; echo";
+    for mode in ["fork", "streaming"] {
+        let dog = cgi(script).env("mode", mode).start();
+        for (status, method) in [(204, "GET"), (304, "GET"), (204, "HEAD"), (304, "HEAD")] {
+            let reply = dog.request().method(method).path(&format!("/?{status}")).send().unwrap();
+            assert_eq!(reply.status, status);
+            for name in ["content-length", "content-type", "transfer-encoding"] {
+                // What was written as a body is GET's length, which a 304 may tell (RFC 9110 section 8.6).
+                let may_have = status == 304 && name == "content-length";
+                assert!(may_have || reply.header(name).is_none(), "{mode} {method} {status} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn head_has_the_length_of_get_or_none() {
+    // As a good program does it: the length of the body that it leaves out.
+    let script = "echo \"Content-Length: 6\"; echo; [ $Http_Method = HEAD ] || echo hello";
+    for mode in ["fork", "streaming"] {
+        let dog = cgi(script).env("mode", mode).start();
+        let head = dog.request().method("HEAD").path("/").send().unwrap();
+        assert_eq!((head.status, head.header("content-length")), (200, Some("6")), "{mode}");
+        let get = dog.get("/");
+        assert_eq!((get.header("content-length"), &*get.text()), (Some("6"), "hello\n"), "{mode}");
+    }
+    // One that leaves the body out and does not say how long it is.
+    let script = "echo \"X-A: b\"; echo; [ $Http_Method = HEAD ] || echo hello";
+    let dog = cgi(script).start();
+    let head = dog.request().method("HEAD").path("/").send().unwrap();
+    assert_eq!((head.status, head.header("content-length")), (200, None));
+    // One that does not know of HEAD.
+    let dog = cgi("echo \"X-A: b\"; echo; echo hello").start();
+    let head = dog.request().method("HEAD").path("/").send().unwrap();
+    assert_eq!((head.status, head.header("content-length"), &*head.text()), (200, Some("6"), ""));
+}
+
+#[test]
+fn an_answer_with_a_length_does_not_wait_for_the_end_of_its_process() {
+    for mode in ["fork", "streaming"] {
+        let bin = Bin::fwatchdog();
+        let gate = bin.dir().join("gate");
+        assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        // It ends when the test says so.
+        let script = "echo \"Content-Length: 6\"; echo; echo hello; read -r line <\"$GATE\"; echo over >&2";
+        let bin = bin.env("fprocess", format!("sh -c '{script}'")).env("cgi_response", "true");
+        let dog = bin.env("mode", mode).env("GATE", &gate).start();
+        let mut connection = dog.connect();
+        connection.within(SOON);
+        for round in 1..=2 {
+            // The second request goes over the same connection while the first process still runs.
+            connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").unwrap();
+            let reply = connection.reply("POST").unwrap();
+            assert_eq!((reply.status, &*reply.text()), (200, "hello\n"), "{mode} {round}");
+            assert_eq!(dog.metrics("/_/metrics").sum("http_requests_in_flight", &[]), f64::from(round));
+        }
+        counts(&dog, "200", 2.0);
+        assert!(!dog.log().contains("over"), "{}", dog.log());
+        // Held open for reading too, so that no side waits for the other one. A shell reads one byte at a time.
+        let mut held = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
+        std::io::Write::write_all(&mut held, b"\n\n").unwrap();
+        is_idle(&dog);
+        says(&dog, &["over"]);
+        no_zombies(&dog);
+        eventually(SOON, || match dog.metrics("/_/metrics").sum("http_requests_in_flight", &[]) {
+            0.0 => Ok(()),
+            count => Err(format!("{count} in flight")),
+        });
+    }
+}
+
+#[test]
+fn a_process_that_goes_on_after_its_answer_has_its_deadline_and_the_drain_to_fear() {
+    let script = "echo \"Content-Length: 3\"; echo; echo hi; exec sleep 600";
+    let dog = cgi(script).env("exec_timeout", "1s").env("kill_grace", "0").start();
+    assert_eq!(dog.get("/").text(), "hi\n");
+    says(&dog, &["was ended after its answer: exec_timeout is 1s"]);
+    counts(&dog, "200", 1.0);
+    is_idle(&dog);
+    let dog = cgi(script).env("drain_timeout", "100ms").env("kill_grace", "0").start();
+    assert_eq!(dog.get("/").text(), "hi\n");
+    let pids = dog.descendants();
+    assert_eq!(pids.len(), 1);
+    dog.signal(15);
+    dog.wait(SOON);
+    let log = dog.log();
+    assert!(log.contains("after its answer: drain_timeout passed"), "{log}");
+}
+
+#[test]
+fn an_end_of_any_kind_after_the_answer_is_only_said() {
+    let dog = cgi("echo \"Content-Length: 3\"; echo; echo hi; exit 7").start();
+    let reply = dog.get("/");
+    assert_eq!((reply.status, &*reply.text()), (200, "hi\n"));
+    says(&dog, &["warn", "exit code 7 after its answer"]);
+}
+
+#[test]
+fn bytes_beyond_the_length_never_reach_the_client_and_are_said() {
+    for (mode, extra) in [("fork", 1), ("fork", 300_000), ("streaming", 1), ("streaming", 300_000)] {
+        let script = format!("echo \"Content-Length: 3\"; echo; echo hi; head -c {extra} /dev/zero");
+        let dog = cgi(&script).env("mode", mode).start();
+        let mut connection = dog.connect();
+        connection.within(SOON);
+        for _ in 0..2 {
+            connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let reply = connection.reply("GET").unwrap();
+            assert_eq!((reply.status, &*reply.text()), (200, "hi\n"), "{mode} {extra}");
+        }
+        says(&dog, &["error", &format!("wrote {extra} bytes more than its Content-Length")]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_shorter_than_its_length_is_none() {
+    let script = "echo \"Content-Length: 9\"; echo; echo hi";
+    let dog = cgi(script).start();
+    let reply = dog.get("/");
+    assert_eq!(
+        (reply.status, &*reply.text()),
+        (500, "the process ended 6 bytes short of its Content-Length\n")
+    );
+    let dog = cgi(script).env("mode", "streaming").start();
+    assert!(dog.request().path("/").send().is_err(), "half an answer was taken for whole");
+    says(&dog, &["error", "6 bytes short of its Content-Length"]);
+    counts(&dog, "500", 1.0);
+}
+
+#[test]
+fn a_large_answer_with_a_length_is_streamed_with_it() {
+    let script = "echo \"Content-Length: 3000000\"; echo; head -c 3000000 /dev/zero";
+    let dog = cgi(script).env("buffer_output", "4KiB").start();
+    let reply = dog.get("/");
+    assert_eq!((reply.status, reply.body.len()), (200, 3_000_000));
+    assert_eq!(reply.header("content-length"), Some("3000000"));
+    counts(&dog, "200", 1.0);
+}
+
+/// Runs git in `directory`, away from the user's own settings.
+#[track_caller]
+fn git(directory: &std::path::Path, arguments: &[&str]) {
+    let mut bin = Bin::at("git").cwd(directory).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", directory);
+    bin = bin.env("GIT_TERMINAL_PROMPT", "0");
+    for argument in ["-c", "user.name=x", "-c", "user.email=x@example.org"].iter().chain(arguments) {
+        bin = bin.arg(argument);
+    }
+    let output = bin.run();
+    assert_eq!(output.code(), 0, "{arguments:?}: {output:?}");
+}
+
+#[test]
+fn git_http_backend_serves_clones_and_pushes() {
+    if !is_installed("git") {
+        return;
+    }
+    let dog = Bin::fwatchdog();
+    let root = &dog.dir().to_owned();
+    git(root, &["init", "--quiet", "--bare", "repo.git"]);
+    git(&root.join("repo.git"), &["config", "http.receivepack", "true"]);
+    let dog = dog
+        .env("fprocess", "git http-backend")
+        .env("cgi_response", "true")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "")
+        .env("HOME", root)
+        .start();
+    let url = dog.url("/repo.git");
+    git(root, &["clone", "--quiet", &url, "work"]);
+    let work = root.join("work");
+    let text = "a line of text\n".repeat(200_000);
+    std::fs::write(work.join("file"), &text).unwrap();
+    git(&work, &["add", "file"]);
+    git(&work, &["commit", "--quiet", "--message", "one"]);
+    git(&work, &["push", "--quiet", "origin", "HEAD:refs/heads/main"]);
+    git(root, &["clone", "--quiet", "--branch", "main", &url, "again"]);
+    assert_eq!(std::fs::read_to_string(root.join("again/file")).unwrap(), text);
+}
+
+#[test]
+fn php_runs_without_a_wrapper() {
+    if !is_installed("php-cgi") {
+        return;
+    }
+    let dog = Bin::fwatchdog();
+    let script = dog.dir().join("index.php");
+    let page = "<?php header('X-Who: php'); http_response_code(201); \
+                echo $_SERVER['REQUEST_METHOD'], ' ', $_SERVER['PATH_INFO'], ' ', $_GET['a'], ' ', $_POST['b'], ' ', \
+                $_COOKIE['c'], ' ', $_SERVER['HTTP_X_ASKED'];";
+    std::fs::write(&script, page).unwrap();
+    let dog =
+        dog.env("fprocess", "php-cgi").env("cgi_response", "true").env("SCRIPT_FILENAME", &script).start();
+    let request = dog.request().method("POST").path("/some%20path?a=1").body("b=2");
+    let request = request.header("Content-Type", "application/x-www-form-urlencoded");
+    let reply = request.header("Cookie", "c=3").header("X-Asked", "4").send().unwrap();
+    assert_eq!((reply.status, &*reply.text()), (201, "POST /some path 1 2 3 4"));
+    assert_eq!(reply.header("x-who"), Some("php"));
+}
