@@ -136,7 +136,9 @@ impl<'a> Call<'a> {
             (Some(status), _) => self.end_stream(exchange, status),
             (None, Ok(head)) => {
                 let length = answer.length.map_or(Length::Unknown, Length::Known);
-                self.respond_as(exchange, head, length, &answer.output)
+                let status = head.status();
+                let sent = exchange.respond_as(head, length, &answer.output);
+                self.counted(status, sent)
             }
             (None, Err(malformed)) => self.answer_failure(exchange, Outcome::Malformed(malformed)),
         }
@@ -163,10 +165,12 @@ impl<'a> Call<'a> {
         let is_silent = answer.output.is_empty() && exchange.request().method() == "HEAD";
         // Whoever knows HEAD writes no body, and GET's answer may well have one (RFC 9110 section 8.6).
         let length = answer.length.map(Length::Known).or(is_silent.then_some(Length::Unknown));
-        match length {
-            Some(length) => self.respond_as(exchange, head, length, &answer.output),
-            None => self.respond(exchange, head, &answer.output),
-        }
+        let status = head.status();
+        let sent = match length {
+            Some(length) => exchange.respond_as(head, length, &answer.output),
+            None => exchange.respond(head, &answer.output),
+        };
+        self.counted(status, sent)
     }
 
     /// The process ended before it had written as much as it had said.
@@ -279,13 +283,14 @@ impl<'a> Call<'a> {
     }
 
     fn respond(&self, exchange: &mut Exchange<'_>, head: HeadWriter, body: &[u8]) -> u16 {
-        let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
-        self.respond_as(exchange, head, length, body)
+        let status = head.status();
+        let sent = exchange.respond(head, body);
+        self.counted(status, sent)
     }
 
-    fn respond_as(&self, exchange: &mut Exchange<'_>, head: HeadWriter, length: Length, body: &[u8]) -> u16 {
-        let status = head.status();
-        match exchange.respond_as(head, length, body) {
+    /// The status under which an answer counts, when it was sent or not.
+    fn counted(&self, status: u16, sent: io::Result<()>) -> u16 {
+        match sent {
             Ok(()) => status,
             Err(error) => {
                 log::debug!("call={} the answer was not taken: {error}", self.id);

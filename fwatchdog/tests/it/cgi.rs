@@ -25,7 +25,7 @@ fn an_answer_without_a_body_has_no_invented_length_or_type() {
     for mode in ["fork", "streaming"] {
         let dog = cgi(script).env("mode", mode).start();
         for (status, method) in [(204, "GET"), (304, "GET"), (204, "HEAD"), (304, "HEAD")] {
-            let reply = dog.request().method(method).path(&format!("/?{status}")).send().unwrap();
+            let reply = dog.request().method(method).path(format!("/?{status}")).send().unwrap();
             assert_eq!(reply.status, status);
             for name in ["content-length", "content-type", "transfer-encoding"] {
                 // What was written as a body is GET's length, which a 304 may tell (RFC 9110 section 8.6).
