@@ -22,6 +22,8 @@ pub(crate) const CLIENT_GONE: u16 = 499;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Replica,
+    /// Replicas run, and none has taken a connection, such as the one at this address.
+    Listen(SocketAddr),
     Turn,
     Connect,
     FirstByte,
@@ -129,7 +131,7 @@ impl Failure {
             Failure::Connect(_) => "connect",
             Failure::Closed(_) => "upstream_closed",
             Failure::Invalid(_) => "upstream_invalid",
-            Failure::Timeout(Phase::Replica, _) => "timeout_replica",
+            Failure::Timeout(Phase::Replica | Phase::Listen(_), _) => "timeout_replica",
             Failure::Timeout(Phase::Turn, _) => "timeout_turn",
             Failure::Timeout(Phase::Connect, _) => "timeout_connect",
             Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
@@ -236,14 +238,22 @@ impl fmt::Display for Failure {
             }
             Failure::Invalid(refusal) => write!(f, "answer is not valid HTTP: {refusal}"),
             Failure::Timeout(phase, limit) => {
+                let span = duration::format(limit.span);
                 let phase = match phase {
+                    Phase::Listen(address) => {
+                        return write!(
+                            f,
+                            "deadline of {span} passed waiting for {address} to take connections, see faas.port and {}",
+                            limit.name
+                        );
+                    }
                     Phase::Replica => "waiting for a replica",
                     Phase::Turn => "waiting for its turn under label faas.concurrency",
                     Phase::Connect => "connecting",
                     Phase::FirstByte => "waiting for the first byte",
                     Phase::Body => "in the middle of the body",
                 };
-                write!(f, "deadline of {} passed {phase}, see {}", duration::format(limit.span), limit.name)
+                write!(f, "deadline of {span} passed {phase}, see {}", limit.name)
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
             Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
@@ -327,7 +337,14 @@ mod tests {
     fn every_kind_is_in_the_documents() {
         let address = "10.0.0.5:8080".parse().unwrap();
         let why = || "why".to_owned();
-        let phases = [Phase::Replica, Phase::Turn, Phase::Connect, Phase::FirstByte, Phase::Body];
+        let phases = [
+            Phase::Replica,
+            Phase::Listen(address),
+            Phase::Turn,
+            Phase::Connect,
+            Phase::FirstByte,
+            Phase::Body,
+        ];
         let mut failures = vec![
             Failure::UnknownFunction(why()),
             Failure::NoRoute,

@@ -506,7 +506,12 @@ impl Call {
     /// The failure of a call that waited until its deadline.
     fn waited_in_vain(&self) -> Failure {
         let has_turns = !self.function.replicas.is_empty() && self.function.known.labels.concurrency > 0;
-        let phase = if has_turns { Phase::Turn } else { Phase::Replica };
+        let runs = self.function.known.endpoints.first();
+        let phase = match runs {
+            _ if has_turns => Phase::Turn,
+            Some(endpoint) => Phase::Listen(endpoint.address),
+            None => Phase::Replica,
+        };
         Failure::Timeout(phase, self.times.answer)
     }
 
@@ -528,13 +533,14 @@ impl Call {
     }
 
     /// All replicas refused in this round. Another follows after a moment, unless all of them have refused
-    /// for as long as one connect may take, and the provider has looked since and still names them: a replica
-    /// that was replaced just now is not a reason to fail.
+    /// for as long as one connect may take, none is starting, and the provider has looked since and still names them: a
+    /// replica that was replaced just now is not a reason to fail.
     fn pause(&mut self, edge: &Edge, version: u64) -> Result<Stop, Failure> {
         let error = self.last_error.take();
         let now = Instant::now();
         let window = edge.limits.connect_timeout;
-        if self.function.replicas.iter().all(|replica| replica.has_failed_for(window, now)) {
+        let are_down = self.function.replicas.iter().all(|replica| replica.has_failed_for(window, now));
+        if are_down && self.function.starting.is_empty() {
             let asked = *self.asks_since.get_or_insert(now);
             let has_looked = edge.looks.ask(&*edge.provider, asked, self.limits.deadline);
             if edge.table.version() != version {

@@ -18,13 +18,16 @@ pub(crate) use replica::{Replica, Use};
 
 use crate::metrics::FunctionSeries;
 use crate::name::FunctionName;
-use crate::provider::{Known, Sink};
+use crate::provider::{Backend, Known, Sink};
 
 /// A function as calls see it. It never changes; a newer one takes its place.
 pub(crate) struct Function {
     /// What its provider says of it.
     pub(crate) known: Known,
+    /// Those that have taken a connection, or are taken to do so.
     pub(crate) replicas: Vec<Arc<Replica>>,
+    /// Those that have not yet.
+    pub(crate) starting: Vec<Backend>,
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) gate: Arc<Gate>,
     /// How often the number of replicas that should run has changed.
@@ -53,13 +56,20 @@ impl Function {
         self.known.labels.concurrency as usize * self.replicas.len()
     }
 
-    /// Whether calls wait for its first replica.
+    /// Whether calls wait for a first replica.
     fn is_waited_for(&self) -> bool {
         self.replicas.is_empty() && self.series.waiting.get() > 0
     }
 }
 
 type Snapshot = Arc<HashMap<FunctionName, Arc<Function>>>;
+
+/// A replica that has not taken a connection yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Starting {
+    pub(crate) name: FunctionName,
+    pub(crate) backend: Backend,
+}
 
 /// The table of functions.
 pub(crate) struct Table {
@@ -96,32 +106,32 @@ impl Table {
         self.hook.call();
     }
 
-    /// The replicas that calls wait for and that are starting.
-    pub(crate) fn waited_for(&self) -> Vec<(FunctionName, SocketAddr)> {
+    /// The replicas that have not taken a connection yet, and whether calls wait for them.
+    pub(crate) fn starting(&self) -> Vec<(Starting, bool)> {
         let snapshot = self.snapshot();
-        let functions = snapshot.values().filter(|function| function.is_waited_for());
-        let starting = functions.flat_map(|function| {
-            function.known.starting.iter().map(|address| (function.known.name.clone(), *address))
-        });
-        starting.collect()
+        let of = |function: &Arc<Function>| {
+            let (name, is_waited_for) = (function.known.name.clone(), function.is_waited_for());
+            let starting = function.starting.clone().into_iter();
+            starting.map(move |backend| (Starting { name: name.clone(), backend }, is_waited_for))
+        };
+        snapshot.values().flat_map(of).collect()
     }
 
     /// A replica that is starting was seen to listen: it is called from now on.
-    pub(crate) fn accept(&self, name: &FunctionName, address: SocketAddr) {
+    pub(crate) fn accept(&self, one: &Starting) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(old) = self.find(name.as_str()).filter(|old| old.known.starting.contains(&address)) else {
+        let Some(old) = self.find(one.name.as_str()).filter(|old| old.starting.contains(&one.backend)) else {
             return;
         };
-        if old.replicas.iter().any(|replica| replica.address() == address) {
-            return;
-        }
-        let fresh = Arc::new(Replica::new(address, self.client));
+        let fresh = Arc::new(Replica::new(one.backend.clone(), self.client));
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
+        let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
         let (known, series, gate) = (old.known.clone(), Arc::clone(&old.series), Arc::clone(&old.gate));
         let changes = old.changes;
         let mut new = HashMap::clone(&self.snapshot());
-        new.insert(name.clone(), Arc::new(Function { known, replicas, series, gate, changes }));
+        let function = Function { known, replicas, starting, series, gate, changes };
+        new.insert(one.name.clone(), Arc::new(function));
         self.replace(new);
     }
 
@@ -163,14 +173,21 @@ impl Table {
 
     /// The next form of a function: figures and connections of what stays are kept.
     fn renewed(&self, known: Known, old: Option<&Arc<Function>>) -> Arc<Function> {
-        let kept = |address: &SocketAddr| {
-            old?.replicas.iter().find(|replica| replica.address() == *address).map(Arc::clone)
+        let kept = |backend: &Backend| {
+            old?.replicas.iter().find(|replica| replica.backend() == backend).map(Arc::clone)
         };
-        let fresh = |address: SocketAddr| Arc::new(Replica::new(address, self.client));
-        let mut replicas: Vec<_> =
-            known.endpoints.iter().map(|address| kept(address).unwrap_or_else(|| fresh(*address))).collect();
-        if replicas.is_empty() {
-            replicas.extend(known.starting.iter().filter_map(kept)); // those that were seen to listen
+        let fresh = |backend: &Backend| {
+            backend.task.is_none().then(|| Arc::new(Replica::new(backend.clone(), self.client)))
+        };
+        let (mut replicas, mut starting) = (Vec::new(), Vec::new());
+        let backends =
+            known.endpoints.iter().map(|backend| kept(backend).or_else(|| fresh(backend)).ok_or(backend));
+        let backends = backends.chain(known.starting.iter().map(|backend| kept(backend).ok_or(backend)));
+        for backend in backends {
+            match backend {
+                Ok(replica) => replicas.push(replica),
+                Err(backend) => starting.push(backend.clone()),
+            }
         }
         let series = old.map_or_else(Arc::default, |old| Arc::clone(&old.series));
         series.wanted.set(known.wanted as usize);
@@ -181,7 +198,7 @@ impl Table {
             gate.set_refusal(None);
         }
         let changes = old.map_or(0, |old| old.changes + u64::from(old.known.wanted != known.wanted));
-        Arc::new(Function { known, replicas, series, gate, changes })
+        Arc::new(Function { known, replicas, starting, series, gate, changes })
     }
 }
 
@@ -209,7 +226,8 @@ impl Sink for Table {
     }
 
     fn is_waited_for(&self) -> bool {
-        self.snapshot().values().any(|function| function.is_waited_for())
+        let is_without = |function: &Arc<Function>| function.known.endpoints.is_empty();
+        self.snapshot().values().any(|function| function.is_waited_for() && is_without(function))
     }
 
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
@@ -227,8 +245,13 @@ mod tests {
     use std::time::Duration;
 
     pub(super) fn known(name: &str, endpoints: &[&str]) -> Known {
-        let endpoints = endpoints.iter().map(|address| address.parse().unwrap()).collect();
-        Known { endpoints, wanted: 2, ..Known::named(name) }
+        let endpoint = |address: &&str| Backend::from(address.parse::<SocketAddr>().unwrap());
+        Known { endpoints: endpoints.iter().map(endpoint).collect(), wanted: 2, ..Known::named(name) }
+    }
+
+    /// A task with this id, at this address.
+    pub(super) fn task(id: &str, address: SocketAddr) -> Backend {
+        Backend { address, task: Some(id.into()) }
     }
 
     #[test]
@@ -257,13 +280,17 @@ mod tests {
         table.set(vec![known("a", &[])]);
         table.touch();
         let mut function = known("a", &[]);
-        function.starting = vec!["127.0.0.1:1".parse().unwrap()];
+        function.starting = vec![task("t1", "127.0.0.1:1".parse().unwrap())];
         table.set(vec![function.clone()]);
         assert_eq!((table.version(), told.load(SeqCst)), (2, 3));
-        table.accept(&function.name, "127.0.0.1:2".parse().unwrap());
+        let starting = |id: &str| Starting {
+            name: function.name.clone(),
+            backend: task(id, "127.0.0.1:1".parse().unwrap()),
+        };
+        table.accept(&starting("t2"));
         assert_eq!(table.find("a").unwrap().replicas.len(), 0, "it is not among those that start");
-        table.accept(&function.name, function.starting[0]);
-        table.accept(&function.name, function.starting[0]);
+        table.accept(&starting("t1"));
+        table.accept(&starting("t1"));
         assert_eq!((table.version(), table.find("a").unwrap().series.ready.get()), (3, 1));
     }
 
@@ -275,6 +302,11 @@ mod tests {
         let _waits = of("b").begin_wait();
         assert!(!Sink::is_waited_for(&table));
         let _waits = of("a").begin_wait();
-        assert!(Sink::is_waited_for(&table) && table.waited_for().is_empty());
+        assert!(Sink::is_waited_for(&table) && table.starting().is_empty());
+        let mut function = known("a", &[]);
+        function.endpoints = vec![task("t1", "127.0.0.1:1".parse().unwrap())];
+        table.set(vec![function]);
+        assert!(!Sink::is_waited_for(&table), "the provider has said all it knows");
+        assert!(table.starting()[0].1);
     }
 }

@@ -1,8 +1,8 @@
-//! Tries the replicas that are starting while calls wait for them, so that they are called as soon as they listen and
-//! not only when whoever runs them says so.
+//! Tries the replicas that have not taken a connection yet, so that calls go to each of them as soon as it listens, and
+//! not when whoever runs it says so. Until then it is starting, whatever is said of it.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,18 +12,23 @@ use std::time::{Duration, Instant};
 use kit::Deadline;
 use kit::sys::{PollFd, Ready, Socket, poll};
 
-use super::Table;
-use crate::name::FunctionName;
+use super::{Starting, Table};
 
-/// Between two tries of one address.
+/// Between two tries of one replica while calls wait for it, and between two looks at tries that are under way.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// While no call waits, a replica is tried again after a part of the time for which it was tried: a quarter of its
+/// start is lost at most. One that never listens costs a connect now and then.
+const SLOWER: u32 = 4;
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long one try may take: an address that is not there yet swallows it without a word, and one that is far answers
 /// late. Further tries are made beside it.
 const TRY_TIME: Duration = Duration::from_millis(200);
 
-/// Addresses that are tried at a time, with as many tries each as are begun within [`TRY_TIME`].
-const MAX_ADDRESSES: usize = 16;
+/// Tries under way at a time, each with an open file. The replica whose turn is longest overdue comes first, so that
+/// silent ones cannot keep the others out.
+const MAX_TRIES: usize = 64;
 
 /// The running thread.
 pub(crate) struct Probe {
@@ -40,14 +45,30 @@ struct Shared {
 
 /// A connect that is under way.
 struct Try {
-    name: FunctionName,
-    address: SocketAddr,
+    of: Starting,
     socket: Socket,
     since: Instant,
 }
 
+/// When a replica was tried.
+#[derive(Clone, Copy)]
+struct Pace {
+    first: Instant,
+    /// `None` until it was tried.
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// When it is to be tried next.
+    fn due(&self, is_waited_for: bool) -> Instant {
+        let Some(last) = self.last else { return self.first };
+        let age = last.saturating_duration_since(self.first);
+        last + if is_waited_for { INTERVAL } else { (age / SLOWER).clamp(INTERVAL, MAX_INTERVAL) }
+    }
+}
+
 impl Probe {
-    /// Starts the thread, which has nothing to do until calls wait for replicas that are starting.
+    /// Starts the thread, which has nothing to do until replicas are starting.
     ///
     /// # Errors
     /// When there is no room for a thread.
@@ -88,34 +109,42 @@ impl Shared {
 
     fn run(&self) {
         let mut tries: Vec<Try> = Vec::new();
+        let mut paces: HashMap<Starting, Pace> = HashMap::new();
         while !self.is_stopping.load(Ordering::Relaxed) {
-            let mut wanted = self.table.waited_for();
-            wanted.truncate(MAX_ADDRESSES);
-            tries.retain(|one| wanted.iter().any(|(_, address)| *address == one.address));
-            if wanted.is_empty() {
-                let woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut woken = self
-                    .woken
-                    .wait_while(woken, |is_woken| !*is_woken)
-                    .unwrap_or_else(PoisonError::into_inner);
-                *woken = false;
-                continue;
-            }
             let now = Instant::now();
-            tries.retain(|one| now.saturating_duration_since(one.since) < TRY_TIME);
-            for (name, address) in wanted {
-                match Socket::begin_connect(address) {
-                    Ok(socket) => tries.push(Try { name, address, socket, since: now }),
-                    Err(error) => log::trace!("{address}: {error}"),
-                }
+            let starting = self.table.starting();
+            let known: HashSet<&Starting> = starting.iter().map(|(one, _)| one).collect();
+            paces.retain(|one, _| known.contains(one));
+            tries
+                .retain(|one| known.contains(&one.of) && now.saturating_duration_since(one.since) < TRY_TIME);
+            let next = begin(&mut tries, (&mut paces, starting), now);
+            if tries.is_empty() {
+                self.sleep(next);
+            } else {
+                self.wait(&mut tries, now + INTERVAL);
             }
-            self.wait(&mut tries, now + INTERVAL);
         }
     }
 
-    /// Waits until it is time for the next tries; what has come of the others is told the table.
+    /// Sleeps until a replica is due, or something has changed.
+    fn sleep(&self, until: Option<Instant>) {
+        let mut is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_woken {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            is_woken = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    self.woken.wait_timeout(is_woken, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.woken.wait(is_woken).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        *is_woken = false;
+    }
+
+    /// Waits for what comes of the tries until it is time for the next ones. The table is told who listens.
     fn wait(&self, tries: &mut Vec<Try>, until: Instant) {
-        while Instant::now() < until {
+        while Instant::now() < until && !tries.is_empty() {
             let mut fds: Vec<_> =
                 tries.iter().map(|one| PollFd::new(one.socket.as_fd(), Ready::WRITE)).collect();
             if let Err(error) = poll(&mut fds, Deadline::at(until)) {
@@ -129,9 +158,9 @@ impl Shared {
                     return true;
                 }
                 match one.socket.connected() {
-                    Ok(true) => self.table.accept(&one.name, one.address),
+                    Ok(true) => self.table.accept(&one.of),
                     Ok(false) => return true,
-                    Err(error) => log::trace!("{}: {error}", one.address),
+                    Err(error) => log::trace!("{}: {error}", one.of.backend.address),
                 }
                 false
             });
@@ -139,45 +168,148 @@ impl Shared {
     }
 }
 
+/// Begins the tries that are due, as far as there is room, those first whose turn came first. Answers when the next one
+/// is due.
+fn begin(
+    tries: &mut Vec<Try>,
+    (paces, starting): (&mut HashMap<Starting, Pace>, Vec<(Starting, bool)>),
+    now: Instant,
+) -> Option<Instant> {
+    let mut queue: Vec<(Instant, Starting, bool)> = starting
+        .into_iter()
+        .map(|(one, is_waited_for)| {
+            let pace = paces.entry(one.clone()).or_insert(Pace { first: now, last: None });
+            (pace.due(is_waited_for), one, is_waited_for)
+        })
+        .collect();
+    queue.sort_by_key(|(due, _, _)| *due);
+    let mut next = None;
+    for (mut due, of, is_waited_for) in queue {
+        if due <= now && tries.len() < MAX_TRIES {
+            let Some(pace) = paces.get_mut(&of) else { continue };
+            pace.last = Some(now);
+            due = pace.due(is_waited_for);
+            match Socket::begin_connect(of.backend.address) {
+                Ok(socket) => tries.push(Try { of, socket, since: now }),
+                Err(error) => log::trace!("{}: {error}", of.backend.address),
+            }
+        }
+        next = Some(next.map_or(due, |next: Instant| next.min(due)));
+    }
+    next
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::tests::known;
+    use crate::functions::tests::{known, task};
     use crate::provider::Sink as _;
     use http1::ClientConfig;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use testkit::eventually;
-    use testkit::unreachable::Refusing;
+    use testkit::unreachable::{Deaf, Refusing};
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
-    #[test]
-    fn a_replica_that_starts_is_called_as_soon_as_it_listens() {
+    fn table() -> (Arc<Table>, Probe) {
         let table = Arc::new(Table::new(ClientConfig::default()));
         let probe = Probe::start(Arc::clone(&table)).unwrap();
         table.on_change(probe.waker());
+        (table, probe)
+    }
+
+    fn replicas(table: &Table) -> Vec<SocketAddr> {
+        let function = table.find("a").unwrap();
+        function.replicas.iter().map(|replica| replica.address()).collect()
+    }
+
+    #[track_caller]
+    fn becomes(table: &Table, want: &[SocketAddr]) {
+        eventually(PATIENCE, || {
+            let replicas = replicas(table);
+            if replicas == want { Ok(()) } else { Err(format!("{replicas:?}")) }
+        });
+    }
+
+    #[test]
+    fn a_replica_that_starts_is_called_as_soon_as_it_listens() {
+        let (table, _probe) = table();
         let refusing = Refusing::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap();
         let mut function = known("a", &[]);
-        function.starting = vec![refusing.addr()];
+        function.starting = vec![task("1", refusing.addr())];
         table.set(vec![function.clone()]);
         let series = Arc::clone(&table.find("a").unwrap().series);
-        let replicas = || {
-            let function = table.find("a").unwrap();
-            function.replicas.iter().map(|replica| replica.address()).collect::<Vec<_>>()
-        };
         let waits = series.begin_wait();
         table.touch();
-        function.starting.push(listening);
+        function.starting.push(task("2", listening));
         table.set(vec![function.clone()]);
-        let found = || if replicas() == [listening] { Ok(()) } else { Err(format!("{:?}", replicas())) };
-        eventually(PATIENCE, found);
+        becomes(&table, &[listening]);
         drop(waits);
         table.set(vec![function.clone()]);
-        assert_eq!(replicas(), [listening], "it was found to listen before");
-        (function.endpoints, function.starting) = (vec![refusing.addr()], vec![listening]);
+        assert_eq!(replicas(&table), [listening], "it was found to listen before");
+        (function.endpoints, function.starting) = (vec![task("2", listening)], vec![]);
         table.set(vec![function]);
-        assert_eq!(replicas(), [refusing.addr()], "where one runs the others are as they are said to be");
+        assert_eq!(replicas(&table), [listening], "and it is the same now that it runs");
+    }
+
+    #[test]
+    fn a_replica_that_runs_and_does_not_listen_gets_no_calls_until_it_does() {
+        let (table, _probe) = table();
+        let port = testkit::unreachable::reserved_port();
+        let late = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listening = listener.local_addr().unwrap();
+        let function = |tasks: &[(&str, SocketAddr)]| {
+            let mut function = known("a", &[]);
+            function.endpoints = tasks.iter().map(|(id, address)| task(id, *address)).collect();
+            function
+        };
+        table.set(vec![function(&[("1", listening), ("2", late)])]);
+        becomes(&table, &[listening]);
+        let late_listener = TcpListener::bind(late).unwrap();
+        becomes(&table, &[listening, late]);
+        drop(late_listener);
+        table.set(vec![function(&[("2", late)])]);
+        assert_eq!(replicas(&table), [late], "it has listened: calls find out");
+        table.set(vec![function(&[("3", late)])]);
+        assert!(replicas(&table).is_empty(), "another one at the same address starts anew");
+        let _listener = TcpListener::bind(late).unwrap();
+        becomes(&table, &[late]);
+    }
+
+    #[test]
+    fn silent_addresses_do_not_keep_others_out() {
+        let (table, _probe) = table();
+        let deaf = Deaf::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listening = listener.local_addr().unwrap();
+        let function = |count: usize| {
+            let mut function = known("a", &[]);
+            function.starting = (0..count).map(|number| task(&number.to_string(), deaf.addr())).collect();
+            function
+        };
+        let mut function = function(3 * MAX_TRIES);
+        table.set(vec![function.clone()]);
+        let series = Arc::clone(&table.find("a").unwrap().series);
+        let _waits = series.begin_wait();
+        table.touch();
+        function.starting.push(task("listens", listening));
+        table.set(vec![function]);
+        becomes(&table, &[listening]);
+    }
+
+    #[test]
+    fn the_pace_slows_down_where_nobody_waits() {
+        let first = Instant::now();
+        let after = |milliseconds| first + Duration::from_millis(milliseconds);
+        let due = |last: u64, is_waited_for| Pace { first, last: Some(after(last)) }.due(is_waited_for);
+        assert_eq!(Pace { first, last: None }.due(false), first);
+        assert_eq!(
+            [due(0, false), due(1000, false), due(60_000, false)],
+            [after(10), after(1250), after(65_000)]
+        );
+        assert_eq!([due(0, true), due(60_000, true)], [after(10), after(60_010)]);
     }
 }

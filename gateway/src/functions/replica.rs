@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Endpoint, Pool};
 
+use crate::provider::Backend;
+
 /// How long a replica that could not be connected to, or is about to end, is avoided while there are others.
 const OUTLIER_TIME: Duration = Duration::from_secs(2);
 
 /// A replica.
 pub(crate) struct Replica {
-    address: SocketAddr,
+    backend: Backend,
     pool: Pool,
     in_flight: AtomicUsize,
     /// The first and the last failed connect since one worked, in milliseconds after `since`; 0 for none.
@@ -22,10 +24,10 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(address: SocketAddr, client: ClientConfig) -> Replica {
+    pub(crate) fn new(backend: Backend, client: ClientConfig) -> Replica {
         Replica {
-            address,
-            pool: Pool::new(Endpoint::Tcp(address), client),
+            pool: Pool::new(Endpoint::Tcp(backend.address), client),
+            backend,
             in_flight: AtomicUsize::new(0),
             first_failure_ms: AtomicU64::new(0),
             last_failure_ms: AtomicU64::new(0),
@@ -34,7 +36,11 @@ impl Replica {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.backend.address
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -112,9 +118,13 @@ impl Drop for Use {
 mod tests {
     use super::*;
 
+    fn replica() -> Replica {
+        Replica::new(Backend::from(SocketAddr::from(([127, 0, 0, 1], 1))), ClientConfig::default())
+    }
+
     #[test]
     fn a_failed_replica_is_avoided_for_a_while() {
-        let replica = Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default());
+        let replica = replica();
         let now = Instant::now();
         assert!(!replica.is_avoided(now));
         replica.failed(now);
@@ -130,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_is_about_to_end_is_avoided_and_not_taken_for_dead() {
-        let replica = Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default());
+        let replica = replica();
         let now = Instant::now();
         replica.leaves(now);
         replica.works();
@@ -141,7 +151,7 @@ mod tests {
 
     #[test]
     fn uses_are_counted_while_they_live() {
-        let replica = Arc::new(Replica::new("127.0.0.1:1".parse().unwrap(), ClientConfig::default()));
+        let replica = Arc::new(replica());
         let (first, second) = (Use::of(&replica), Use::of(&replica));
         assert_eq!(replica.in_flight(), 2);
         drop(first);

@@ -14,6 +14,22 @@ use kit::Deadline;
 use crate::labels::Labels;
 use crate::name::FunctionName;
 
+/// A place where a function can be called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    /// The id of the task that is there. Another task at the same address is another backend. A task is starting until it
+    /// has taken a connection. `None` for an address of somebody else's, where nobody says when a program starts, and
+    /// for a listener of the gateway's own, which takes connections at once.
+    pub(crate) task: Option<Arc<str>>,
+}
+
+impl From<SocketAddr> for Backend {
+    fn from(address: SocketAddr) -> Backend {
+        Backend { address, task: None }
+    }
+}
+
 /// A function as its provider knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -22,9 +38,9 @@ pub(crate) struct Known {
     /// What it is, for whoever asks.
     pub(crate) about: Arc<About>,
     /// Where it can be called now.
-    pub(crate) endpoints: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<Backend>,
     /// Where it may soon be callable: replicas that are starting. Told only where there is no other.
-    pub(crate) starting: Vec<SocketAddr>,
+    pub(crate) starting: Vec<Backend>,
     /// Replicas that should run.
     pub(crate) wanted: u32,
     /// Why none can be called, in the words of whoever runs them.
@@ -92,7 +108,7 @@ pub(crate) trait Sink: Send + Sync {
     /// Replaces all that was known. Called by one thread, from time to time and never on a call's path.
     fn set(&self, functions: Vec<Known>);
 
-    /// Whether calls wait for the first replica of a function.
+    /// Whether calls wait for a function of which no replica is known.
     fn is_waited_for(&self) -> bool {
         false
     }

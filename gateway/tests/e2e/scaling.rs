@@ -143,6 +143,28 @@ fn a_thousand_calls_to_a_service_without_tasks_are_answered_after_one_start() {
     remove(&[&service, &gateway.service]);
 }
 
+/// A program without a health check, whose task says that it runs five seconds before the program listens.
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn calls_to_no_task_wait_until_the_program_in_it_listens() {
+    const CALLS: usize = 20;
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-late-gateway");
+    let program = "echo ok >/dev/shm/index.html; sleep 5; exec busybox httpd -f -p 8080 -h /dev/shm";
+    let service = shell(&engine, "e2e-late", "cat").arg(format!("--entrypoint=sh -c '{program}'"));
+    let service = service.without_health_check().replicas(0).create();
+    wait_ready(&gateway, service.name(), 0.0);
+    std::thread::scope(|scope| {
+        let call = || gateway.client().request().path("/function/e2e-late/").timeout(2 * PATIENCE).send();
+        let calls: Vec<_> = (0..CALLS).map(|_| scope.spawn(call)).collect();
+        for reply in calls {
+            let reply = reply.join().expect("a call that ends").expect("an answer");
+            assert_eq!((reply.status, reply.text().as_str()), (200, "ok\n"), "{}", gateway.service.logs());
+        }
+    });
+    remove(&[&service, &gateway.service]);
+}
+
 /// The engine's own time is from the service's update to its task running, by the engine's clock.
 #[test]
 #[ignore = "needs an engine: make test-e2e"]

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::script::Request;
-use testkit::unreachable::Refusing;
 use testkit::{Bin, Peer, Running, Script, eventually, proc};
 
 use crate::{SOON, well};
@@ -141,7 +140,7 @@ fn it_ends_in_time_though_many_functions_are_to_be_scaled_and_the_engine_hangs()
 
 #[test]
 fn calls_whose_replicas_are_down_leave_workers_to_others_while_the_engine_hangs() {
-    let (refusing, well) = (Refusing::new(), well());
+    let (mut ends, well) = (well(), well());
     let at = |name: &str, address| Service {
         labels: json!({ "com.openfaas.scale.factor": "0" }),
         task: Some(address),
@@ -149,12 +148,15 @@ fn calls_whose_replicas_are_down_leave_workers_to_others_while_the_engine_hangs(
     };
     let hangs = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&hangs);
-    let services = vec![at("down", refusing.addr()), at("well", well.addr())];
+    let services = vec![at("down", ends.addr()), at("well", well.addr())];
     let engine = engine(services, move |_, _| now.load(Ordering::SeqCst));
     let gateway = gateway(&engine).env("max_workers", "4").env("connect_timeout", "500ms").start();
     knows(&gateway, 2);
     let mut client = gateway.client();
     assert_eq!(client.request().path("/function/well").send().unwrap().status, 200);
+    assert_eq!(client.request().path("/function/down").send().unwrap().status, 200);
+    ends.stop_listening();
+    ends.hang_up();
     hangs.store(true, Ordering::SeqCst);
     let mut down: Vec<_> = (0..8).map(|_| gateway.connect()).collect();
     for connection in &mut down {

@@ -10,6 +10,7 @@ mod engines;
 mod errors;
 mod headers;
 mod hostile;
+mod late;
 mod metrics;
 mod reload;
 mod retries;

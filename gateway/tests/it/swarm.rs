@@ -21,8 +21,8 @@ enum Says {
 }
 
 /// A scripted engine whose answers change.
-struct Engine {
-    peer: Peer,
+pub(crate) struct Engine {
+    pub(crate) peer: Peer,
     answers: Arc<Mutex<BTreeMap<String, Says>>>,
 }
 
@@ -31,7 +31,7 @@ const NOT_MANAGER: &str =
 
 impl Engine {
     /// One with the network `functions` and no services.
-    fn start() -> Engine {
+    pub(crate) fn start() -> Engine {
         let answers: Arc<Mutex<BTreeMap<String, Says>>> = Arc::default();
         let script = Script::new().request().answer({
             let answers = Arc::clone(&answers);
@@ -53,7 +53,7 @@ impl Engine {
         engine
     }
 
-    fn says(&self, path: &str, value: Value) {
+    pub(crate) fn says(&self, path: &str, value: Value) {
         self.set(path, Says::Document(value));
     }
 
@@ -62,9 +62,22 @@ impl Engine {
     }
 
     /// Has one service with one task at this address.
-    fn runs(&self, service: Value, address: SocketAddr) {
+    pub(crate) fn runs(&self, service: Value, address: SocketAddr) {
         self.says("tasks", json!([task(&service, address)]));
         self.says("services", json!([service]));
+    }
+}
+
+impl Engine {
+    /// Waits until the gateway has asked for the tasks so many times more.
+    #[track_caller]
+    pub(crate) fn is_looked_at(&self, times: usize) {
+        let looks = || self.peer.requests().iter().filter(|request| below(request) == "tasks").count();
+        let want = looks() + times;
+        eventually(SOON, || match looks() {
+            looks if looks >= want => Ok(()),
+            looks => Err(format!("{looks} looks, not {want}")),
+        });
     }
 }
 
@@ -82,7 +95,7 @@ fn network(id: &str, name: &str) -> Value {
 }
 
 /// A service on the network `n1` that is called at this address' port.
-fn service(name: &str, labels: Value, address: SocketAddr) -> Value {
+pub(crate) fn service(name: &str, labels: Value, address: SocketAddr) -> Value {
     let mut labels = labels;
     labels["faas.port"] = json!(address.port().to_string());
     json!({
@@ -97,7 +110,7 @@ fn service(name: &str, labels: Value, address: SocketAddr) -> Value {
     })
 }
 
-fn task(service: &Value, address: SocketAddr) -> Value {
+pub(crate) fn task(service: &Value, address: SocketAddr) -> Value {
     json!({
         "ID": format!("task-{}", service["ID"].as_str().unwrap()),
         "ServiceID": service["ID"],
@@ -112,7 +125,7 @@ fn task(service: &Value, address: SocketAddr) -> Value {
 
 /// Waits until a call of a function is answered 200.
 #[track_caller]
-fn serves(gateway: &Running, name: &str) {
+pub(crate) fn serves(gateway: &Running, name: &str) {
     eventually(SOON, || match gateway.get(&format!("/function/{name}")) {
         reply if reply.status == 200 => Ok(()),
         reply => Err(reply.text()),

@@ -2,7 +2,6 @@
 //! and tells the table which can be called. It alone starts children, and they end when it does.
 
 use std::mem;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +14,7 @@ use super::file::Resolved;
 use super::launcher::Launcher;
 use super::replica::{Plan, Replica, Retiring};
 use crate::functions_file::{Process, Serves};
-use crate::provider::{Known, Sink};
+use crate::provider::{Backend, Known, Sink};
 
 /// What the supervisor is asked to do, and the descriptor that wakes it.
 pub(super) struct Mailbox {
@@ -249,12 +248,15 @@ impl Supervisor {
 impl Function {
     fn known(&self, now: Instant) -> Known {
         let declared = &self.resolved.declared;
-        let (endpoints, wanted): (Vec<SocketAddr>, u32) = match &declared.serves {
+        let (endpoints, wanted): (Vec<Backend>, u32) = match &declared.serves {
             Serves::Process(_) => {
                 let endpoints = self.replicas.iter().filter_map(|replica| replica.endpoint(now));
-                (endpoints.collect(), self.wanted)
+                (endpoints.map(Backend::from).collect(), self.wanted)
             }
-            Serves::Address(_) => (self.resolved.addresses.clone(), self.resolved.addresses.len() as u32),
+            Serves::Address(_) => (
+                self.resolved.addresses.iter().copied().map(Backend::from).collect(),
+                self.resolved.addresses.len() as u32,
+            ),
         };
         let problem = self.replicas.iter().find_map(Replica::problem).filter(|_| endpoints.is_empty());
         Known {

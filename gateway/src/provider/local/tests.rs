@@ -101,7 +101,8 @@ impl Lab {
     /// The endpoints of a function, `None` when it is not known.
     fn endpoints(&self, name: &str) -> Option<Vec<SocketAddr>> {
         let table = self.table.known.lock().unwrap();
-        table.iter().find(|known| known.name.as_str() == name).map(|known| known.endpoints.clone())
+        let known = table.iter().find(|known| known.name.as_str() == name)?;
+        Some(known.endpoints.iter().map(|endpoint| endpoint.address).collect())
     }
 
     /// The ids of the processes that a function was given so far, once there are `count`.

@@ -8,7 +8,7 @@ use docker_sock::{Mode, Network, Service, Task, is_update_over};
 
 use crate::labels::Labels;
 use crate::name::{EXPECTED_NAME, FunctionName};
-use crate::provider::{About, Known};
+use crate::provider::{About, Backend, Known};
 
 /// What the gateway is itself.
 pub(super) struct Own {
@@ -87,17 +87,17 @@ fn known(
     let mut endpoints: Vec<_> = tasks
         .iter()
         .filter(|task| task.is_running())
-        .filter_map(|task| address(task, &labels, own))
+        .filter_map(|task| backend(task, &labels, own))
         .collect();
     endpoints.sort_unstable(); // the engine's order changes without a reason
-    endpoints.dedup();
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
     let mut starting = Vec::new();
     if endpoints.is_empty() {
         starting.extend(
             tasks
                 .iter()
                 .filter(|task| !is_over(task) && may_try(task))
-                .filter_map(|task| address(task, &labels, own)),
+                .filter_map(|task| backend(task, &labels, own)),
         );
         starting.sort_unstable();
     }
@@ -133,11 +133,11 @@ fn is_over(task: &Task) -> bool {
     OVER.contains(&task.state.as_str())
 }
 
-/// The task's address on the first of the gateway's networks that it is on.
-fn address(task: &Task, labels: &Labels, own: &Own) -> Option<SocketAddr> {
+/// The task, at its address on the first of the gateway's networks that it is on.
+fn backend(task: &Task, labels: &Labels, own: &Own) -> Option<Backend> {
     let on = |network: &Network| task.addresses.iter().find(|address| address.network_id == network.id);
     let address = own.networks.iter().find_map(on)?;
-    Some(SocketAddr::new(address.ip, labels.port))
+    Some(Backend { address: SocketAddr::new(address.ip, labels.port), task: Some(task.id.as_str().into()) })
 }
 
 /// What the engine says of a task that ended with the exit code of a configuration that cannot be used.
@@ -215,6 +215,10 @@ mod tests {
         Own { networks: vec![network("n1"), network("n2")], service: Some("id-gateway".to_owned()) }
     }
 
+    fn addresses(backends: &[Backend]) -> Vec<SocketAddr> {
+        backends.iter().map(|backend| backend.address).collect()
+    }
+
     fn names(services: &[Service], require_label: bool) -> Vec<String> {
         let found = select(services, &[], (&own(), &|_| false), require_label);
         found.functions.iter().map(|known| known.name.to_string()).collect()
@@ -268,7 +272,7 @@ mod tests {
         let services = [service("echo", "n1", &[("faas.port", "9000")])];
         let found = select(&services, &tasks, (&own(), &|_| false), false);
         let want: Vec<SocketAddr> = ["10.0.1.6:9000", "10.0.2.4:9000"].map(|a| a.parse().unwrap()).into();
-        assert_eq!(found.functions[0].endpoints, want);
+        assert_eq!(addresses(&found.functions[0].endpoints), want);
         assert_eq!((found.functions[0].wanted, &found.functions[0].problem), (2, &None));
     }
 
@@ -334,7 +338,7 @@ mod tests {
         ];
         let services = [service("echo", "n1", &[])];
         let starting = |tasks: &[Task], may_try: MayTry<'_>| {
-            select(&services, tasks, (&own(), may_try), false).functions[0].starting.clone()
+            addresses(&select(&services, tasks, (&own(), may_try), false).functions[0].starting)
         };
         assert_eq!(starting(&tasks, &|_| false), []);
         let all = starting(&tasks, &|_| true);
