@@ -90,10 +90,11 @@ impl Function {
 
     /// A place for one more call, if there is one.
     pub(crate) fn enter<F: Deref<Target = Function>>(function: F) -> Option<Entered<F>> {
-        let before = function.in_flight.fetch_add(1, Ordering::Relaxed);
         let limit = function.config.max_inflight;
-        let entered = Entered(function);
-        (limit == 0 || before < limit).then_some(entered)
+        let one_more = |count| (limit == 0 || count < limit).then_some(count + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        function.in_flight.fetch_update(set, get, one_more).ok()?;
+        Some(Entered(function))
     }
 
     fn own_route(&self, exchange: &mut Exchange<'_>) -> bool {
@@ -232,5 +233,52 @@ impl<F: Deref<Target = Function>> Observation<F> {
 impl<F: Deref<Target = Function>> Drop for Observation<F> {
     fn drop(&mut self) {
         self.function.metrics.observe(self.method, self.code, self.started.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn function(max_inflight: &str) -> Arc<Function> {
+        let source = HashMap::from([("fprocess", "cat"), ("max_inflight", max_inflight)]);
+        Function::new(Config::read(&source, 1).unwrap(), Environment::default()).unwrap()
+    }
+
+    /// One that is refused takes no place from another, not even for a moment.
+    #[test]
+    fn of_two_that_try_for_one_place_one_gets_it() {
+        const ROUNDS: usize = 50_000;
+        let (function, round, refused) = (function("1"), AtomicUsize::new(0), AtomicUsize::new(0));
+        let is_refused = |entered: &Option<Entered<_>>| usize::from(entered.is_none());
+        let await_round = |number| {
+            while round.load(Ordering::SeqCst) < number {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..ROUNDS {
+                    await_round(2 * number + 1);
+                    let entered = Function::enter(&*function);
+                    refused.fetch_add(is_refused(&entered), Ordering::SeqCst);
+                    drop(entered);
+                    round.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let mut faults = 0;
+            for number in 0..ROUNDS {
+                let first = Function::enter(&*function);
+                round.fetch_add(1, Ordering::SeqCst);
+                (0..number % 128).for_each(|_| std::hint::spin_loop()); // both at once, in some rounds
+                drop(first);
+                let again = Function::enter(&*function);
+                let count = is_refused(&again);
+                await_round(2 * number + 2);
+                faults += usize::from(count + refused.swap(0, Ordering::SeqCst) == 2);
+            }
+            assert_eq!(faults, 0, "nobody was inside, and both were refused");
+        });
     }
 }

@@ -423,10 +423,7 @@ impl Call {
         if self.wait.is_some() {
             return Ok(());
         }
-        let (wait, before) = self.function.series.begin_wait();
-        if before >= edge.waits.of_one {
-            return Err(too_many);
-        }
+        let wait = self.function.series.begin_wait(edge.waits.of_one).ok_or(too_many)?;
         self.take_place(edge)?;
         self.wait = Some(wait);
         if self.function.replicas.is_empty() {

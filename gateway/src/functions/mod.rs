@@ -299,9 +299,9 @@ mod tests {
         let table = Table::new(ClientConfig::default());
         table.set(vec![known("a", &[]), known("b", &["127.0.0.1:1"])]);
         let of = |name: &str| Arc::clone(&table.find(name).unwrap().series);
-        let _waits = of("b").begin_wait();
+        let _waits = of("b").begin_wait(9);
         assert!(!Sink::is_waited_for(&table));
-        let _waits = of("a").begin_wait();
+        let _waits = of("a").begin_wait(9);
         assert!(Sink::is_waited_for(&table) && table.starting().is_empty());
         let mut function = known("a", &[]);
         function.endpoints = vec![task("t1", "127.0.0.1:1".parse().unwrap())];

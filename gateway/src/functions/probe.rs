@@ -241,7 +241,7 @@ mod tests {
         function.starting = vec![task("1", refusing.addr())];
         table.set(vec![function.clone()]);
         let series = Arc::clone(&table.find("a").unwrap().series);
-        let waits = series.begin_wait();
+        let waits = series.begin_wait(9);
         table.touch();
         function.starting.push(task("2", listening));
         table.set(vec![function.clone()]);
@@ -293,7 +293,7 @@ mod tests {
         let mut function = function(3 * MAX_TRIES);
         table.set(vec![function.clone()]);
         let series = Arc::clone(&table.find("a").unwrap().series);
-        let _waits = series.begin_wait();
+        let _waits = series.begin_wait(9);
         table.touch();
         function.starting.push(task("listens", listening));
         table.set(vec![function]);

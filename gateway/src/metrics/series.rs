@@ -95,10 +95,11 @@ impl FunctionSeries {
         InFlight(Arc::clone(self))
     }
 
-    /// Counts a call as waiting for as long as the returned value lives; and how many waited before.
-    pub(crate) fn begin_wait(self: &Arc<Self>) -> (Waiting, usize) {
-        let before = self.waiting.0.fetch_add(1, SeqCst);
-        (Waiting(Arc::clone(self)), before)
+    /// Counts a call as waiting for as long as the returned value lives, unless `most` calls wait already.
+    pub(crate) fn begin_wait(self: &Arc<Self>, most: usize) -> Option<Waiting> {
+        let one_more = |count| (count < most).then_some(count + 1);
+        self.waiting.0.fetch_update(SeqCst, SeqCst, one_more).ok()?;
+        Some(Waiting(Arc::clone(self)))
     }
 
     /// Invocations so far.
@@ -330,8 +331,8 @@ mod tests {
     #[test]
     fn calls_are_counted_while_they_wait_and_while_they_are_served() {
         let series = Arc::new(FunctionSeries::default());
-        let ((first, none), (second, one)) = (series.begin_wait(), series.begin_wait());
-        assert_eq!((none, one), (0, 1));
+        let (first, second) = (series.begin_wait(2), series.begin_wait(2));
+        assert!(first.is_some() && second.is_some() && series.begin_wait(2).is_none());
         let call = series.begin_call();
         assert_eq!((series.waiting.get(), series.inflight.get()), (2, 1));
         drop(first);
