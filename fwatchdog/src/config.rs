@@ -1,7 +1,6 @@
 //! The settings of fwatchdog: the table of them, and their values. The environment is read here, once.
 
 use std::ffi::CString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 use kit::sys::child::Environment;
 
+use crate::upstream::Upstream;
 use crate::warm::MAX_WAITING;
 use crate::words;
 
@@ -27,7 +27,11 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("max_inflight", "0", "the most requests at a time, more are answered 429; 0 is no limit"),
     setting("prewarm", "0", "processes started ahead, each for one request; needs cgi_headers=false"),
     setting("prewarm_max_age", "10m", "how long one of them may wait before another takes its place"),
-    setting("upstream_url", "", "where the process listens with mode=http: http://127.0.0.1:3000"),
+    setting(
+        "upstream_url",
+        "",
+        "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
+    ),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
@@ -43,6 +47,9 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("drain_timeout", "8s", "how long running requests may take after SIGTERM"),
     setting("kill_grace", "1s", "from SIGTERM to SIGKILL for a process that must end"),
 ];
+
+/// Tells the process the port that was chosen for it, as it does on other platforms.
+pub(crate) const ENV_PORT: &str = "PORT";
 
 /// The marker in a process's environment that tells whose it is.
 pub(crate) const ENV_MARK: &str = "FAAS_CALL_MARK";
@@ -79,8 +86,8 @@ pub(crate) enum Mode {
     Fork,
     /// It is sent as it comes.
     Streaming,
-    /// Neither: one process stays and answers by itself, over HTTP at this address.
-    Http(SocketAddr),
+    /// Neither: one process stays and answers by itself, over HTTP.
+    Http(Upstream),
 }
 
 /// The values.
@@ -191,28 +198,14 @@ fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
         return Err(refused("cgi_response", "true".to_owned(), "false with mode=http"));
     }
     let value = url.unwrap_or_default();
-    upstream(&value).map(Mode::Http).ok_or_else(|| {
+    Upstream::parse(&value).map(Mode::Http).ok_or_else(|| {
         refused(
             "upstream_url",
             value,
-            "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000",
+            "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000; port 0 has \
+             one chosen, which the process is told in PORT",
         )
     })
-}
-
-/// `http://ADDRESS:PORT`, with a slash or without. The process listens on this machine, most with IPv4 alone: `localhost`
-/// is that, and other names would only cost the code that looks them up.
-fn upstream(url: &str) -> Option<SocketAddr> {
-    let rest = url.strip_prefix("http://")?;
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = authority.rsplit_once(':')?;
-    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let address = match host {
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        other => other.parse().ok()?,
-    };
-    Some(SocketAddr::new(address, port))
 }
 
 /// Variables of a request cannot reach a process that runs already.
@@ -324,27 +317,10 @@ mod tests {
             let url = ("upstream_url", "http://127.0.0.1:3000");
             read(&[&[("mode", "http"), url], pairs].concat()).map(|config| config.mode)
         };
-        assert_eq!(http(&[]), Ok(Mode::Http("127.0.0.1:3000".parse().unwrap())));
-        for (url, want) in [
-            ("http://127.0.0.1:80/", Some("127.0.0.1:80")),
-            ("http://[::1]:80", Some("[::1]:80")),
-            ("http://localhost:80", Some("127.0.0.1:80")),
-            ("", None),
-            ("127.0.0.1:80", None),
-            ("https://127.0.0.1:80", None),
-            ("http://127.0.0.1", None),
-            ("http://127.0.0.1:0", None),
-            ("http://127.0.0.1:99999", None),
-            ("http://127.0.0.1:80/path", None),
-            ("http://no such host:80", None),
-            ("http://example.com:80", None),
-        ] {
-            let got = http(&[("upstream_url", url)]);
-            assert_eq!(
-                got.clone().ok(),
-                want.map(|want| Mode::Http(want.parse().unwrap())),
-                "{url}: {got:?}"
-            );
+        assert_eq!(http(&[]), Ok(Mode::Http(Upstream::parse("http://127.0.0.1:3000").unwrap())));
+        for url in ["", "127.0.0.1:80", "http://127.0.0.1:80/path"] {
+            let error = http(&[("upstream_url", url)]).unwrap_err();
+            assert!(error.contains("http://127.0.0.1:3000"), "{error}");
         }
         for pair in [("prewarm", "1"), ("cgi_response", "true")] {
             let error = http(&[pair, ("cgi_headers", "false")]).unwrap_err();

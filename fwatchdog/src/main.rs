@@ -12,6 +12,7 @@ mod function;
 mod lines;
 mod lock_file;
 mod metrics;
+mod own_port;
 mod processes;
 mod proxy;
 mod relay;
@@ -19,6 +20,7 @@ mod resident;
 mod rest;
 mod started;
 mod tree;
+mod upstream;
 mod warm;
 mod words;
 

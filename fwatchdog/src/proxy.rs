@@ -41,7 +41,7 @@ pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option
     let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
     let entered = Function::enter(Arc::clone(function))?;
     let Call { id, deadline, limit, .. } = Call::new(function, exchange);
-    let connection = forward::connection(&resident.pool, exchange, deadline.within(CONNECT_TIME))?;
+    let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
     let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
     let observation = Observation::new(Arc::clone(function), exchange.request().method());
     Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit })))
@@ -58,7 +58,7 @@ impl Relay for Passing {
             End::Broken(cause) | End::Failed(cause) | End::Again(cause) => code(cause),
         };
         if let Some(resident) = &self.entered.function().resident {
-            resident.pool.put(connection); // which closes it unless all went well
+            resident.target().pool.put(connection); // which closes it unless all went well
         }
     }
 
@@ -109,7 +109,7 @@ impl Call<'_> {
             };
             let transfer = transfer(exchange, (connection, upload), resident, (&self.id, self.deadline));
             let (end, connection, rest) = transfer.run(exchange, &mut answer_head);
-            resident.pool.put(connection); // which closes it unless all went well
+            resident.target().pool.put(connection); // which closes it unless all went well
             upload = rest;
             match end {
                 End::Done(status) => return status,
@@ -125,11 +125,11 @@ impl Call<'_> {
         let until = self.deadline.within(MAX_WAIT);
         loop {
             // One may have come back since the last try.
-            if let Some(connection) = resident.pool.take() {
+            if let Some(connection) = resident.target().pool.take() {
                 return Ok(connection);
             }
             let tried_at = Instant::now();
-            let error = match resident.pool.connect(until.within(CONNECT_TIME)) {
+            let error = match resident.connect(until.within(CONNECT_TIME)) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
@@ -137,7 +137,8 @@ impl Call<'_> {
                 return Err(self.answer_timeout(exchange));
             }
             if until.has_passed() {
-                let text = format!("the process does not listen on {}, see upstream_url", resident.address);
+                let address = resident.target().address;
+                let text = format!("the process does not listen on {address}, see upstream_url");
                 log::warn!("call={} {text}: {error}", self.id);
                 return Err(self.answer_text(exchange, 503, &text));
             }
@@ -181,7 +182,7 @@ fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadW
     let request = exchange.request();
     let mut head = HeadWriter::request(request.method(), request.target());
     if request.headers().get("host").is_none() {
-        head.text("Host", &resident.address.to_string());
+        head.text("Host", &resident.target().address.to_string());
     }
     head.forward(request.headers(), &[call::ID, "Expect"]);
     head.text(call::ID, id);

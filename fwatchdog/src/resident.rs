@@ -5,23 +5,26 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http1::{ClientConfig, Endpoint, Pool};
+use http1::{ClientConfig, Connection, Endpoint, Error, Pool};
 use kit::sys::child::{Child, End};
 use kit::sys::pipe::PipeEnd;
 use kit::sys::signal::Signal;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Backoff, Deadline, duration};
 
+use crate::config::ENV_PORT;
 use crate::function::Function;
 use crate::lines::{self, Lines};
+use crate::own_port::OwnPort;
 use crate::relay::Pipes;
 use crate::started::{self, Mark, Started};
 use crate::tree;
+use crate::upstream::Upstream;
 
 /// How long a connect may take: the process is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,15 +43,21 @@ const BURST: usize = 16;
 
 /// The process, as requests see it.
 pub(crate) struct Resident {
-    pub(crate) pool: Pool,
-    pub(crate) address: SocketAddr,
+    upstream: Upstream,
+    max_idle: usize,
+    target: Mutex<Arc<Target>>,
     wake: EventFd,
     is_stopping: AtomicBool,
 }
 
-impl Resident {
-    /// One that is not started yet and will listen on `address`; `max_idle` connections to it are kept.
-    pub(crate) fn new(address: SocketAddr, max_idle: usize) -> io::Result<Resident> {
+/// One address, with the connections to there.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) pool: Pool,
+}
+
+impl Target {
+    fn new(address: SocketAddr, max_idle: usize) -> Arc<Target> {
         let config = ClientConfig {
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -56,13 +65,66 @@ impl Resident {
             pollers: 1,
             ..ClientConfig::default()
         };
-        let pool = Pool::new(Endpoint::Tcp(address), config);
-        Ok(Resident { pool, address, wake: EventFd::new()?, is_stopping: AtomicBool::new(false) })
+        Arc::new(Target { address, pool: Pool::new(Endpoint::Tcp(address), config) })
+    }
+}
+
+impl Resident {
+    /// One that is not started yet; `max_idle` connections to it are kept.
+    pub(crate) fn new(upstream: Upstream, max_idle: usize) -> io::Result<Resident> {
+        let target = Target::new(upstream.first(), max_idle);
+        Ok(Resident {
+            upstream,
+            max_idle,
+            target: Mutex::new(target),
+            wake: EventFd::new()?,
+            is_stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it listens, as far as is known.
+    pub(crate) fn target(&self) -> Arc<Target> {
+        Arc::clone(&self.target.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on it is there that it listens, or will.
+    fn aim(&self, target: Arc<Target>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    /// A new connection. Where it may listen on another address that one is tried too, and stays the first if it is
+    /// right.
+    pub(crate) fn connect(&self, deadline: Deadline) -> Result<Box<Connection>, Error> {
+        let target = self.target();
+        let error = match target.pool.connect(deadline) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let others = self.upstream.at(target.address.port()).addresses();
+        for address in others.filter(|address| *address != target.address) {
+            let other = Target::new(address, self.max_idle);
+            if let Ok(connection) = other.pool.connect(deadline) {
+                self.aim(other);
+                return Ok(connection);
+            }
+        }
+        Err(error)
     }
 
     /// Whether it takes connections.
     pub(crate) fn listens(&self) -> bool {
-        self.pool.connect(Deadline::after(HEALTH_TIMEOUT)).is_ok()
+        self.connect(Deadline::after(HEALTH_TIMEOUT)).is_ok()
+    }
+
+    /// Chooses a port for the process that is to be started, where it has not the same one always.
+    fn choose_port(&self) -> io::Result<Option<OwnPort>> {
+        if !self.upstream.has_own_port() {
+            return Ok(None);
+        }
+        let port = OwnPort::choose()?;
+        let address = self.upstream.at(port.number).first();
+        self.aim(Target::new(address, self.max_idle));
+        Ok(Some(port))
     }
 
     /// Ends the process, as far as it does not end by itself; the thread is to be joined.
@@ -83,7 +145,9 @@ impl Resident {
 pub(crate) fn start(function: &Arc<Function>) -> io::Result<JoinHandle<ExitCode>> {
     let function = Arc::clone(function);
     kit::thread::spawn_vital("fwatchdog-http", move || match &function.resident {
-        Some(resident) => Keeper { function: &function, resident, backoff: Backoff::default() }.run(),
+        Some(resident) => {
+            Keeper { function: &function, resident, backoff: Backoff::default(), port: None }.run()
+        }
         None => ExitCode::SUCCESS,
     })
 }
@@ -92,6 +156,7 @@ struct Keeper<'a> {
     function: &'a Function,
     resident: &'a Resident,
     backoff: Backoff,
+    port: Option<OwnPort>,
 }
 
 impl Keeper<'_> {
@@ -99,7 +164,7 @@ impl Keeper<'_> {
         let program = self.function.config.program();
         loop {
             let started_at = Instant::now();
-            let how = match Started::start(self.function, Mark::new(), |_| {}) {
+            let how = match self.start() {
                 Ok(process) => {
                     log::info!("started `{program}`, process {}", process.child.pid());
                     let (end, in_background) = self.watch(process);
@@ -123,6 +188,16 @@ impl Keeper<'_> {
                 return ExitCode::SUCCESS;
             }
         }
+    }
+
+    fn start(&mut self) -> io::Result<Started> {
+        // The last one is held until nobody is sent there any more.
+        self.port = self.resident.choose_port()?;
+        Started::start(self.function, Mark::new(), |environment| {
+            if let Some(port) = &self.port {
+                environment.set(ENV_PORT.as_bytes(), &[port.number.to_string().as_bytes()]);
+            }
+        })
     }
 
     fn rest(&self, pause: Duration) {

@@ -1,14 +1,14 @@
 //! The functions file: which functions the local provider serves. Text in, typed declarations out;
 //! a mistake names the file, the function and the field.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::labels::Labels;
+use crate::labels::{LABEL_SCALE_MAX, Labels};
 use crate::name::{self, FunctionName};
 use crate::provider::About;
 
@@ -25,6 +25,10 @@ const FIELD_ENVIRONMENT: &str = "environment";
 const FIELD_REPLICAS: &str = "replicas";
 pub(crate) const FIELD_ADDRESS: &str = "address";
 const FIELD_LABELS: &str = "labels";
+
+/// The settings of fwatchdog that say where a process that stays is to listen.
+const ENV_MODE: &str = "mode";
+const ENV_UPSTREAM_URL: &str = "upstream_url";
 
 /// The settings of fwatchdog that are not the file's: the command has a field, and the socket is handed over.
 const OF_THE_GATEWAY: [&str; 2] = ["fprocess", "port"];
@@ -130,7 +134,7 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Vec<Declared>, Error> {
         .map_err(|error| wrong(None, Mistake { field: None, problem: format!("expected JSON: {error}") }))?;
     let entries = list_of_functions(&document).map_err(|mistake| wrong(None, mistake))?;
     let mut functions = Vec::with_capacity(entries.len());
-    let mut names = HashSet::new();
+    let (mut names, mut ports) = (HashSet::new(), HashMap::new());
     for (place, entry) in entries.iter().enumerate() {
         let declared = declared(entry).map_err(|mistake| wrong(Some(label(entry, place)), mistake))?;
         if !names.insert(declared.name.clone()) {
@@ -139,6 +143,15 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Vec<Declared>, Error> {
                 Some(label(entry, place)),
                 Mistake { field: Some(FIELD_NAME.to_owned()), problem },
             ));
+        }
+        let before =
+            upstream_port(&declared.serves).and_then(|port| ports.insert(port, declared.name.clone()));
+        if let Some(other) = before {
+            let problem = format!(
+                "`{other}` has this port already: with port 0 each process has one of its own, in PORT"
+            );
+            let field = Some(format!("{FIELD_ENVIRONMENT}.{ENV_UPSTREAM_URL}"));
+            return Err(wrong(Some(label(entry, place)), Mistake { field, problem }));
         }
         functions.push(declared);
     }
@@ -196,6 +209,10 @@ fn declared(entry: &Value) -> Checked<Declared> {
             return mistake(FIELD_ADDRESS, "cannot stand beside `fprocess`: expected one of the two");
         }
         (None, None) => return mistake(FIELD_FPROCESS, "is missing: expected `fprocess` or `address`"),
+    };
+    let labels = match upstream_port(&serves) {
+        Some(port) => one_replica(object, &serves, (labels, port))?,
+        None => labels,
     };
     let about = About {
         image: String::new(),
@@ -280,6 +297,37 @@ fn process(object: &Map<String, Value>, labels: &Labels) -> Checked<Process> {
         environment: owned(environment).collect(),
         replicas: replicas(object, labels)?,
     })
+}
+
+/// The port on which the one process of a replica listens, where that is always the same one. What cannot be read is
+/// for fwatchdog to refuse.
+fn upstream_port(serves: &Serves) -> Option<u16> {
+    let Serves::Process(process) = serves else { return None };
+    let value =
+        |name: &str| process.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let url = value(ENV_UPSTREAM_URL).filter(|_| value(ENV_MODE) == Some("http"))?;
+    let (_, port) = url.strip_suffix('/').unwrap_or(url).rsplit_once(':')?;
+    port.parse().ok().filter(|port| *port > 0)
+}
+
+/// Only one replica can listen on `port`: that many is the most, and a file that asks for more is mistaken.
+fn one_replica(
+    object: &Map<String, Value>,
+    serves: &Serves,
+    (labels, port): (Labels, u16),
+) -> Checked<Labels> {
+    let is_one = matches!(serves, Serves::Process(process) if process.replicas <= 1);
+    let says_max = strings(object, FIELD_LABELS)?.iter().any(|(label, _)| *label == LABEL_SCALE_MAX);
+    if is_one && labels.scale_min == 1 && (labels.scale_max == 1 || !says_max) {
+        return Ok(Labels { scale_max: 1, ..labels });
+    }
+    mistake(
+        &format!("{FIELD_ENVIRONMENT}.{ENV_UPSTREAM_URL}"),
+        format!(
+            "several replicas cannot share port {port}: with port 0 each has one of its own, in PORT; \
+             else `{FIELD_REPLICAS}` and label {LABEL_SCALE_MAX} are at most 1"
+        ),
+    )
 }
 
 fn replicas(object: &Map<String, Value>, labels: &Labels) -> Checked<u32> {
@@ -416,6 +464,35 @@ mod tests {
         check_error(text, "function number 2: field `name`: expected a string");
         let text = r#"{"functions": [{"name": "a", "fprocess": "cat"}, {"name": "a", "address": "h:1"}]}"#;
         check_error(text, "function `a`: field `name`: there is another function of this name");
+    }
+
+    #[test]
+    fn one_port_is_for_one_replica() {
+        let url = |port: u16| {
+            format!(r#""environment": {{"mode": "http", "upstream_url": "http://localhost:{port}/"}}"#)
+        };
+        let of = |port: u16, more: &str| one(&format!(r#""fprocess": "serve", {}{more}"#, url(port)));
+        let max = |port: u16, more: &str| of(port, more).map(|declared| declared.labels.scale_max);
+        assert_eq!(max(3000, ""), Ok(1));
+        assert_eq!(max(3000, r#", "replicas": 0, "labels": {"com.openfaas.scale.max": "1"}"#), Ok(1));
+        assert_eq!(max(0, r#", "replicas": 4"#), Ok(20));
+        for more in [
+            r#", "replicas": 2"#,
+            r#", "labels": {"com.openfaas.scale.max": "2"}"#,
+            r#", "labels": {"com.openfaas.scale.min": "2"}"#,
+        ] {
+            let error = max(3000, more).unwrap_err();
+            let want = "functions.json: function `echo`: field `environment.upstream_url`: several replicas cannot \
+                        share port 3000: with port 0 each has one of its own, in PORT; else `replicas` and label \
+                        com.openfaas.scale.max are at most 1";
+            assert_eq!(error, want, "{more}");
+        }
+        let entry = |name: &str| format!(r#"{{"name": "{name}", "fprocess": "serve", {}}}"#, url(3000));
+        check_error(
+            &format!(r#"{{"functions": [{}, {}]}}"#, entry("a"), entry("b")),
+            "function `b`: field `environment.upstream_url`: `a` has this port already: with port 0 each process has \
+             one of its own, in PORT",
+        );
     }
 
     #[test]

@@ -191,6 +191,42 @@ fn one_that_goes_to_the_background_is_ended_and_told() {
 }
 
 #[test]
+fn one_that_has_a_port_of_its_own_is_told_which() {
+    let serves = program("serves");
+    let bin = || {
+        let dog = Bin::fwatchdog().env("fprocess", format!("sh -c 'exec {serves} $PORT'"));
+        dog.env("mode", "http").env("upstream_url", "http://localhost:0").start()
+    };
+    let dogs = [bin(), bin()];
+    for dog in &dogs {
+        let (first, _) = words(&dog.post("/", "x").text());
+        assert_eq!(first, process(dog));
+        proc::signal(first, proc::SIGKILL);
+        dog.wait_log("signal 9", SOON);
+        let (second, _) = words(&dog.post("/", "x").text());
+        assert_eq!(second, process(dog), "its successor has one too");
+    }
+}
+
+#[test]
+fn localhost_is_whichever_of_its_addresses_the_process_listens_on() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = std::net::TcpListener::bind(address) else {
+            println!("skipped: nobody can listen on {address} here");
+            continue;
+        };
+        let port = listener.local_addr().unwrap().port();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let _peer = Peer::on(listener, vec![Script::new().request().send(answer).repeat()]);
+        let dog = set_up(Bin::fwatchdog(), "sleep 60", port)
+            .env("upstream_url", format!("http://localhost:{port}"));
+        let dog = dog.start();
+        assert_eq!(dog.get("/").text(), "hi", "{address}");
+        assert_eq!((dog.post("/", "x").text().as_str(), dog.get("/_/health").status), ("hi", 200));
+    }
+}
+
+#[test]
 fn a_time_limit_is_504_and_spares_the_process() {
     let dog = http().env("exec_timeout", "2s").start();
     let pid = process(&dog);

@@ -1,6 +1,7 @@
 //! Functions that the gateway runs: how they are started, that they are started again, and that none of
 //! them outlives it.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::json;
@@ -69,6 +70,23 @@ fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
 fn a_function_has_the_limit_of_open_files_that_the_gateway_was_started_with() {
     let gateway = gateway(&[process(ONE, "sh -c 'ulimit -Sn'")]).soft_nofile(300).start();
     assert_eq!(gateway.get(&path("")).text(), "300\n");
+}
+
+/// Each has a port of its own, which it is told.
+#[test]
+fn replicas_that_stay_do_not_share_a_port() {
+    let serves = format!("sh -c 'exec {} $PORT'", program("serves"));
+    let environment = json!({ "mode": "http", "upstream_url": "http://127.0.0.1:0" });
+    let function = json!({ "name": ONE, "fprocess": serves, "environment": environment, "replicas": 3 });
+    let gateway = gateway(&[function]).start();
+    dogs(&gateway, 3);
+    let mut seen = BTreeSet::new();
+    eventually(SOON, || {
+        let reply = gateway.get(&path(""));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        seen.insert(reply.text().split(' ').next().unwrap_or_default().to_owned());
+        if seen.len() == 3 { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
 }
 
 #[test]
