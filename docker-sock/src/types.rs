@@ -266,6 +266,10 @@ pub struct Event {
     pub id: String,
     /// The id of the task whose container it happened to; empty for everything else.
     pub task: String,
+    /// The id of the service whose container it happened to; empty for everything else.
+    pub service: String,
+    /// The id of the container that was connected to a network, or disconnected; empty for everything else.
+    pub container: String,
 }
 
 impl Event {
@@ -275,6 +279,8 @@ impl Event {
             action: document.text("/Action")?,
             id: document.text("/Actor/ID")?,
             task: document.text("/Actor/Attributes/com.docker.swarm.task.id")?,
+            service: document.text("/Actor/Attributes/com.docker.swarm.service.id")?,
+            container: document.text("/Actor/Attributes/container")?,
         })
     }
 }

@@ -20,7 +20,12 @@ fn line(action: &str, id: &str) -> String {
 }
 
 fn event(action: &str, id: &str) -> Event {
-    Event { kind: "service".into(), action: action.into(), id: id.into(), task: String::new() }
+    Event { kind: "service".into(), action: action.into(), id: id.into(), ..nothing() }
+}
+
+fn nothing() -> Event {
+    let empty = String::new;
+    Event { kind: empty(), action: empty(), id: empty(), task: empty(), service: empty(), container: empty() }
 }
 
 fn chunk(text: &str) -> String {
@@ -129,10 +134,24 @@ fn an_event_of_an_old_engine_or_of_something_else() {
         "\n",
     );
     let (_peer, mut stream) = stream(|script| script.send(chunk(text)).stall());
-    let start =
-        Event { kind: "container".into(), action: "start".into(), id: "c1".into(), task: String::new() };
+    let start = Event { kind: "container".into(), action: "start".into(), id: "c1".into(), ..nothing() };
     assert_eq!(stream.next(soon()).unwrap(), Some(start));
     assert_eq!(stream.next(soon()).unwrap().unwrap().kind, "");
+}
+
+#[test]
+fn what_happens_to_a_container_names_its_service_and_its_network() {
+    let text = concat!(
+        r#"{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"com.docker.swarm.service.id":"s1","com.docker.swarm.task.id":"t1"}}}"#,
+        "\n",
+        r#"{"Type":"network","Action":"connect","Actor":{"ID":"n1","Attributes":{"container":"c1","name":"functions","type":"overlay"}}}"#,
+        "\n",
+    );
+    let (_peer, mut stream) = stream(|script| script.send(chunk(text)).stall());
+    let die = stream.next(soon()).unwrap().unwrap();
+    assert_eq!((&*die.service, &*die.task, &*die.container), ("s1", "t1", ""));
+    let connect = stream.next(soon()).unwrap().unwrap();
+    assert_eq!((&*connect.id, &*connect.container, &*connect.service), ("n1", "c1", ""));
 }
 
 #[test]

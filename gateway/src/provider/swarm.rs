@@ -2,22 +2,24 @@
 //! and their tasks from the engine, when an event says so and now and then by itself, since the engine has
 //! no events for tasks.
 
+mod news;
 mod resize;
 mod root;
 mod select;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use docker_sock::{Engine, EventStream, Host, Task};
+use docker_sock::{Container, Engine, EventStream, Host, Network, Task};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use super::{Known, Provider, ScaleError, Sink};
+use news::{Interests, News};
 use resize::{Edit, Resize};
 pub(crate) use root::{USER, leave_root};
 use select::{Own, refusal, select};
@@ -38,11 +40,6 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the gateway's own networks are taken to be as they were.
 const OWN_TIME: Duration = Duration::from_secs(30);
-
-/// What is heard of. There are no events of tasks, but of their containers on the engine's own node: that one runs, or
-/// has died, is known from these before the manager hears of it.
-const EVENT_KINDS: [&str; 4] = ["service", "network", "node", "container"];
-const EVENT_ACTIONS: [&str; 6] = ["create", "update", "remove", "destroy", "start", "die"];
 
 /// How long a task is left alone that says it starts: an address that is tried before it is there stays out of reach
 /// for a second (the kernel asks for its neighbour no more often). Most run by then, or are seen to start by an event.
@@ -74,6 +71,8 @@ pub(crate) enum Error {
     Docker(docker_sock::Error),
     /// The gateway's own networks are not known.
     NoContainer,
+    /// The gateway's container is on no network of the Swarm.
+    NoNetwork,
     /// The network in `functions_network` is not of the Swarm.
     NotSwarmNetwork(String),
     System(std::io::Error),
@@ -101,6 +100,10 @@ impl fmt::Display for Error {
             Error::NoContainer => {
                 f.write_str("the gateway does not run in a container of this engine: set functions_network")
             }
+            Error::NoNetwork => f.write_str(
+                "the gateway is on no network of the Swarm, where functions are: attach it to theirs \
+                 (docker service update --network-add, docker network connect), or set functions_network",
+            ),
             Error::NotSwarmNetwork(name) => {
                 write!(f, "functions_network `{name}` is not a network of the Swarm")
             }
@@ -154,18 +157,29 @@ fn own(engine: &Engine, settings: &Settings) -> Result<Own, Error> {
         None => None,
     };
     let service = container.as_ref().and_then(|container| container.service_id()).map(str::to_owned);
-    let of_swarm = engine.networks()?.into_iter().filter(|network| network.is_for_services());
-    let networks: Vec<_> = match (&settings.functions_network, &container) {
-        (Some(name), _) => of_swarm.filter(|network| network.name == *name || network.id == *name).collect(),
+    let networks = shared(engine.networks()?, container.as_ref(), settings.functions_network.as_deref())?;
+    Ok(Own { networks, service })
+}
+
+/// The networks that functions are on: that of the setting, else those of the gateway's container.
+fn shared(
+    all: Vec<Network>,
+    container: Option<&Container>,
+    setting: Option<&str>,
+) -> Result<Vec<Network>, Error> {
+    let of_swarm = all.into_iter().filter(Network::is_for_services);
+    let (networks, missing): (Vec<_>, Error) = match (setting, container) {
+        (Some(name), _) => {
+            let is_meant = |network: &Network| network.name == *name || network.id == *name;
+            (of_swarm.filter(is_meant).collect(), Error::NotSwarmNetwork(name.to_owned()))
+        }
         (None, Some(container)) => {
-            of_swarm.filter(|network| container.networks.contains(&network.id)).collect()
+            let is_on = |network: &Network| container.networks.contains(&network.id);
+            (of_swarm.filter(is_on).collect(), Error::NoNetwork)
         }
         (None, None) => return Err(Error::NoContainer),
     };
-    match &settings.functions_network {
-        Some(name) if networks.is_empty() => Err(Error::NotSwarmNetwork(name.clone())),
-        _ => Ok(Own { networks, service }),
-    }
+    if networks.is_empty() { Err(missing) } else { Ok(networks) }
 }
 
 impl Swarm {
@@ -183,12 +197,15 @@ impl Swarm {
             settings,
             sink,
             shared: Arc::clone(&shared),
+            container: docker_sock::own_container_id(),
             own: None,
             known: None,
+            services: HashSet::new(),
             warned: Vec::new(),
             events: None,
             starting: HashMap::new(),
             next_open: now,
+            has_told: false,
             hot_until: now + HOT_TIME,
         };
         let thread = kit::thread::spawn_vital("swarm", move || watcher.run()).map_err(Error::System)?;
@@ -289,15 +306,21 @@ struct Watcher {
     settings: Settings,
     sink: Arc<dyn Sink>,
     shared: Arc<Shared>,
+    /// The id of the gateway's container, if it is in one.
+    container: Option<String>,
     own: Option<(Own, Instant)>,
     /// What the table was told last.
     known: Option<Vec<Known>>,
+    /// The services of these functions, by id.
+    services: HashSet<String>,
     /// What was warned about, so that it is said once.
     warned: Vec<String>,
     events: Option<EventStream>,
     /// Tasks that start, by their ids, and when they may be tried.
     starting: HashMap<String, Instant>,
     next_open: Instant,
+    /// Whether it was said that the engine refuses to tell events.
+    has_told: bool,
     hot_until: Instant,
 }
 
@@ -338,6 +361,7 @@ impl Watcher {
             }
         }
         self.warned = found.warnings;
+        self.services = found.services;
         if self.known.as_ref() != Some(&found.functions) {
             log::debug!("{} functions on the Swarm", found.functions.len());
             self.sink.set(found.functions.clone());
@@ -374,7 +398,7 @@ impl Watcher {
             (None, Some(problem)) => {
                 log::warn!("degraded, the known functions go on being served: {problem}")
             }
-            (Some(_), None) => log::info!("the engine answers again"),
+            (Some(_), None) => log::info!("degraded no more: the functions of the Swarm are known"),
             _ => {}
         }
         state.problem = problem;
@@ -390,32 +414,29 @@ impl Watcher {
             return;
         }
         self.next_open = now + EVENTS_PAUSE;
-        match self.engine.events(&EVENT_KINDS, &EVENT_ACTIONS) {
+        match self.engine.events(&news::KINDS, &news::ACTIONS) {
             Ok(events) => self.events = Some(events),
-            Err(error) => log::debug!("no events: {error}"),
+            Err(error) if error.is_transport() || self.has_told => log::debug!("no events: {error}"),
+            Err(error) => {
+                log::warn!("what happens on the Swarm is seen up to a second later: {error}");
+                self.has_told = true;
+            }
         }
     }
 
     /// Waits for the next reason to look; whether it is time to end.
     fn wait(&mut self, began: Instant) -> bool {
-        let now = Instant::now();
-        let is_complete = self.known.as_ref().is_some_and(|known| {
-            known.iter().all(|function| function.endpoints.len() >= function.wanted as usize)
-        });
-        let interval = match (now < self.hot_until, is_complete) {
-            _ if self.sink.is_waited_for() => MIN_INTERVAL,
-            (true, _) => HOT_INTERVAL,
-            (false, false) => WARM_INTERVAL,
-            (false, true) => COLD_INTERVAL,
-        };
-        let events = self.events.as_ref().map(|events| events.socket().as_fd());
-        let mut fds =
-            [PollFd::new(self.shared.wake.as_fd(), Ready::READ), PollFd::maybe(events, Ready::READ)];
-        if let Err(error) = poll(&mut fds, Deadline::at(began + interval)) {
-            log::warn!("poll failed: {error}");
+        let mut due = began + self.interval();
+        loop {
+            let is_woken = self.is_woken(due);
+            let news = self.take_events();
+            if news == News::Perhaps {
+                due = due.min(began + WARM_INTERVAL);
+            }
+            if is_woken || news >= News::OfFunctions || Instant::now() >= due {
+                break;
+            }
         }
-        self.shared.wake.clear();
-        self.take_events();
         let pause = Deadline::at(began + MIN_INTERVAL).remaining().unwrap_or_default();
         if self.shared.state().is_stopping {
             return true;
@@ -424,26 +445,109 @@ impl Watcher {
         self.shared.state().is_stopping
     }
 
-    fn take_events(&mut self) {
+    /// How long the next look can wait.
+    fn interval(&self) -> Duration {
+        let is_complete = self.known.as_ref().is_some_and(|known| {
+            known.iter().all(|function| function.endpoints.len() >= function.wanted as usize)
+        });
+        match (Instant::now() < self.hot_until, is_complete) {
+            _ if self.sink.is_waited_for() => MIN_INTERVAL,
+            (true, _) => HOT_INTERVAL,
+            (false, false) => WARM_INTERVAL,
+            (false, true) => COLD_INTERVAL,
+        }
+    }
+
+    /// Waits for an event, or until a look is due; whether somebody has asked for one.
+    fn is_woken(&self, due: Instant) -> bool {
+        let events = self.events.as_ref().map(|events| events.socket().as_fd());
+        let mut fds =
+            [PollFd::new(self.shared.wake.as_fd(), Ready::READ), PollFd::maybe(events, Ready::READ)];
+        if let Err(error) = poll(&mut fds, Deadline::at(due)) {
+            log::warn!("poll failed: {error}");
+            return true;
+        }
+        let is_woken = fds[0].ready().is_any();
+        self.shared.wake.clear();
+        is_woken
+    }
+
+    /// Reads the events that have come; the most important news of them.
+    fn take_events(&mut self) -> News {
+        let mut most = News::Nothing;
         while let Some(events) = &mut self.events {
-            match events.next(Deadline::after(Duration::ZERO)) {
-                Ok(Some(event)) => {
-                    log::debug!("event: {} {} {}", event.kind, event.action, event.id);
-                    self.hot_until = Instant::now() + HOT_TIME;
-                    if event.action == "start" && !event.task.is_empty() && self.starting.len() < MAX_STARTED
-                    {
-                        self.starting.insert(event.task, Instant::now());
-                    }
-                    if event.kind == "network" {
-                        self.own = None;
-                    }
-                }
-                Ok(None) => return,
+            let event = match events.next(Deadline::after(Duration::ZERO)) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
                 Err(error) => {
                     log::debug!("{error}");
                     self.events = None;
+                    return most.max(News::Perhaps); // what came with it may be lost
                 }
+            };
+            let networks = self.own.as_ref().map(|(own, _)| &own.networks[..]);
+            let interests =
+                Interests { services: &self.services, networks, container: self.container.as_deref() };
+            let news = interests.news(&event);
+            if news == News::Nothing {
+                continue;
             }
+            log::debug!("event: {} {} {}", event.kind, event.action, event.id);
+            if news == News::OfNetworks {
+                self.own = None;
+            }
+            if news >= News::OfFunctions {
+                self.hot_until = Instant::now() + HOT_TIME;
+            }
+            if event.action == "start" && !event.task.is_empty() && self.starting.len() < MAX_STARTED {
+                self.starting.insert(event.task, Instant::now());
+            }
+            most = most.max(news);
+        }
+        most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(id: &str, scope: &str) -> Network {
+        Network {
+            id: id.to_owned(),
+            name: format!("name-{id}"),
+            driver: "overlay".to_owned(),
+            scope: scope.to_owned(),
+            is_ingress: false,
+        }
+    }
+
+    fn container(networks: &[&str]) -> Container {
+        let networks = networks.iter().map(|id| (*id).to_owned()).collect();
+        Container { id: "me".to_owned(), name: String::new(), labels: HashMap::new(), networks }
+    }
+
+    #[test]
+    fn functions_are_on_the_networks_of_the_setting_or_of_the_container() {
+        let all = || vec![network("n1", "swarm"), network("n2", "swarm"), network("host", "local")];
+        let found = |container: Option<&Container>, setting| {
+            let found = shared(all(), container, setting).map_err(|error| error.to_string())?;
+            Ok::<_, String>(found.into_iter().map(|network| network.id).collect::<Vec<_>>())
+        };
+        let ids = |ids: &[&str]| Ok(ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
+        let on = |networks: &[&str]| container(networks);
+        assert_eq!(found(Some(&on(&["host", "n2"])), None), ids(&["n2"]));
+        assert_eq!(found(Some(&on(&["n2"])), Some("name-n1")), ids(&["n1"]));
+        assert_eq!(found(None, Some("n1")), ids(&["n1"]));
+        for (container, setting, part) in [
+            (Some(&on(&["host"])), None, "is on no network of the Swarm"),
+            (Some(&on(&[])), None, "network connect"),
+            (Some(&on(&["n1"])), Some("name-n9"), "`name-n9` is not a network of the Swarm"),
+            (None, Some("host"), "`host` is not a network of the Swarm"),
+            (None, None, "set functions_network"),
+        ] {
+            let error = found(container, setting).unwrap_err();
+            assert!(error.contains(part), "{part} in {error}");
         }
     }
 }

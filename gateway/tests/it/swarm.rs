@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Bin, Peer, Running, Script, eventually};
@@ -37,7 +39,9 @@ impl Engine {
             let answers = Arc::clone(&answers);
             move |request| match below(request) {
                 "/_ping" => head("Api-Version: 1.41\r\nContent-Length: 2\r\n", "OK"),
-                "events" => head("Transfer-Encoding: chunked\r\n", ""),
+                "events" if !lock(&answers).contains_key("events") => {
+                    head("Transfer-Encoding: chunked\r\n", "")
+                }
                 path => match lock(&answers).get(path) {
                     Some(Says::Document(value)) => document(value),
                     Some(Says::Refuses(status, why)) => refusal(*status, why),
@@ -59,6 +63,17 @@ impl Engine {
 
     fn set(&self, path: &str, says: Says) {
         lock(&self.answers).insert(path.to_owned(), says);
+    }
+
+    /// Tells an event.
+    fn tells(&self, event: &Value) {
+        let line = format!("{event}\n");
+        self.peer.send_where("/events?", format!("{:x}\r\n{line}\r\n", line.len()));
+    }
+
+    /// How often the services were asked for.
+    fn looks(&self) -> usize {
+        self.peer.requests().iter().filter(|request| below(request) == "services").count()
     }
 
     /// Has one service with one task at this address.
@@ -276,4 +291,63 @@ fn a_call_that_the_engine_forbids_is_named() {
         engine.says("networks", json!([network("n1", "functions")]));
         health_begins(&gateway, "ok");
     }
+}
+
+#[test]
+fn services_that_are_no_functions_cost_few_looks_whatever_they_do() {
+    const SPAN: Duration = Duration::from_secs(3);
+    let (engine, well) = (Engine::start(), well());
+    engine.runs(service("echo", json!({}), well.addr()), well.addr());
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    let is_settled = || {
+        let (before, began) = (engine.looks(), Instant::now());
+        thread::sleep(Duration::from_secs(1));
+        let (looks, span) = (engine.looks() - before, began.elapsed());
+        if looks as u64 <= span.as_secs() + 1 { Ok(()) } else { Err(format!("{looks} looks in {span:?}")) }
+    };
+    eventually(3 * SOON, is_settled);
+    let of = |service: &str| {
+        let attributes = json!({ "com.docker.swarm.service.id": service, "com.docker.swarm.task.id": "t" });
+        json!({ "Type": "container", "Action": "die", "Actor": { "ID": "c", "Attributes": attributes } })
+    };
+    let update = json!({ "Type": "service", "Action": "update", "Actor": { "ID": "other" } });
+    let connect = json!({
+        "Type": "network", "Action": "connect", "Actor": { "ID": "n1", "Attributes": { "container": "c" } },
+    });
+    // What may make a service a function is looked at, at most every 250 ms.
+    for (events, a_second) in [(vec![of("other"), connect], 1), (vec![update], 4)] {
+        let (before, began) = (engine.looks(), Instant::now());
+        while began.elapsed() < SPAN {
+            events.iter().for_each(|event| engine.tells(event));
+            thread::sleep(Duration::from_millis(20));
+        }
+        let looks = engine.looks() - before;
+        let most = (began.elapsed().as_secs() as usize + 1) * a_second + 1;
+        assert!(looks <= most, "{looks} looks, not {most}, after {events:?}");
+    }
+    // What happens to a function is looked at often.
+    let before = engine.looks();
+    eventually(SOON, || {
+        engine.tells(&of("id-echo"));
+        let began = Instant::now();
+        thread::sleep(Duration::from_millis(500));
+        let (looks, span) = (engine.looks() - before, began.elapsed());
+        if looks >= 3 { Ok(()) } else { Err(format!("{looks} looks, the last {span:?}")) }
+    });
+}
+
+#[test]
+fn an_engine_that_tells_no_events_is_said_once() {
+    let (engine, well) = (Engine::start(), well());
+    engine.set("events", Says::Refuses(403, "no events"));
+    engine.runs(service("echo", json!({}), well.addr()), well.addr());
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    let asked = || engine.peer.requests().iter().filter(|request| below(request) == "events").count();
+    eventually(SOON, || if asked() > 1 { Ok(()) } else { Err("asked once".to_owned()) });
+    let log = gateway.log();
+    let told = "failed to read events: engine answered 403: no events";
+    assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 1, "{log}");
+    assert_eq!(gateway.get("/healthz").text(), "ok\n");
 }

@@ -1,6 +1,6 @@
 //! Which services are functions, and where they can be called: from documents to values, without I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(super) type MayTry<'a> = &'a dyn Fn(&Task) -> bool;
 pub(super) struct Found {
     /// The functions, by name.
     pub(super) functions: Vec<Known>,
+    /// The ids of their services.
+    pub(super) services: HashSet<String>,
     /// What is wrong with services, one line each.
     pub(super) warnings: Vec<String>,
 }
@@ -42,7 +44,7 @@ pub(super) fn select(
     for task in tasks {
         of_service.entry(task.service_id.as_str()).or_default().push(task);
     }
-    let mut found = Found { functions: Vec::new(), warnings: Vec::new() };
+    let mut found = Found { functions: Vec::new(), services: HashSet::new(), warnings: Vec::new() };
     for service in services {
         let is_shared =
             |network: &Network| service.networks.iter().any(|id| *id == network.id || *id == network.name);
@@ -65,6 +67,7 @@ pub(super) fn select(
         };
         found.warnings.extend(warnings.iter().map(|warning| format!("service {name}: {warning}")));
         let tasks = of_service.get(service.id.as_str()).map_or(&[][..], Vec::as_slice);
+        found.services.insert(service.id.clone());
         found.functions.push(known(name, labels, (service, tasks), (own, may_try)));
     }
     found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));

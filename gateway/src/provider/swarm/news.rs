@@ -1,0 +1,111 @@
+//! What an event means for the functions. Most events of a busy Swarm mean nothing: its other services start and end
+//! tasks too, and each look costs the engine two calls.
+
+use std::collections::HashSet;
+
+use docker_sock::{Event, Network};
+
+/// What is heard of. There are no events of tasks, but of their containers on the engine's own node: that one runs, or
+/// has died, is known from these before the manager hears of it.
+pub(super) const KINDS: [&str; 4] = ["service", "network", "node", "container"];
+pub(super) const ACTIONS: [&str; 8] =
+    ["create", "update", "remove", "destroy", "start", "die", "connect", "disconnect"];
+
+/// How much an event matters, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum News {
+    Nothing,
+    /// A service may have become a function.
+    Perhaps,
+    /// Something happens to a function.
+    OfFunctions,
+    /// The gateway's own networks have changed.
+    OfNetworks,
+}
+
+/// What is known, and so what matters.
+pub(super) struct Interests<'a> {
+    /// The ids of the services that are functions.
+    pub(super) services: &'a HashSet<String>,
+    /// The gateway's networks; `None` while these are not known.
+    pub(super) networks: Option<&'a [Network]>,
+    /// The id of the gateway's container, if it is in one.
+    pub(super) container: Option<&'a str>,
+}
+
+impl Interests<'_> {
+    pub(super) fn news(&self, event: &Event) -> News {
+        match (event.kind.as_str(), event.action.as_str()) {
+            ("node", _) => News::OfFunctions,
+            ("service", _) if self.services.contains(&event.id) => News::OfFunctions,
+            ("service", "create" | "update") => News::Perhaps,
+            ("container", _) if self.services.contains(&event.service) => News::OfFunctions,
+            ("network", "connect" | "disconnect") if self.is_own(&event.container) => News::OfNetworks,
+            ("network", "connect" | "disconnect") => News::Nothing,
+            ("network", _) if self.is_on(&event.id) => News::OfNetworks,
+            _ => News::Nothing,
+        }
+    }
+
+    fn is_own(&self, container: &str) -> bool {
+        self.container == Some(container)
+    }
+
+    /// Any network may be the missing one.
+    fn is_on(&self, network: &str) -> bool {
+        self.networks.is_none_or(|networks| networks.iter().any(|one| one.id == network))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(id: &str) -> Network {
+        Network {
+            id: id.to_owned(),
+            name: format!("name-{id}"),
+            driver: "overlay".to_owned(),
+            scope: "swarm".to_owned(),
+            is_ingress: false,
+        }
+    }
+
+    /// What `KIND ACTION ID` means, with what else it has under `service` and `container`.
+    fn news(text: &str, (service, container): (&str, &str), networks: Option<&[Network]>) -> News {
+        let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
+        let [kind, action, id] = words.try_into().unwrap();
+        let (service, container) = (service.to_owned(), container.to_owned());
+        let event = Event { kind, action, id, task: String::new(), service, container };
+        let services = HashSet::from(["echo".to_owned()]);
+        Interests { services: &services, networks, container: Some("me") }.news(&event)
+    }
+
+    #[test]
+    fn what_happens_to_others_is_no_news() {
+        let own = [network("n1"), network("n2")];
+        let rows = [
+            ("service update echo", ("", ""), News::OfFunctions),
+            ("service remove echo", ("", ""), News::OfFunctions),
+            ("service create other", ("", ""), News::Perhaps),
+            ("service update other", ("", ""), News::Perhaps),
+            ("service remove other", ("", ""), News::Nothing),
+            ("container start c1", ("echo", ""), News::OfFunctions),
+            ("container die c1", ("echo", ""), News::OfFunctions),
+            ("container start c2", ("other", ""), News::Nothing),
+            ("container die c3", ("", ""), News::Nothing),
+            ("node update node", ("", ""), News::OfFunctions),
+            ("network connect n9", ("", "me"), News::OfNetworks),
+            ("network disconnect n1", ("", "me"), News::OfNetworks),
+            ("network connect n1", ("", "other"), News::Nothing),
+            ("network connect n1", ("", ""), News::Nothing),
+            ("network destroy n1", ("", ""), News::OfNetworks),
+            ("network create n9", ("", ""), News::Nothing),
+            ("volume create v1", ("", ""), News::Nothing),
+        ];
+        for (event, of, want) in rows {
+            assert_eq!(news(event, of, Some(&own)), want, "{event} {of:?}");
+        }
+        assert_eq!(news("network create n9", ("", ""), None), News::OfNetworks);
+    }
+}
