@@ -40,6 +40,11 @@ impl<const N: usize> Histogram<N> {
         self.sum_ns.fetch_add(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// All observations.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().chain([&self.above]).map(|count| count.load(Relaxed)).sum()
+    }
+
     pub(crate) fn read(&self) -> Reading {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(N);
@@ -75,6 +80,7 @@ mod tests {
             let histogram = Histogram::new(&BOUNDS);
             histogram.observe(value);
             let reading = histogram.read();
+            assert_eq!(histogram.count(), reading.count);
             let counts: Vec<u64> = reading.buckets.iter().map(|bucket| bucket.1).collect();
             assert_eq!((counts.as_slice(), reading.count, reading.sum), (&want[..], 1, value), "{value:?}");
         }

@@ -2,7 +2,7 @@
 //! requests that reached none. All of it atomics; an observation takes no lock.
 
 use std::sync::atomic::{
-    AtomicU16, AtomicU64, AtomicUsize,
+    AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
@@ -18,8 +18,12 @@ static CALL_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 50
 /// Bounds of `gateway_cold_start_seconds`: from a process on this host to an image pulled first.
 static COLD_START_BOUNDS_MS: [u64; 10] = [50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000];
 
-/// The code under which statuses outside of 100 to 599 are counted.
+/// The code under which statuses outside of 100 to 599 are counted, and those beyond [`MAX_CODES`].
 const OTHER_CODE: u16 = 999;
+
+/// The most codes of a function that are counted apart. Real functions have a handful; each costs a histogram in memory
+/// and 14 lines of the page, and a function must not make that a burden.
+const MAX_CODES: usize = 64;
 
 /// Why a call was sent a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,8 @@ impl Retry {
 /// The figures of one function.
 pub(crate) struct FunctionSeries {
     codes: Codes,
-    seconds: Histogram<11>,
+    /// Calls that were begun.
+    started: AtomicU64,
     /// Made by the first cold start: most functions never have one.
     cold_starts: OnceLock<Box<Histogram<10>>>,
     retries: [AtomicU64; Retry::ALL.len()],
@@ -62,7 +67,7 @@ impl Default for FunctionSeries {
     fn default() -> FunctionSeries {
         FunctionSeries {
             codes: Codes::default(),
-            seconds: Histogram::new(&CALL_BOUNDS_MS),
+            started: AtomicU64::new(0),
             cold_starts: OnceLock::new(),
             retries: [const { AtomicU64::new(0) }; Retry::ALL.len()],
             inflight: Gauge::default(),
@@ -76,8 +81,7 @@ impl Default for FunctionSeries {
 impl FunctionSeries {
     /// One invocation: what the client was told and how long it took. Called once per invocation.
     pub(crate) fn observe(&self, code: u16, took: Duration) {
-        self.codes.count(code);
-        self.seconds.observe(took);
+        self.codes.of(code).observe(took);
     }
 
     /// One wait for a replica to come up from none.
@@ -91,6 +95,7 @@ impl FunctionSeries {
 
     /// Counts a call as being served for as long as the returned value lives.
     pub(crate) fn begin_call(self: &Arc<Self>) -> InFlight {
+        self.started.fetch_add(1, Relaxed);
         self.inflight.0.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
     }
@@ -102,18 +107,21 @@ impl FunctionSeries {
         Some(Waiting(Arc::clone(self)))
     }
 
-    /// Invocations so far.
+    /// Invocations that have ended.
     pub(crate) fn invocations(&self) -> u64 {
-        self.codes.slots().map(|(_, count)| count).sum()
+        self.codes.iter().map(|(_, seconds)| seconds.count()).sum()
     }
 
-    /// Invocations by code, ascending.
-    pub(super) fn codes(&self) -> Vec<(u16, u64)> {
-        self.codes.read()
+    /// Invocations that were begun.
+    pub(super) fn started(&self) -> u64 {
+        self.started.load(Relaxed)
     }
 
-    pub(super) fn seconds(&self) -> Reading {
-        self.seconds.read()
+    /// Invocations that have ended, by code, ascending.
+    pub(super) fn seconds(&self) -> Vec<(u16, Reading)> {
+        let mut found: Vec<_> = self.codes.iter().map(|(code, seconds)| (code, seconds.read())).collect();
+        found.sort_unstable_by_key(|(code, _)| *code);
+        found
     }
 
     pub(super) fn cold_starts(&self) -> Option<Reading> {
@@ -157,49 +165,40 @@ impl Gauge {
     }
 }
 
-/// Counters by status code. A function has few codes, so they are found by looking through slots that
-/// are taken one after the other; further slots are made four at a time. At most 501 codes exist.
+/// A histogram for each status code, in a list that grows with the codes: a function has few.
 #[derive(Default)]
-struct Codes {
-    /// 0 is a free slot. A slot never changes its code, so a code is never in two.
-    codes: [AtomicU16; Codes::SLOTS],
-    counts: [AtomicU64; Codes::SLOTS],
-    more: OnceLock<Box<Codes>>,
+struct Codes(OnceLock<Box<OfCode>>);
+
+struct OfCode {
+    code: u16,
+    seconds: Histogram<11>,
+    next: Codes,
 }
 
 impl Codes {
-    const SLOTS: usize = 4;
-
-    fn count(&self, code: u16) {
-        let code = if (100..=599).contains(&code) { code } else { OTHER_CODE };
-        let mut slots = self;
+    /// The histogram of a code.
+    fn of(&self, code: u16) -> &Histogram<11> {
+        let mut code = if (100..=599).contains(&code) { code } else { OTHER_CODE };
+        let (mut codes, mut place) = (self, 1);
         loop {
-            for (slot, count) in slots.codes.iter().zip(&slots.counts) {
-                // Relaxed will do: nothing else is published by a slot's code.
-                let found = match slot.load(Relaxed) {
-                    0 => slot.compare_exchange(0, code, Relaxed, Relaxed).unwrap_or_else(|other| other),
-                    taken => taken,
-                };
-                if found == code || found == 0 {
-                    count.fetch_add(1, Relaxed);
-                    return;
-                }
+            if place == MAX_CODES {
+                code = OTHER_CODE; // the last place is for all that find no other
             }
-            slots = slots.more.get_or_init(Box::default);
+            let new = || {
+                Box::new(OfCode { code, seconds: Histogram::new(&CALL_BOUNDS_MS), next: Codes::default() })
+            };
+            // Whoever is first has the place; its code never changes, so that none is in two places.
+            let of_code = codes.0.get_or_init(new);
+            if of_code.code == code {
+                return &of_code.seconds;
+            }
+            (codes, place) = (&of_code.next, place + 1);
         }
     }
 
-    /// All slots, free ones among them, each with its number.
-    fn slots(&self) -> impl Iterator<Item = (u16, u64)> {
-        let all = std::iter::successors(Some(self), |slots| slots.more.get().map(Box::as_ref));
-        all.flat_map(|slots| slots.codes.iter().zip(&slots.counts))
-            .map(|(code, count)| (code.load(Relaxed), count.load(Relaxed)))
-    }
-
-    fn read(&self) -> Vec<(u16, u64)> {
-        let mut found: Vec<_> = self.slots().filter(|(code, _)| *code != 0).collect();
-        found.sort_unstable();
-        found
+    fn iter(&self) -> impl Iterator<Item = (u16, &Histogram<11>)> {
+        let all = std::iter::successors(self.0.get(), |of_code| of_code.next.0.get());
+        all.map(|of_code| (of_code.code, &of_code.seconds))
     }
 }
 
@@ -293,38 +292,53 @@ mod tests {
         series.observe(200, Duration::from_millis(3));
         series.observe(502, Duration::from_millis(30));
         series.observe(200, Duration::from_millis(3));
-        assert_eq!(series.codes(), [(200, 2), (502, 1)]);
+        let seconds = series.seconds();
+        let seconds: Vec<_> =
+            seconds.iter().map(|(code, reading)| (*code, reading.count, reading.sum)).collect();
+        assert_eq!(seconds, [(200, 2, Duration::from_millis(6)), (502, 1, Duration::from_millis(30))]);
         assert_eq!(series.invocations(), 3);
-        assert_eq!((series.seconds().count, series.seconds().sum), (3, Duration::from_millis(36)));
         assert_eq!(series.cold_starts(), None);
         series.observe_cold_start(Duration::from_secs(2));
         assert_eq!(series.cold_starts().map(|reading| reading.count), Some(1));
     }
 
+    fn counts(codes: &Codes) -> Vec<(u16, u64)> {
+        let mut counts: Vec<_> = codes.iter().map(|(code, seconds)| (code, seconds.count())).collect();
+        counts.sort_unstable();
+        counts
+    }
+
     #[test]
-    fn every_code_is_kept_and_odd_ones_share_a_place() {
+    fn codes_are_counted_apart_up_to_a_bound() {
         let codes = Codes::default();
-        for code in 0..=u16::MAX {
-            codes.count(code);
+        for code in 100..=u16::MAX {
+            codes.of(code).observe(Duration::ZERO);
         }
-        let read = codes.read();
-        assert_eq!(read.len(), 501);
-        assert!(read[..500].iter().zip(100..600).all(|(pair, code)| *pair == (code, 1)), "{read:?}");
-        assert_eq!(read[500], (OTHER_CODE, 65_536 - 500));
+        let read = counts(&codes);
+        assert_eq!(read.len(), MAX_CODES);
+        assert!(
+            read[..MAX_CODES - 1].iter().zip(100..600).all(|(pair, code)| *pair == (code, 1)),
+            "{read:?}"
+        );
+        assert_eq!(read[MAX_CODES - 1], (OTHER_CODE, 65_536 - 100 - (MAX_CODES as u64 - 1)));
+        // A code that has no name has the same place, whether it comes first or last.
+        let codes = Codes::default();
+        [0, 99, 600, 200].iter().for_each(|code| codes.of(*code).observe(Duration::ZERO));
+        assert_eq!(counts(&codes), [(200, 1), (OTHER_CODE, 3)]);
     }
 
     #[test]
     fn codes_seen_first_by_many_threads_are_never_doubled_or_lost() {
         for _ in 0..50 {
             let codes = Codes::default();
+            let observe = |code| codes.of(code).observe(Duration::ZERO);
             std::thread::scope(|scope| {
                 for thread in 0..4_u16 {
-                    let codes = &codes;
-                    scope.spawn(move || (0..100).for_each(|n| codes.count(200 + (n + thread * 3) % 10)));
+                    scope.spawn(move || (0..100).for_each(|n| observe(200 + (n + thread * 3) % 10)));
                 }
             });
             let want: Vec<_> = (200..210).map(|code| (code, 40)).collect();
-            assert_eq!(codes.read(), want);
+            assert_eq!(counts(&codes), want);
         }
     }
 
@@ -334,11 +348,11 @@ mod tests {
         let (first, second) = (series.begin_wait(2), series.begin_wait(2));
         assert!(first.is_some() && second.is_some() && series.begin_wait(2).is_none());
         let call = series.begin_call();
-        assert_eq!((series.waiting.get(), series.inflight.get()), (2, 1));
+        assert_eq!((series.waiting.get(), series.inflight.get(), series.started()), (2, 1, 1));
         drop(first);
         assert_eq!(series.waiting.get(), 1);
         drop((second, call));
-        assert_eq!((series.waiting.get(), series.inflight.get()), (0, 0));
+        assert_eq!((series.waiting.get(), series.inflight.get(), series.started()), (0, 0, 1));
         series.wanted.set(5);
         assert_eq!(series.wanted.get(), 5);
     }

@@ -133,7 +133,7 @@ fn becomes(gateway: &Running, name: &str, want: f64) {
     });
 }
 
-/// The value of a series of [`ONE`]; 0 while there is none.
+/// The values of the series of [`ONE`], added up; 0 while there is none.
 fn of_one(gateway: &Running, name: &str) -> f64 {
-    gateway.metrics("/metrics").value(name, &[("function_name", ONE)]).unwrap_or(0.0)
+    gateway.metrics("/metrics").sum(name, &[("function_name", ONE)])
 }

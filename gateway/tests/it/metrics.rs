@@ -48,7 +48,7 @@ fn every_family_of_the_contract_is_there() {
     let bounds = [".005", ".01", ".025", ".05", ".1", ".25", ".5", "1", "2.5", "5", "10", "+Inf"];
     for bound in bounds {
         let le = if bound.starts_with('.') { format!("0{bound}") } else { bound.to_owned() };
-        let labels = [("function_name", ONE), ("le", &*le)];
+        let labels = [("function_name", ONE), ("code", "200"), ("le", &*le)];
         assert!(metrics.value("gateway_functions_seconds_bucket", &labels).is_some(), "{le}");
     }
 }
