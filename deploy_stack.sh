@@ -139,11 +139,18 @@ why() {
     [ -n "$reason" ] || reason=$(awk -F '|' '$2 == "running" { print ($3 == "running" ? "has just started" : $3); exit }' <<<"$tasks")
     case $reason in
         *"port already in use"* | *"address already in use"*) taken "$name" && return ;;
+        # The same in the words of different engines, and of registries: docs/errors.md.
+        *[Nn]"o such image"* | *"failed to resolve reference"* | *"manifest unknown"* | *"pull access denied"* | \
+            *"no matching manifest"* | *"no match for platform"*)
+            reason="image $(image_of "$id") is missing: $reason; build it on the node, or set FAAS_IMAGES and FAAS_TAG"
+            ;;
         *"non-zero exit"*) reason+=": $(timeout 5 docker service logs --raw --tail 1 "$id" 2>&1 | tail -n 1)" ;;
     esac
     case $update in *paused*) reason="${update#* }${reason:+; $reason}" ;; esac
     echo "${reason:-no task yet}"
 }
+
+image_of() { docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "$1" 2>/dev/null || true; }
 
 taken() {
     case $1 in

@@ -23,5 +23,6 @@ for name in "${names[@]}"; do
     { printf 'FROM scratch AS builder\nCOPY . /src/dist/\n'; sed '1,/^# --- images$/d' Dockerfile.musl; } |
         docker build --quiet --file - --target "$name" --tag "$images/$name:$tag" dist >"$log" 2>&1 ||
         { cat "$log" >&2 && exit 1; }
-    docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' "$images/$name:$tag"
+    # Without a size: engines count different things. The tests measure the files.
+    echo "$images/$name:$tag"
 done

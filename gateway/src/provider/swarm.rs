@@ -2,6 +2,7 @@
 //! and their tasks from the engine, when an event says so and now and then by itself, since the engine has
 //! no events for tasks.
 
+mod image;
 mod news;
 mod resize;
 mod root;
@@ -355,6 +356,7 @@ impl Watcher {
         let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
         let mut found = select(&services, &tasks, (own, &may_try), self.settings.require_label);
         self.ask_why(&mut found.functions);
+        image::explain(&mut found.functions);
         for warning in &found.warnings {
             if !self.warned.contains(warning) {
                 log::warn!("{warning}");

@@ -351,3 +351,30 @@ fn an_engine_that_tells_no_events_is_said_once() {
     assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 1, "{log}");
     assert_eq!(gateway.get("/healthz").text(), "ok\n");
 }
+
+#[test]
+fn a_missing_image_is_named_whatever_words_the_engine_has() {
+    let (engine, well) = (Engine::start(), well());
+    let mut echo = service("echo", json!({}), well.addr());
+    let image = "localhost/faas/echo:1";
+    echo["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] = json!(image);
+    engine.runs(echo.clone(), well.addr());
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    for words in [
+        format!("No such image: {image}"),
+        format!("failed to resolve reference \"{image}\": {image}: not found"),
+        "pull access denied, repository does not exist or may require authorization".to_owned(),
+    ] {
+        let mut rejected = task(&echo, well.addr());
+        rejected["DesiredState"] = json!("shutdown");
+        rejected["Status"] = json!({ "State": "rejected", "Err": words });
+        engine.says("tasks", json!([rejected]));
+        let parts = ["image `localhost/faas/echo:1`", "registry `localhost`", &words, "docker service ps"];
+        let reply = eventually(SOON, || match gateway.get("/function/echo") {
+            reply if reply.status == 503 && reply.text().contains(&words) => Ok(reply),
+            reply => Err(reply.text()),
+        });
+        is_own(&reply, (503, "cannot_start"), &parts);
+    }
+}
