@@ -211,7 +211,7 @@ fn declared(entry: &Value) -> Checked<Declared> {
         (None, None) => return mistake(FIELD_FPROCESS, "is missing: expected `fprocess` or `address`"),
     };
     let labels = match upstream_port(&serves) {
-        Some(port) => one_replica(object, &serves, (labels, port))?,
+        Some(port) => one_replica(&serves, labels, port)?,
         None => labels,
     };
     let about = About {
@@ -311,15 +311,10 @@ fn upstream_port(serves: &Serves) -> Option<u16> {
 }
 
 /// Only one replica can listen on `port`: that many is the most, and a file that asks for more is mistaken.
-fn one_replica(
-    object: &Map<String, Value>,
-    serves: &Serves,
-    (labels, port): (Labels, u16),
-) -> Checked<Labels> {
+fn one_replica(serves: &Serves, labels: Labels, port: u16) -> Checked<Labels> {
     let is_one = matches!(serves, Serves::Process(process) if process.replicas <= 1);
-    let says_max = strings(object, FIELD_LABELS)?.iter().any(|(label, _)| *label == LABEL_SCALE_MAX);
-    if is_one && labels.scale_min == 1 && (labels.scale_max == 1 || !says_max) {
-        return Ok(Labels { scale_max: 1, ..labels });
+    if is_one && labels.scale_min.unwrap_or(1) == 1 && labels.scale_max.unwrap_or(1) == 1 {
+        return Ok(Labels { scale_max: Some(1), ..labels });
     }
     mistake(
         &format!("{FIELD_ENVIRONMENT}.{ENV_UPSTREAM_URL}"),
@@ -332,16 +327,16 @@ fn one_replica(
 
 fn replicas(object: &Map<String, Value>, labels: &Labels) -> Checked<u32> {
     let Some(value) = object.get(FIELD_REPLICAS) else {
-        return Ok(labels.scale_min);
+        return Ok(labels.scale_min.unwrap_or(1));
     };
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    match number.filter(|number| *number <= labels.scale_max) {
+    match number.filter(|number| *number <= labels.max()) {
         Some(number) => Ok(number),
         None => mistake(
             FIELD_REPLICAS,
             format!(
                 "expected an integer from 0 to {} (label com.openfaas.scale.max), got `{value}`",
-                labels.scale_max
+                labels.max()
             ),
         ),
     }
@@ -429,7 +424,7 @@ mod tests {
             replicas: 2,
         };
         assert_eq!(functions[1].serves, Serves::Process(node));
-        assert_eq!(functions[1].labels, Labels { scale_max: 4, ..Labels::default() });
+        assert_eq!(functions[1].labels, Labels { scale_max: Some(4), ..Labels::default() });
         let addresses = vec!["10.0.0.5:8080".to_owned(), "10.0.0.6:8080".to_owned()];
         assert_eq!(functions[2].serves, Serves::Address(addresses));
         assert_eq!(parse(r#"{"functions": []}"#, FILE), Ok(vec![]));
@@ -472,7 +467,7 @@ mod tests {
             format!(r#""environment": {{"mode": "http", "upstream_url": "http://localhost:{port}/"}}"#)
         };
         let of = |port: u16, more: &str| one(&format!(r#""fprocess": "serve", {}{more}"#, url(port)));
-        let max = |port: u16, more: &str| of(port, more).map(|declared| declared.labels.scale_max);
+        let max = |port: u16, more: &str| of(port, more).map(|declared| declared.labels.max());
         assert_eq!(max(3000, ""), Ok(1));
         assert_eq!(max(3000, r#", "replicas": 0, "labels": {"com.openfaas.scale.max": "1"}"#), Ok(1));
         assert_eq!(max(0, r#", "replicas": 4"#), Ok(20));

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use kit::duration;
 
+use crate::floor::Note;
+
 pub(crate) const LABEL_FUNCTION: &str = "function";
 pub(crate) const LABEL_SCALE_MIN: &str = "com.openfaas.scale.min";
 pub(crate) const LABEL_SCALE_MAX: &str = "com.openfaas.scale.max";
@@ -19,8 +21,10 @@ pub(crate) const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
 pub(crate) const LABEL_PORT: &str = "faas.port";
 pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
 pub(crate) const LABEL_TIMEOUT: &str = "faas.timeout";
+/// Written by the gateway itself, see [`Note`].
+pub(crate) const LABEL_FLOOR: &str = "faas.scale.floor";
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     LABEL_FUNCTION,
     LABEL_SCALE_MIN,
     LABEL_SCALE_MAX,
@@ -31,16 +35,23 @@ const KNOWN: [&str; 10] = [
     LABEL_PORT,
     LABEL_CONCURRENCY,
     LABEL_TIMEOUT,
+    LABEL_FLOOR,
 ];
 
 /// How labels begin that are meant for a gateway: of this one, and of the platforms that functions may come from.
 const OURS: [&str; 3] = ["com.faas.", "com.openfaas.", "faas."];
+
+/// How labels begin that are notes for people and tools.
+pub(crate) const ANNOTATION: &str = "com.openfaas.annotations.";
 
 /// The most unknown labels of one function that are named.
 const MAX_UNKNOWN: usize = 8;
 
 /// The most replicas that a label may ask for: far above what a small Swarm can place.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
+
+/// The most replicas where no label says so.
+const DEFAULT_MAX: u32 = 20;
 
 /// The most calls at once that a label may name, per replica.
 const MAX_CALLS: u32 = 1_000_000;
@@ -53,9 +64,9 @@ const MAX_FACTOR: u32 = 100;
 pub(crate) struct Labels {
     /// Whether the service says that it is a function, if it says anything.
     pub(crate) function: Option<bool>,
-    /// Replicas: at least 1 and not above `scale_max`.
-    pub(crate) scale_min: u32,
-    pub(crate) scale_max: u32,
+    /// Replicas: at least 1 and not above [`Labels::max`].
+    pub(crate) scale_min: Option<u32>,
+    pub(crate) scale_max: Option<u32>,
     /// Step of scaling in percent of `scale_max`; 0 switches scaling off.
     pub(crate) scale_factor: u32,
     /// Calls in flight per replica that scaling aims at.
@@ -69,14 +80,16 @@ pub(crate) struct Labels {
     pub(crate) concurrency: u32,
     /// How long a call may take in all, in the place of `upstream_timeout`.
     pub(crate) timeout: Option<Duration>,
+    /// What the gateway noted when it set the number of replicas.
+    pub(crate) floor: Option<Note>,
 }
 
 impl Default for Labels {
     fn default() -> Labels {
         Labels {
             function: None,
-            scale_min: 1,
-            scale_max: 20,
+            scale_min: None,
+            scale_max: None,
             scale_factor: 20,
             scale_target: 50,
             scale_zero: false,
@@ -84,6 +97,7 @@ impl Default for Labels {
             port: 8080,
             concurrency: 0,
             timeout: None,
+            floor: None,
         }
     }
 }
@@ -115,8 +129,8 @@ impl Labels {
         let default = Labels::default();
         let mut labels = Labels {
             function: values.boolean(LABEL_FUNCTION),
-            scale_min: values.integer(LABEL_SCALE_MIN, 1, MAX_REPLICAS).unwrap_or(default.scale_min),
-            scale_max: values.integer(LABEL_SCALE_MAX, 1, MAX_REPLICAS).unwrap_or(default.scale_max),
+            scale_min: values.integer(LABEL_SCALE_MIN, 1, MAX_REPLICAS),
+            scale_max: values.integer(LABEL_SCALE_MAX, 1, MAX_REPLICAS),
             scale_factor: values.integer(LABEL_SCALE_FACTOR, 0, MAX_FACTOR).unwrap_or(default.scale_factor),
             scale_target: values.integer(LABEL_SCALE_TARGET, 1, MAX_CALLS).unwrap_or(default.scale_target),
             scale_zero: values.boolean(LABEL_SCALE_ZERO).unwrap_or(default.scale_zero),
@@ -124,14 +138,20 @@ impl Labels {
             port: values.integer(LABEL_PORT, 1, u16::MAX).unwrap_or(default.port),
             concurrency: values.integer(LABEL_CONCURRENCY, 0, MAX_CALLS).unwrap_or(default.concurrency),
             timeout: values.span(LABEL_TIMEOUT),
+            floor: values.parsed(LABEL_FLOOR, Note::EXPECTED, Note::parse),
         };
-        if labels.scale_min > labels.scale_max {
-            let expected = format!("at most {LABEL_SCALE_MAX} ({})", labels.scale_max);
-            values.refuse(LABEL_SCALE_MIN, &expected, &labels.scale_min.to_string());
-            labels.scale_min = default.scale_min; // 1 is never above scale_max
+        if let Some(min) = labels.scale_min.filter(|min| *min > labels.max()) {
+            let expected = format!("at most {LABEL_SCALE_MAX} ({})", labels.max());
+            values.refuse(LABEL_SCALE_MIN, &expected, &min.to_string());
+            labels.scale_min = None;
         }
         values.refuse_unknown();
         (labels, values.warnings)
+    }
+
+    /// The most replicas that are asked for, at least 1.
+    pub(crate) fn max(&self) -> u32 {
+        self.scale_max.unwrap_or(DEFAULT_MAX)
     }
 }
 
@@ -166,7 +186,10 @@ impl Values<'_> {
     }
 
     fn refuse_unknown(&mut self) {
-        let is_ours = |name: &str| OURS.iter().any(|begin| name.starts_with(begin)) && !KNOWN.contains(&name);
+        let is_ours = |name: &str| {
+            let begins = |begin: &&str| name.starts_with(*begin);
+            OURS.iter().any(begins) && !begins(&ANNOTATION) && !KNOWN.contains(&name)
+        };
         let mut unknown: Vec<_> = self.found.keys().filter(|name| is_ours(name)).collect();
         unknown.sort_unstable();
         let mut names: Vec<_> =
@@ -228,8 +251,8 @@ mod tests {
         check(&[], &[], |labels| {
             *labels = Labels {
                 function: None,
-                scale_min: 1,
-                scale_max: 20,
+                scale_min: None,
+                scale_max: None,
                 scale_factor: 20,
                 scale_target: 50,
                 scale_zero: false,
@@ -237,9 +260,11 @@ mod tests {
                 port: 8080,
                 concurrency: 0,
                 timeout: None,
+                floor: None,
             };
         });
         check(&[("com.docker.stack.namespace", "x"), ("com.openfaas", "9")], &[], |_| {});
+        check(&[("com.openfaas.annotations.topic", "a")], &[], |_| {});
     }
 
     #[test]
@@ -255,12 +280,13 @@ mod tests {
             ("faas.port", "3000"),
             ("faas.concurrency", "100"),
             ("faas.timeout", "5m"),
+            ("faas.scale.floor", "3/4"),
         ];
         check(&pairs, &[], |labels| {
             *labels = Labels {
                 function: Some(true),
-                scale_min: 2,
-                scale_max: 5,
+                scale_min: Some(2),
+                scale_max: Some(5),
                 scale_factor: 0,
                 scale_target: 7,
                 scale_zero: true,
@@ -268,6 +294,7 @@ mod tests {
                 port: 3000,
                 concurrency: 100,
                 timeout: Some(Duration::from_secs(300)),
+                floor: Some(Note { asked: 3, set: 4 }),
             };
         });
     }
@@ -306,7 +333,7 @@ mod tests {
             assert_eq!((labels, warnings.len()), (Labels::default(), 1));
         }
         check(&[("faas.port", "65535")], &[], |labels| labels.port = 65535);
-        check(&[("com.openfaas.scale.max", "1000")], &[], |labels| labels.scale_max = 1000);
+        check(&[("com.openfaas.scale.max", "1000")], &[], |labels| labels.scale_max = Some(1000));
     }
 
     #[test]
@@ -345,10 +372,10 @@ mod tests {
         let warning = "label com.openfaas.scale.min: expected at most com.openfaas.scale.max (20), got `21`; \
                        its default is used";
         check(&[(LABEL_SCALE_MIN, "21")], &[warning], |_| {});
-        check(&[(LABEL_SCALE_MIN, "20")], &[], |labels| labels.scale_min = 20);
+        check(&[(LABEL_SCALE_MIN, "20")], &[], |labels| labels.scale_min = Some(20));
         check(&[(LABEL_SCALE_MIN, "21"), (LABEL_SCALE_MAX, "21")], &[], |labels| {
-            labels.scale_min = 21;
-            labels.scale_max = 21;
+            labels.scale_min = Some(21);
+            labels.scale_max = Some(21);
         });
     }
 

@@ -7,6 +7,7 @@ mod balance;
 mod config;
 mod control;
 mod edge;
+mod floor;
 mod functions;
 mod functions_file;
 mod labels;

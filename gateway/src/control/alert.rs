@@ -73,7 +73,7 @@ fn status(value: &Value) -> &str {
 /// # Errors
 /// Why it stays as it is.
 pub(super) fn step(labels: &Labels, wanted: u32) -> Result<u32, String> {
-    let max = labels.scale_max;
+    let max = labels.max();
     if labels.scale_factor == 0 {
         return Err(answer::factor_is_zero());
     }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_step_is_a_part_of_the_maximum() {
-        let labels = |max, factor| Labels { scale_max: max, scale_factor: factor, ..Labels::default() };
+        let labels = |max, factor| Labels { scale_max: Some(max), scale_factor: factor, ..Labels::default() };
         for (max, factor, wanted, want) in [
             (20, 20, 1, Ok(5)),
             (20, 20, 0, Ok(4)),

@@ -67,7 +67,7 @@ impl Plane {
         if !known.is_scalable {
             return Err(Problem::NotScalable(name.to_owned()));
         }
-        let to = shapes::replicas(body, name, known.labels.scale_max)?;
+        let to = shapes::replicas(body, name, known.labels.max())?;
         self.provider.scale(name, None, to).map_err(|error| match error {
             ScaleError::Refused(why) => Problem::ScaleFailed(name.to_owned(), one_line(&why)),
             ScaleError::InUpdate(state) => Problem::InUpdate(name.to_owned(), one_line(&state)),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn known(name: &str, wanted: u32, is_scalable: bool) -> Known {
-        let labels = Labels { scale_max: 5, scale_factor: 40, ..Labels::default() };
+        let labels = Labels { scale_max: Some(5), scale_factor: 40, ..Labels::default() };
         Known { labels, wanted, is_scalable, ..Known::named(name) }
     }
 

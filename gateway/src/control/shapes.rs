@@ -3,10 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
+use crate::labels::ANNOTATION;
 use crate::provider::Known;
-
-/// Labels that are notes for people and tools, without this beginning.
-const ANNOTATION: &str = "com.openfaas.annotations.";
 
 /// A function with its figures.
 pub(super) struct Shown<'a> {

@@ -43,6 +43,8 @@ pub(crate) struct Known {
     pub(crate) starting: Vec<Backend>,
     /// Replicas that should run.
     pub(crate) wanted: u32,
+    /// Replicas that somebody else than the gateway asked for last, see [`crate::floor`].
+    pub(crate) asked: u32,
     /// Why none can be called, in the words of whoever runs them.
     pub(crate) problem: Option<String>,
     /// Whether [`Provider::scale`] can change the number of its replicas.
@@ -63,6 +65,7 @@ impl Known {
             endpoints: Vec::new(),
             starting: Vec::new(),
             wanted: 1,
+            asked: 1,
             problem: None,
             is_scalable: true,
             in_update: None,
@@ -140,8 +143,8 @@ pub(crate) trait Provider: Send + Sync {
     /// What it is called: `swarm` or `local`.
     fn name(&self) -> &'static str;
 
-    /// Has a function run so many replicas; `from`, where it is given, is what it is thought to have: if that is not
-    /// so any more nothing is done. A function in an update is changed only where it has no replica. Returns when
+    /// Has a function run so many replicas. The gateway says by `from` what it is thought to have: if that is not so
+    /// any more nothing is done. Without `from` it is somebody else who asks. A function in an update is changed only where it has no replica. Returns when
     /// whoever runs it has agreed; blocks within bounds.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::labels::Labels;
+use crate::provider::Known;
 
 /// What is in flight is averaged over so long: shorter follows single bursts, longer lets callers wait.
 const PANIC_WINDOW: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 const HIGHS: usize = 13;
 const HIGH_EVERY: Duration = Duration::from_secs(STABLE_WINDOW.as_secs() / (HIGHS as u64 - 1));
 
-/// What one function asks for, from its labels.
+/// What one function asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// At least 1 and not above `max`.
@@ -69,13 +69,18 @@ pub(crate) struct Bounds {
     pub(crate) zero_after: Option<Duration>,
 }
 
-impl From<&Labels> for Bounds {
-    fn from(labels: &Labels) -> Bounds {
+impl From<&Known> for Bounds {
+    /// What somebody asked for is the minimum where no label is, and may be more than the maximum where no label is.
+    fn from(known: &Known) -> Bounds {
+        let labels = &known.labels;
+        let asked = known.asked.max(1);
+        let max = labels.scale_max.unwrap_or_else(|| labels.max().max(asked));
+        let percent = u64::from(max) * u64::from(labels.scale_factor);
         Bounds {
-            min: labels.scale_min,
-            max: labels.scale_max,
+            min: labels.scale_min.unwrap_or(asked).min(max),
+            max,
             target: labels.scale_target,
-            step: (labels.scale_max * labels.scale_factor).div_ceil(100), // at most 1000 and 100
+            step: percent.div_ceil(100) as u32, // not above `max`
             zero_after: labels.scale_zero.then_some(labels.zero_duration),
         }
     }

@@ -133,7 +133,7 @@ impl Shared {
                 ready: u32::try_from(function.replicas.len()).unwrap_or(u32::MAX),
                 is_held: function.known.in_update.is_some(),
             };
-            if let Some(to) = memory.decide(&Bounds::from(&function.known.labels), &signals, now) {
+            if let Some(to) = memory.decide(&Bounds::from(&function.known), &signals, now) {
                 self.scale(function, to, in_flight);
             }
             if let (Some(to), Some(state)) = (memory.take_held_back(), &function.known.in_update) {

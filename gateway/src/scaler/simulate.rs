@@ -9,6 +9,7 @@ mod scenes;
 use std::time::{Duration, Instant};
 
 use super::decide::{Bounds, Memory, Signals};
+use crate::floor::{self, Note};
 use load::{Load, Random};
 
 /// What the world moves on by.
@@ -25,6 +26,10 @@ const MOST_CALLS: f64 = 768.0;
 enum Event {
     /// Somebody else asks the engine for so many replicas.
     Scale(u32),
+    /// The same by a stack file, which knows nothing of the gateway's note.
+    Deploy(u32),
+    /// The service becomes again as it was before the last write.
+    Rollback,
     /// The engine refuses, or takes, what it is asked for.
     Fails(bool),
     /// Replicas are being replaced, or no more.
@@ -57,6 +62,8 @@ struct Scene {
     /// How long a replica takes to start.
     start: Duration,
     bounds: Bounds,
+    /// Whether a label has the minimum of `bounds`; else it is what somebody asked for.
+    has_min: bool,
     wanted: u32,
     lasts: u64,
     /// Each with its second.
@@ -77,6 +84,7 @@ impl Scene {
             slots: None,
             start: Duration::from_secs(2),
             bounds: BOUNDS,
+            has_min: true,
             wanted: 1,
             lasts,
             events: Vec::new(),
@@ -100,6 +108,15 @@ struct Row {
     wanted: u32,
     ready: u32,
     asked: Option<u32>,
+    min: u32,
+    is_held: bool,
+}
+
+/// What the engine knows of the function and the gateway reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spec {
+    replicas: u32,
+    note: Option<Note>,
 }
 
 struct World<'a> {
@@ -110,9 +127,11 @@ struct World<'a> {
     ended: f64,
     /// When each replica is ready, in the order of their start: as many as the engine wants.
     replicas: Vec<Duration>,
+    spec: Spec,
+    previous: Spec,
     /// What the gateway will see the engine want, and when.
-    seen_later: Vec<(Duration, u32)>,
-    seen: u32,
+    seen_later: Vec<(Duration, Spec)>,
+    seen: Spec,
     changes: u64,
     fails: bool,
     updates: bool,
@@ -123,6 +142,7 @@ struct World<'a> {
 impl World<'_> {
     fn new(scene: &Scene) -> World<'_> {
         let began = Instant::now(); // only differences to it count
+        let spec = Spec { replicas: scene.wanted, note: None };
         World {
             scene,
             began,
@@ -130,8 +150,10 @@ impl World<'_> {
             in_flight: 0.0,
             ended: 0.0,
             replicas: vec![Duration::ZERO; scene.wanted as usize],
+            spec,
+            previous: spec,
             seen_later: Vec::new(),
-            seen: scene.wanted,
+            seen: spec,
             changes: 0,
             fails: false,
             updates: false,
@@ -161,16 +183,36 @@ impl World<'_> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Scale(replicas) => self.engine_scales(replicas),
+            Event::Scale(replicas) => self.write(Spec { replicas, ..self.spec }),
+            Event::Deploy(replicas) => self.write(Spec { replicas, note: None }),
+            Event::Rollback => self.write(self.previous),
             Event::Fails(fails) => self.fails = fails,
             Event::Update(updates) => self.updates = updates,
             Event::Restart => self.memory = Memory::new(self.began + self.at),
         }
     }
 
-    fn engine_scales(&mut self, replicas: u32) {
-        self.replicas.resize(replicas as usize, self.at + self.scene.start);
-        self.seen_later.push((self.at + LAG, replicas));
+    fn write(&mut self, spec: Spec) {
+        self.previous = std::mem::replace(&mut self.spec, spec);
+        self.replicas.resize(spec.replicas as usize, self.at + self.scene.start);
+        self.seen_later.push((self.at + LAG, spec));
+    }
+
+    /// What the gateway writes: nothing where somebody else was quicker.
+    fn scale(&mut self, from: u32, to: u32) {
+        let Spec { replicas, note } = self.spec;
+        let is_own = note.is_some_and(|note| note.set == replicas); // that the gateway has not seen yet
+        if replicas == from || is_own {
+            let note = Note { asked: floor::asked(note, replicas), set: to };
+            self.write(Spec { replicas: to, note: Some(note) });
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let asked = floor::asked(self.seen.note, self.seen.replicas);
+        let bounds = self.scene.bounds;
+        let min = if self.scene.has_min { bounds.min } else { asked.clamp(1, bounds.max) };
+        Bounds { min, ..bounds }
     }
 
     fn ready(&self) -> u32 {
@@ -206,24 +248,27 @@ impl World<'_> {
 
     fn tick(&mut self) -> Row {
         let (at, ready) = (self.at, self.ready());
-        while let Some((_, replicas)) = self.seen_later.first().filter(|(seen_at, _)| *seen_at <= at) {
-            self.changes += u64::from(self.seen != *replicas);
-            self.seen = *replicas;
+        while let Some((_, spec)) = self.seen_later.first().filter(|(seen_at, _)| *seen_at <= at) {
+            self.changes += u64::from(self.seen.replicas != spec.replicas);
+            self.seen = *spec;
             self.seen_later.remove(0);
         }
+        let wanted = self.seen.replicas;
         let signals = Signals {
             in_flight: self.in_flight.round() as usize,
             calls: self.ended as u64,
-            wanted: self.seen,
+            wanted,
             changes: self.changes,
             ready,
             is_held: self.updates,
         };
-        let asked = self.memory.decide(&self.scene.bounds, &signals, self.began + at);
+        let bounds = self.bounds();
+        let asked = self.memory.decide(&bounds, &signals, self.began + at);
         if let Some(replicas) = asked.filter(|_| !self.fails) {
-            self.engine_scales(replicas);
+            self.scale(wanted, replicas);
         }
-        let in_flight = signals.in_flight as u32;
-        Row { at, load: self.scene.load.at(at), in_flight, wanted: self.seen, ready, asked }
+        let (load, in_flight) = (self.scene.load.at(at), signals.in_flight as u32);
+        let Bounds { min, .. } = bounds;
+        Row { at, load, in_flight, wanted, ready, asked, min, is_held: self.updates }
     }
 }

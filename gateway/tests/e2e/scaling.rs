@@ -1,15 +1,19 @@
 //! Services that are scaled by the gateway: from nothing, with the load, and to nothing again.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use testkit::engine::{Engine, Service};
+use testkit::engine::{Engine, Service, Task};
 use testkit::{eventually, http, variable};
 
 use crate::lab::{Gateway, PATIENCE, cat, remove, shell};
 
 /// Cold starts that are measured; `FAAS_COLD_STARTS` says otherwise.
 const COLD_STARTS: usize = 3;
+
+/// Until a new gateway has taken away what a load had needed: a minute, a step each ten seconds, and time to spare.
+const FLOOR_TIME: Duration = Duration::from_secs(150);
 
 /// Connections on which a POST of `body` was sent.
 fn send(gateway: &Gateway<'_>, function: &str, count: usize) -> Vec<http::Connection> {
@@ -98,6 +102,50 @@ fn a_service_follows_its_load_and_a_deployment_in_between_is_corrected() {
     assert!(!log.contains("`e2e-global`: from"), "a global service is left alone\n{log}");
     assert!(!log.contains("from 3 to 2 replicas"), "the change was not the gateway's\n{log}");
     remove(&[&service, &global, &gateway.service]);
+}
+
+/// What the gateway noted of the floor of a service.
+fn note(engine: &Engine, service: &Service<'_>) -> String {
+    let format = "{{index .Spec.Labels \"faas.scale.floor\"}}";
+    engine.docker(&["service", "inspect", "--format", format, service.name()])
+}
+
+/// Ids of running tasks.
+fn ids(tasks: Vec<Task>) -> BTreeSet<String> {
+    tasks.into_iter().map(|task| task.id).collect()
+}
+
+#[test]
+#[ignore = "needs an engine: make test-e2e"]
+fn a_service_without_labels_keeps_what_somebody_asked_for() {
+    let engine = Engine::connect();
+    let gateway = Gateway::start(&engine, "e2e-floor-gateway");
+    // A database, say: nobody calls it over the gateway.
+    let aside = shell(&engine, "e2e-floor-aside", "cat").replicas(3).create();
+    let service = shell(&engine, "e2e-floor", "sleep 0.2; cat").replicas(2);
+    let service = service.label("com.openfaas.scale.target", "1").create();
+    aside.wait_running(3);
+    let version = ["service", "inspect", "--format", "{{.Version.Index}}", aside.name()];
+    let (before, first) = (engine.docker(&version), ids(service.wait_running(2)));
+    wait_ready(&gateway, service.name(), 2.0);
+    under_load(&gateway, service.name(), 4, || {
+        wait_wanted(&engine, &service, 4);
+        let four = ids(service.wait_running(4));
+        assert!(four.is_superset(&first), "the note starts no task: {first:?} {four:?}");
+        assert_eq!(note(&engine, &service), "2/4");
+    });
+    engine.kill_container(&gateway.task.container); // the next gateway finds the note
+    gateway.wait_health("ok");
+    let began = Instant::now();
+    eventually(FLOOR_TIME, || match note(&engine, &service) {
+        note if note == "2/2" => Ok(()),
+        note => Err(format!("the note is {note}")),
+    });
+    println!("back at 2 replicas after {:?}", began.elapsed());
+    service.wait_running(2);
+    assert_eq!(engine.docker(&version), before, "nobody has written the other one");
+    aside.wait_running(3);
+    remove(&[&service, &aside, &gateway.service]);
 }
 
 #[test]

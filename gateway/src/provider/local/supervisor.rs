@@ -75,6 +75,8 @@ struct Function {
     resolved: Resolved,
     /// Replicas that should run; of those that the gateway runs.
     wanted: u32,
+    /// As many as the file, or somebody since, has asked for.
+    asked: u32,
     /// Empty when somebody else serves it.
     replicas: Vec<Replica>,
 }
@@ -155,9 +157,9 @@ impl Supervisor {
             let declared = declared_replicas(&resolved);
             // What was scaled meanwhile stays so, unless the file says otherwise than before.
             let scaled = kept.as_ref().filter(|kept| declared_replicas(&kept.resolved) == declared);
-            let wanted = scaled.map_or(declared, |kept| kept.wanted);
+            let (wanted, asked) = scaled.map_or((declared, declared), |kept| (kept.wanted, kept.asked));
             let replicas = kept.map(|function| mem::take(&mut function.replicas)).unwrap_or_default();
-            let mut function = Function { resolved, wanted, replicas };
+            let mut function = Function { resolved, wanted, asked, replicas };
             self.resize(&mut function, wanted, now);
             self.functions.push(function);
         }
@@ -177,6 +179,9 @@ impl Supervisor {
         }
         if scale.from.is_none_or(|from| from == self.functions[place].wanted) {
             let mut function = self.functions.remove(place);
+            if scale.from.is_none() {
+                function.asked = scale.to;
+            }
             self.resize(&mut function, scale.to, now);
             self.functions.insert(place, function);
             self.bind(); // they can be called before they run
@@ -267,6 +272,7 @@ impl Function {
             endpoints,
             starting: Vec::new(),
             wanted,
+            asked: self.asked,
             is_scalable: matches!(declared.serves, Serves::Process(_)),
             in_update: None,
         }

@@ -376,17 +376,24 @@ fn what_was_scaled_stays_so_unless_the_file_changes_it() {
             other => Err(format!("{other:?}, not {want}")),
         });
     };
+    let asked = || lab.table.known.lock().unwrap()[0].asked;
     lab.declare(&[("f", "run", r#", "replicas": 1"#)]);
     let local = lab.start();
+    local.scale("f", Some(1), 4).unwrap();
+    count(4);
+    assert_eq!(asked(), 1, "the gateway's own number is nobody's wish");
     local.scale("f", None, 3).unwrap();
     count(3);
+    assert_eq!(asked(), 3);
     lab.declare(&[("f", "run", r#", "replicas": 1"#), ("g", "run", "")]);
     local.load().unwrap();
     lab.pids("g", 1);
     count(3);
+    assert_eq!(asked(), 3);
     lab.declare(&[("f", "run", r#", "replicas": 2"#)]);
     local.load().unwrap();
     count(2);
+    assert_eq!(asked(), 2);
 }
 
 #[test]

@@ -1,18 +1,21 @@
-//! The edit of a service's document that changes the number of its replicas: a document in, what became of it out.
+//! The edit of a service's document that changes the number of its replicas, and notes in a label what somebody had
+//! asked for: a document in, what became of it out. A label of the service itself starts no task.
 //!
 //! A write ends what the engine knows of an update: its state is forgotten, a paused one goes on, and the spec before
 //! the write, a broken one perhaps, is what a rollback goes back to. So a service in an update is left alone. Only a
 //! service without replicas is written all the same: calls wait for it, and it has no good task to lose.
 
 use docker_sock::is_update_over;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::floor::{self, Note};
+use crate::labels::LABEL_FLOOR;
 use crate::provider::ScaleError;
 
 /// A change that is wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Resize {
-    /// The number that is thought to be there; with another one nothing is done.
+    /// The number that the gateway thinks is there; with another one nothing is done. Without it somebody else asks.
     pub(super) from: Option<u32>,
     pub(super) to: u32,
 }
@@ -36,8 +39,11 @@ impl Resize {
             Some(mode) if mode.is_object() => mode.get("Replicas").and_then(Value::as_u64).unwrap_or(1),
             _ => return Edit::Refused(ScaleError::Refused(format!("service {name} is not replicated"))),
         };
-        let is_as_thought = self.from.is_none_or(|from| u64::from(from) == replicas);
-        if !is_as_thought || replicas == u64::from(self.to) {
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        let note = service["Spec"]["Labels"][LABEL_FLOOR].as_str().and_then(Note::parse);
+        let asked = floor::asked(note, replicas);
+        let asks = if self.from.is_none() { self.to } else { asked };
+        if self.from.is_some_and(|from| from != replicas) || (replicas, asked) == (self.to, asks) {
             return Edit::Unchanged;
         }
         let state = service.pointer("/UpdateStatus/State").and_then(Value::as_str).unwrap_or_default();
@@ -46,6 +52,10 @@ impl Resize {
         }
         let is_undecided = replicas > 0 && state.is_empty() && has_other_tasks(service);
         service["Spec"]["Mode"]["Replicated"]["Replicas"] = self.to.into(); // an object, as was seen above
+        if !service["Spec"]["Labels"].is_object() {
+            service["Spec"]["Labels"] = Value::Object(Map::new());
+        }
+        service["Spec"]["Labels"][LABEL_FLOOR] = Note { asked: asks, set: self.to }.to_string().into();
         if is_undecided { Edit::Undecided } else { Edit::Changed }
     }
 }
@@ -79,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_is_changed_and_nothing_else() {
+    fn the_number_and_its_note_are_changed_and_nothing_else() {
         for state in ["", "completed", "rollback_completed"] {
             for (replicas, from, to) in [(2, Some(2), 5), (2, None, 1), (2, Some(2), 0), (0, Some(0), 1)] {
                 let mut got = service(replicas, state);
@@ -87,6 +97,8 @@ mod tests {
                 assert_eq!(got, {
                     let mut want = service(replicas, state);
                     want["Spec"]["Mode"]["Replicated"]["Replicas"] = to.into();
+                    let asked = from.unwrap_or(to);
+                    want["Spec"]["Labels"] = json!({ "faas.scale.floor": format!("{asked}/{to}") });
                     want
                 });
             }
@@ -124,6 +136,33 @@ mod tests {
         let mut new = service(2, "");
         new["PreviousSpec"] = Value::Null;
         assert_eq!(edit(&new, Some(2), 3).0, Edit::Changed, "it was never written before");
+    }
+
+    /// Changes in turn, from replicas and a note to replicas and a note.
+    #[test]
+    fn what_somebody_asked_for_is_noted_and_outlives_what_the_gateway_sets() {
+        for (replicas, note, from, to, want) in [
+            (4, "", Some(4), 7, "4/7"),
+            (7, "4/7", Some(7), 6, "4/6"),
+            (6, "4/6", Some(6), 4, "4/4"),
+            (9, "4/7", Some(9), 10, "9/10"),
+            (1, "4/0", Some(1), 3, "1/3"),
+            (4, "4/4", Some(4), 0, "4/0"),
+            (0, "4/0", Some(0), 4, "4/4"),
+            (7, "4/7", None, 5, "5/5"),
+            (7, "4/7", None, 7, "7/7"),
+            (7, "4/7", None, 0, "0/0"),
+            (7, "mine", Some(7), 8, "7/8"),
+        ] {
+            let mut service = service(replicas, "");
+            service["Spec"]["Labels"] = json!({ "mine": "1" });
+            if !note.is_empty() {
+                service["Spec"]["Labels"]["faas.scale.floor"] = note.into();
+            }
+            assert_eq!(Resize { from, to }.edit("echo", &mut service), Edit::Changed, "{replicas} {note}");
+            let labels = json!({ "mine": "1", "faas.scale.floor": want });
+            assert_eq!(service["Spec"]["Labels"], labels, "{replicas} {note}");
+        }
     }
 
     #[test]

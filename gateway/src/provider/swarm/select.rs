@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use docker_sock::{Mode, Network, Service, Task, is_update_over};
 
+use crate::floor;
 use crate::labels::Labels;
 use crate::name::{EXPECTED_NAME, FunctionName};
 use crate::provider::{About, Backend, Known};
@@ -118,6 +119,7 @@ fn known(
     };
     Known {
         name,
+        asked: floor::asked(labels.floor, wanted),
         labels,
         about: Arc::new(about),
         endpoints,
@@ -253,7 +255,7 @@ mod tests {
         )];
         let found = select(&services, &[], (&own(), &|_| false), true);
         let echo = &found.functions[0];
-        assert_eq!((echo.labels.scale_max, echo.labels.port), (3, 9000));
+        assert_eq!((echo.labels.scale_max, echo.labels.port), (Some(3), 9000));
         let all = [("com.openfaas.scale.max", "3"), ("faas.port", "9000"), ("function", "true")];
         assert_eq!(echo.about.labels, all.map(|(name, value)| (name.into(), value.into())).into());
         assert!(names(&[with(&[], &[("function", "false")])], false).is_empty());

@@ -1,6 +1,7 @@
 //! Each rule, at both sides.
 
 use super::*;
+use crate::labels::Labels;
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 20, target: 50, step: 4, zero_after: None };
 
@@ -54,15 +55,34 @@ impl Watched {
 
 #[test]
 fn labels_become_bounds() {
+    let bounds = |labels: &Labels| Bounds::from(&Known { labels: labels.clone(), ..Known::named("x") });
     let labels = Labels::default();
-    assert_eq!(Bounds::from(&labels), BOUNDS);
+    assert_eq!(bounds(&labels), BOUNDS);
     let steps = [(20, 0, 0), (20, 1, 1), (20, 21, 5), (1, 100, 1), (1000, 100, 1000), (5, 20, 1), (6, 20, 2)];
     for (scale_max, scale_factor, step) in steps {
-        let labels = Labels { scale_max, scale_factor, ..labels.clone() };
-        assert_eq!(Bounds::from(&labels).step, step, "{scale_factor} % of {scale_max}");
+        let labels = Labels { scale_max: Some(scale_max), scale_factor, ..labels.clone() };
+        assert_eq!(bounds(&labels).step, step, "{scale_factor} % of {scale_max}");
     }
     let labels = Labels { scale_zero: true, ..labels };
-    assert_eq!(Bounds::from(&labels).zero_after, Some(Duration::from_secs(900)));
+    assert_eq!(bounds(&labels).zero_after, Some(Duration::from_secs(900)));
+}
+
+#[test]
+fn what_somebody_asked_for_is_the_minimum_where_no_label_says_so() {
+    for (asked, scale_min, scale_max, want) in [
+        (4, None, None, (4, 20)),
+        (0, None, None, (1, 20)),
+        (4, Some(2), None, (2, 20)),
+        (1, Some(2), Some(3), (2, 3)),
+        (30, None, None, (30, 30)),
+        (30, None, Some(20), (20, 20)),
+        (30, Some(2), None, (2, 30)),
+        (u32::MAX, None, None, (u32::MAX, u32::MAX)),
+    ] {
+        let labels = Labels { scale_min, scale_max, scale_factor: 100, ..Labels::default() };
+        let bounds = Bounds::from(&Known { asked, labels, ..Known::named("x") });
+        assert_eq!((bounds.min, bounds.max, bounds.step), (want.0, want.1, want.1), "{asked} {want:?}");
+    }
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn whatever_happens_no_ask_breaks_a_rule() {
             let scene = Scene { bounds, events: events.clone(), ..Scene::new(name, load, 450) };
             let rows = scene.play();
             let down = asks(&rows).filter(|(row, replicas)| *replicas < row.wanted);
+            assert!(asks(&rows).all(|(row, _)| !row.is_held || row.wanted == 0), "{name}: in an update");
             for (row, replicas) in down {
                 let at = row.at.as_secs();
                 assert!(row.wanted - replicas <= BOUNDS.step && replicas >= min, "{name}: {row:?}");
@@ -229,4 +230,73 @@ fn whatever_happens_no_ask_breaks_a_rule() {
             assert!(rows.last().is_some_and(|row| (min..=20).contains(&row.wanted)), "{name}");
         }
     }
+}
+
+/// Seconds until a load that has ended is forgotten, and the replicas that it had are gone by steps.
+const SETTLES: u64 = 60 + 65 + 90;
+
+/// Whatever happens before, what somebody asked for last is there when there is no load: also for a new gateway, and
+/// when the note of the old one is lost with a deployment, or comes back with a rollback.
+#[test]
+fn without_a_label_what_somebody_asked_for_last_comes_back() {
+    let last = 60;
+    for (events, want) in [
+        (vec![], 4),
+        (vec![Event::Restart], 4),
+        (vec![Event::Scale(7)], 7),
+        (vec![Event::Scale(2)], 2),
+        (vec![Event::Scale(0)], 1),
+        (vec![Event::Deploy(3)], 3),
+        (vec![Event::Scale(7), Event::Restart], 7),
+        (vec![Event::Scale(7), Event::Deploy(5), Event::Restart], 5),
+        (vec![Event::Fails(true), Event::Restart, Event::Fails(false)], 4),
+        (vec![Event::Update(true), Event::Restart, Event::Update(false)], 4),
+    ] {
+        for (level, zero_after) in [(0.5, None), (9.0, None), (9.0, Some(Duration::from_secs(600)))] {
+            let load = match level {
+                0.5 => Load::Steps(&[(0.0, 0.5), (90.0, 0.0)]),
+                _ => Load::Steps(&[(0.0, 9.0), (90.0, 0.0)]),
+            };
+            let bounds = Bounds { zero_after, ..BOUNDS };
+            let at = |(place, event): (usize, &Event)| (last - 10 + 3 * place as u64, *event);
+            let events: Vec<_> = events.iter().enumerate().map(at).collect();
+            let scene = Scene {
+                bounds,
+                has_min: false,
+                wanted: 4,
+                events,
+                ..Scene::new("floor", load, 90 + SETTLES)
+            };
+            let rows = scene.play();
+            assert_eq!(rows.last().map(|row| row.wanted), Some(want), "{scene:?}");
+            let is_kept = |(row, replicas): (&Row, u32)| replicas >= row.min;
+            assert!(asks(&rows).all(is_kept), "below what somebody asked for: {scene:?}");
+        }
+    }
+}
+
+/// A rollback takes back the last write only: the number and the note that were written together.
+#[test]
+fn a_rollback_brings_a_number_back_with_its_note() {
+    let load = Load::Steps(&[(0.0, 9.0), (90.0, 0.0)]);
+    for (events, want) in [
+        (vec![(60, Event::Rollback)], 4),
+        (vec![(60, Event::Scale(12)), (63, Event::Rollback)], 4),
+        (vec![(60, Event::Deploy(12)), (63, Event::Rollback)], 4),
+        (vec![(60, Event::Scale(12)), (63, Event::Deploy(14)), (66, Event::Rollback)], 12),
+    ] {
+        let scene = Scene { has_min: false, wanted: 4, events, ..Scene::new("back", load, 90 + SETTLES) };
+        assert_eq!(scene.play().last().map(|row| row.wanted), Some(want), "{scene:?}");
+    }
+}
+
+/// From no replica the first call brings back what was there before the gateway took it away.
+#[test]
+fn to_zero_and_back_keeps_what_somebody_asked_for() {
+    let bounds = Bounds { zero_after: Some(Duration::from_secs(30)), ..BOUNDS };
+    let load = Load::Steps(&[(0.0, 0.5), (20.0, 0.0), (120.0, 0.5)]);
+    let scene = Scene { bounds, has_min: false, wanted: 3, ..Scene::new("zero", load, 240) };
+    let wanted: Vec<u32> = scene.play().iter().map(|row| row.wanted).collect();
+    assert!(wanted.contains(&0), "{scene:?}");
+    assert_eq!(wanted.last(), Some(&3), "{scene:?}");
 }

@@ -72,9 +72,10 @@ fn incidents() -> Vec<Scene> {
             ..Scene::new("deploy", Load::Constant(5.0), 120)
         },
         Scene {
-            title: "Somebody asks for eight",
-            events: vec![(20, Event::Scale(8))],
-            ..Scene::new("by-hand", Load::Constant(0.8), 180)
+            title: "Somebody asks for three, and then the load for six",
+            has_min: false,
+            events: vec![(20, Event::Scale(3))],
+            ..Scene::new("by-hand", Load::Steps(&[(0.0, 0.8), (60.0, 6.0), (120.0, 0.8)]), 240)
         },
         Scene {
             title: "The engine refuses for a minute",
@@ -86,6 +87,12 @@ fn incidents() -> Vec<Scene> {
             wanted: 6,
             events: vec![(20, Event::Update(true)), (120, Event::Update(false))],
             ..Scene::new("update", Load::Steps(&[(0.0, 5.5), (30.0, 1.5)]), 220)
+        },
+        Scene {
+            title: "An update is paused for 100 s while the load doubles",
+            wanted: 3,
+            events: vec![(20, Event::Update(true)), (120, Event::Update(false))],
+            ..Scene::new("paused", Load::Steps(&[(0.0, 2.5), (30.0, 5.0)]), 180)
         },
         Scene {
             title: "A new gateway takes over",
