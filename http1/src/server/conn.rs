@@ -150,13 +150,15 @@ impl Conn {
 
 /// The whole answer to a refusal.
 fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
-    let text = format!("{}\n", shared.service.line(refusal));
+    let mut text = refusal.to_string();
+    shared.guarded(b"", || text = shared.service.line(refusal));
+    text.push('\n');
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
     if matches!(refusal, Refusal::Overloaded | Refusal::Draining) {
         head.text("Retry-After", "1");
     }
-    shared.service.refused(refusal, &mut head);
+    shared.guarded(b"", || shared.service.refused(refusal, &mut head));
     let mut message = head.finish(Length::Known(text.len() as u64), true, Persistence::Close);
     message.extend_from_slice(text.as_bytes());
     message

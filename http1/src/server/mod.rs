@@ -7,6 +7,7 @@
 
 mod conn;
 mod exchange;
+mod places;
 mod poller;
 mod relays;
 mod table;
@@ -15,6 +16,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +30,7 @@ use crate::forward::{Cause, End, Transfer, Upload};
 use crate::{Connection, HeadWriter, Refusal, ResponseHead};
 use conn::Conn;
 use exchange::Turn;
+use places::MAX_POLLERS;
 use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
@@ -59,7 +62,7 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The most requests that are served at a time. As many may wait for a worker; more are answered 503.
     pub max_workers: usize,
-    /// Threads that poll, at least one. More than one is of use where they serve calls themselves.
+    /// Threads that poll, from one to 64. More than one is of use where they serve calls themselves.
     pub pollers: usize,
 }
 
@@ -281,6 +284,13 @@ impl Shared {
         self.lanes.iter().map(|lane| lane.table().len()).sum::<usize>() >= self.config.max_connections
     }
 
+    /// Calls the service where nothing is left to be answered. A panic is counted, and goes no further.
+    fn guarded(&self, path: &[u8], call: impl FnOnce()) {
+        if panic::catch_unwind(AssertUnwindSafe(call)).is_err() {
+            self.count_panic(path);
+        }
+    }
+
     fn count_panic(&self, path: &[u8]) {
         self.panics.fetch_add(1, Ordering::Relaxed);
         log::error!("serving {} panicked", String::from_utf8_lossy(path));
@@ -309,13 +319,14 @@ impl Server {
     /// When descriptors, threads or kernel memory have run out.
     pub fn start(listener: Listener, config: ServerConfig, service: Arc<dyn Service>) -> io::Result<Server> {
         let address = listener.address()?;
-        let lanes: io::Result<Vec<Lane>> = (0..config.pollers.max(1)).map(|_| Lane::new()).collect();
+        let lanes: io::Result<Vec<Lane>> =
+            (0..config.pollers.clamp(1, MAX_POLLERS)).map(|_| Lane::new()).collect();
         let shared = Arc::new(Shared {
             config,
             relays: service.relays(),
             service,
             lanes: lanes?,
-            workers: Workers::new(),
+            workers: Workers::new(&config),
             is_draining: AtomicBool::new(false),
             stops_accepting: AtomicBool::new(false),
             has_stopped_accepting: AtomicBool::new(false),
@@ -398,7 +409,7 @@ impl Server {
         for poller in self.pollers.drain(..) {
             let _ = poller.join(); // a panic of a poller has ended the process already
         }
-        self.shared.workers.stop();
+        self.shared.workers.stop(&self.shared);
         self.shared.lanes.iter().for_each(|lane| lane.table().clear());
     }
 }

@@ -51,7 +51,7 @@ const WAKE: u64 = u64::MAX - 1;
 
 pub(super) struct Poller {
     pub(super) shared: Arc<Shared>,
-    number: usize,
+    pub(super) number: usize,
     /// The first poller's.
     listener: Option<Listener>,
     /// The poller to which the last connection was given.
@@ -362,7 +362,7 @@ impl Poller {
 
     /// Serves a request whose head is complete, or has it served.
     fn begin(&mut self, conn: Box<Conn>) {
-        match self.shared.relays && self.shared.workers.begin_relay(&self.shared) {
+        match self.shared.relays && self.shared.workers.enter() {
             true => self.relay(conn),
             false => {
                 let job = Job::request(&self.shared, conn);
@@ -371,18 +371,12 @@ impl Poller {
         }
     }
 
-    pub(super) fn submit(&mut self, job: Job) {
-        if let Err(job) = self.shared.workers.submit(&self.shared, job) {
-            let is_end = self.shared.is_stopping();
-            let refusal = if is_end { Refusal::Draining } else { Refusal::Overloaded };
-            let conn = job.give_up(&self.shared, refusal);
-            close_slowly(&self.shared, conn);
-        }
+    pub(super) fn submit(&self, job: Job) {
+        self.shared.workers.submit(&self.shared, job);
     }
 
-    fn end_relay(&mut self) {
-        self.shared.workers.end_relay(&self.shared);
-        if self.waits.is_starved {
+    fn leave(&mut self) {
+        if self.shared.workers.leave(&self.shared, self.number) {
             self.waits.wake(self.now);
         }
     }
@@ -392,7 +386,7 @@ impl Poller {
         let request = match conn.take_request(&self.shared) {
             Ok(request) => request,
             Err(refusal) => {
-                self.end_relay();
+                self.leave();
                 return self.refuse(conn, refusal);
             }
         };
@@ -402,7 +396,7 @@ impl Poller {
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
         match taken {
             Ok(None) => {
-                self.end_relay();
+                self.leave();
                 self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
             }
             Ok(Some(course)) => self.take_course(conn, turn, course),
@@ -415,11 +409,11 @@ impl Poller {
         let (transfer, relay) = match course {
             Course::Relay(transfer, relay) => (transfer, relay),
             Course::Wait(waiting) => {
-                self.end_relay();
+                self.leave();
                 return self.keep_waiting(Parked { conn, turn, waiting });
             }
             Course::GoOn(waiting) => {
-                self.end_relay();
+                self.leave();
                 return self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             }
         };
@@ -433,7 +427,7 @@ impl Poller {
     /// The service panicked over a request that has a place among the calls.
     pub(super) fn panicked(&mut self, conn: Box<Conn>, turn: Turn) {
         self.shared.count_panic(turn.path());
-        self.end_relay();
+        self.leave();
         self.submit(Job::new(conn, Work::End(turn)));
     }
 
@@ -448,7 +442,7 @@ impl Poller {
             Step::Ended(end) => self.ended(running, end),
             Step::Panicked => {
                 let Running { conn, turn, .. } = self.relays.release(running);
-                self.end_relay();
+                self.leave();
                 self.submit(Job::new(conn, Work::End(turn)));
             }
         }
@@ -456,7 +450,7 @@ impl Poller {
 
     fn ended(&mut self, running: Held, end: End) {
         let running = self.relays.release(running);
-        self.end_relay();
+        self.leave();
         if matches!(end, End::Failed(_) | End::Again(_)) {
             let Running { conn, turn, transfer, relay } = running;
             let parts = Box::new(transfer.into_parts(end));
@@ -545,7 +539,7 @@ impl Poller {
             }
         }
         // By every poller: whichever has the connection of a request that waits for a worker is awake for that.
-        self.shared.workers.expire(&self.shared, now);
+        self.shared.workers.keep_time(&self.shared, now);
     }
 }
 

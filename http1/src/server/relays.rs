@@ -80,9 +80,7 @@ impl Running {
     pub(super) fn finish(self, shared: &Shared, end: End) -> (Box<Conn>, Next) {
         let Running { mut conn, mut turn, transfer, relay } = self;
         let (end, connection, _) = transfer.into_parts(end);
-        if panic::catch_unwind(AssertUnwindSafe(|| relay.ended(end, connection))).is_err() {
-            shared.count_panic(turn.path());
-        }
+        shared.guarded(turn.path(), || relay.ended(end, connection));
         let next = Exchange::new(shared, &mut conn, &mut turn).end();
         (conn, next)
     }

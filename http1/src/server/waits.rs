@@ -43,8 +43,6 @@ pub(super) struct Waits {
     /// All of these in order; those that are gone from their place are passed over.
     line: VecDeque<Ticket>,
     count: usize,
-    /// Whether some were passed over for want of a place among the calls.
-    pub(super) is_starved: bool,
     /// When some are to be looked at, and when all.
     next_look: Option<Instant>,
     next_tick: Option<Instant>,
@@ -107,7 +105,6 @@ impl Waits {
         if !is_tick && !is_due(self.next_look) {
             return (VecDeque::new(), false);
         }
-        self.is_starved = false;
         self.next_look = None;
         if is_tick {
             self.next_tick = (self.count > 0).then_some(now + TICK);
@@ -155,7 +152,7 @@ impl Poller {
             if is_over {
                 parked.waiting.time_is_up();
             }
-            if is_over && !self.shared.workers.has_room_in_line(&self.shared) {
+            if is_over && !self.shared.workers.has_room_in_line() {
                 // Many whose time is up at once must neither be refused for that, nor have others refused.
                 is_full = true;
                 self.waits.keep(parked, now);
@@ -165,9 +162,8 @@ impl Poller {
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             } else if has_to_wait {
                 self.waits.keep(parked, now);
-            } else if !self.shared.workers.begin_relay(&self.shared) {
+            } else if !self.shared.workers.enter_or_wait(self.number) {
                 is_full = true;
-                self.waits.is_starved = true;
                 self.waits.keep(parked, now);
             } else {
                 self.look(parked, &mut waiting_on);
@@ -200,17 +196,17 @@ impl Poller {
     pub(super) fn leave_if_gone(&mut self, token: Token) {
         if let Some(parked) = self.waits.get(token)
             && parked.conn.is_hung_up
-            && let Some(Parked { conn, waiting, .. }) = self.waits.take(token)
+            && let Some(Parked { conn, turn, waiting }) = self.waits.take(token)
         {
-            waiting.ended(Cause::ClientGone);
+            self.shared.guarded(turn.path(), || waiting.ended(Cause::ClientGone));
             self.forget(conn);
         }
     }
 
     /// Refuses a waiting request.
     pub(super) fn give_up(&self, parked: Parked, refusal: Refusal) {
-        let Parked { mut conn, waiting, .. } = parked;
-        waiting.ended(Cause::Refused(refusal));
+        let Parked { mut conn, turn, waiting } = parked;
+        self.shared.guarded(turn.path(), || waiting.ended(Cause::Refused(refusal)));
         conn.refuse(&self.shared, refusal);
         self.forget(conn);
     }

@@ -1,9 +1,8 @@
 //! The workers: threads that are started when a request finds none free, up to the bound, and end when
-//! they have had nothing to do for a while. With the calls that pollers serve they share one bound.
+//! they have had nothing to do for a while. With the calls that pollers serve they share one bound, see [`Places`].
 
-use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,9 @@ use kit::sys::Ready;
 
 use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
+use super::places::{Places, Queued, Submitted, Todo, bit};
 use super::poller::{close, close_slowly, put_back};
-use super::{Relay, Shared, Stats, Waiting};
+use super::{Relay, ServerConfig, Shared, Stats, Waiting};
 use crate::forward::{Cause, End, Upload};
 use crate::{Connection, Refusal, spare};
 
@@ -66,146 +66,139 @@ impl Job {
         Job { urgent_threads, ..Job::new(conn, Work::Request) }
     }
 
-    /// Refuses it for want of a worker. The connection is to be closed.
-    pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) -> Box<Conn> {
+    /// Refuses it for want of a worker, or breaks off the answer that was begun, and closes its connection.
+    pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) {
         let Job { mut conn, work, .. } = self;
-        match work {
-            Work::GoOn { relay, parts, .. } => relay.ended(End::Broken(Cause::Refused(refusal)), parts.1),
-            Work::Waited { waiting, .. } => waiting.ended(Cause::Refused(refusal)),
-            Work::Request | Work::Call(_) | Work::End(_) => {}
-        }
-        conn.refuse(shared, refusal);
-        conn
+        let cause = Cause::Refused(refusal);
+        let mut turn = match work {
+            Work::Request => {
+                conn.refuse(shared, refusal);
+                return close_slowly(shared, conn);
+            }
+            Work::Call(turn) | Work::End(turn) => turn,
+            Work::GoOn { turn, relay, parts } => {
+                shared.guarded(turn.path(), || relay.ended(End::Broken(cause), parts.1));
+                turn
+            }
+            Work::Waited { turn, waiting } => {
+                shared.guarded(turn.path(), || waiting.ended(cause));
+                turn
+            }
+        };
+        let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+        exchange.refuse(refusal);
+        let next = exchange.end();
+        finish(shared, conn, next);
     }
 }
 
-struct State {
-    jobs: VecDeque<Job>,
-    idle: usize,
-    /// Workers with a request.
-    serving: usize,
-    alive: usize,
-    /// Threads with an urgent request; they are not among the others.
-    urgent: usize,
-    is_stopping: bool,
+impl Queued for Job {
+    fn urgent_threads(&self) -> usize {
+        self.urgent_threads
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
 }
 
+/// The workers of a server. Who is served, who waits and when a thread is started is decided by [`Places`].
 pub(super) struct Workers {
-    state: Mutex<State>,
+    places: Mutex<Places<Job>>,
     available: Condvar,
     /// A worker ended. They are waited for by number and not by their handles: a thread whose handle is kept
     /// keeps its stack, and most end long before anybody would join them.
     ended: Condvar,
-    /// The length of the queue, to be looked at without the lock.
-    waiting: AtomicUsize,
-    /// `State::serving`, likewise.
-    serving: AtomicUsize,
-    /// Calls that pollers serve.
-    relays: AtomicUsize,
+    /// The last try to start one failed, and the log says so.
+    cannot_start: AtomicBool,
     /// Workers that wait for the next request of a connection.
     lingering: AtomicUsize,
 }
 
 impl Workers {
-    pub(super) fn new() -> Workers {
-        let state =
-            State { jobs: VecDeque::new(), idle: 0, serving: 0, alive: 0, urgent: 0, is_stopping: false };
+    pub(super) fn new(config: &ServerConfig) -> Workers {
         Workers {
-            state: Mutex::new(state),
+            places: Mutex::new(Places::new(config.max_workers, config.max_waiting())),
             available: Condvar::new(),
             ended: Condvar::new(),
-            waiting: AtomicUsize::new(0),
-            serving: AtomicUsize::new(0),
-            relays: AtomicUsize::new(0),
+            cannot_start: AtomicBool::new(false),
             lingering: AtomicUsize::new(0),
         }
     }
 
-    /// Takes the place of a call that a poller serves, if there is one beyond those for whoever waits in line. A job that
-    /// is about to be taken by a worker keeps nobody from the places that are left.
-    pub(super) fn begin_relay(&self, shared: &Arc<Shared>) -> bool {
-        let others = self.relays.fetch_add(1, SeqCst) + self.serving.load(SeqCst);
-        let has_room = others + self.waiting.load(SeqCst) < shared.config.max_workers;
-        if !has_room {
-            self.end_relay(shared); // a worker may have left a job for it
-        }
-        has_room
+    fn places(&self) -> MutexGuard<'_, Places<Job>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the place of a call back, to a request that waits if there is one.
-    pub(super) fn end_relay(&self, shared: &Arc<Shared>) {
-        self.relays.fetch_sub(1, SeqCst);
-        if self.has_waiting() {
-            let state = self.lock();
-            if !state.jobs.is_empty() {
-                let _ = self.see_to_it(shared, state); // those that run will take it
-            }
-        }
+    /// Takes the place of a request that a poller serves, if there is one beyond those for whoever waits in line.
+    pub(super) fn enter(&self) -> bool {
+        self.places().enter()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The same for a call that waits on a poller, which is woken where it finds none.
+    pub(super) fn enter_or_wait(&self, poller: usize) -> bool {
+        self.places().enter_or_wait(poller)
     }
 
-    /// Queues a job and sees to it that somebody takes it. The job comes back where the queue is full.
-    pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) -> Result<(), Box<Job>> {
-        let mut state = self.lock();
-        let taken = state.serving + self.relays.load(SeqCst);
-        let is_full = state.jobs.len() + taken >= shared.config.max_workers;
-        if is_full && !state.is_stopping && state.urgent < job.urgent_threads {
-            return self.submit_urgent(shared, state, job);
-        }
-        let bound = shared.config.max_workers + shared.config.max_waiting();
-        if state.is_stopping || state.jobs.len() + taken >= bound {
-            return Err(Box::new(job));
-        }
-        state.jobs.push_back(job);
-        self.waiting.store(state.jobs.len(), SeqCst);
-        match self.see_to_it(shared, state) {
-            Ok(()) => Ok(()),
-            Err(mut state) => {
-                let job = state.jobs.pop_back();
-                self.waiting.store(state.jobs.len(), SeqCst);
-                job.map_or(Ok(()), |job| Err(Box::new(job)))
-            }
+    /// Gives the place of a poller's request back. Whether that poller is to look at its own calls that wait: it need
+    /// not wake itself.
+    pub(super) fn leave(&self, shared: &Arc<Shared>, poller: usize) -> bool {
+        let mut todo = self.places().leave();
+        let has_own = todo.wakes & bit(poller) > 0;
+        todo.wakes &= !bit(poller);
+        self.act(shared, todo);
+        has_own
+    }
+
+    /// Queues a job and sees to it that somebody takes it, or refuses it where the queue is full.
+    pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) {
+        let submitted = self.places().submit(job);
+        match submitted {
+            Submitted::Queued(todo) => self.act(shared, todo),
+            Submitted::Urgent(job) => self.start_urgent(shared, job),
+            Submitted::Refused(job) => self.refuse(shared, job),
         }
     }
 
-    /// Whether one more may be served.
-    fn has_room(&self, shared: &Shared, state: &State) -> bool {
-        state.serving + self.relays.load(SeqCst) < shared.config.max_workers
+    fn refuse(&self, shared: &Shared, job: Job) {
+        let refusal = if shared.is_stopping() { Refusal::Draining } else { Refusal::Overloaded };
+        job.give_up(shared, refusal);
     }
 
-    /// Sees to it that somebody takes the jobs in the queue. The lock comes back where nobody will.
-    fn see_to_it<'a>(
-        &self,
-        shared: &Arc<Shared>,
-        mut state: MutexGuard<'a, State>,
-    ) -> Result<(), MutexGuard<'a, State>> {
-        let may_start = state.alive < shared.config.max_workers && self.has_room(shared, &state);
-        if state.jobs.len() > state.idle && may_start {
-            let clone = Arc::clone(shared);
-            match kit::thread::spawn(&format!("{}-work", shared.config.name), move || run(&clone)) {
-                Ok(_) => state.alive += 1,
-                Err(error) if state.alive == 0 => {
-                    log::warn!("cannot start a worker: {error}; see max_workers");
-                    return Err(state);
+    /// Does what is to be done behind a change of the places.
+    fn act(&self, shared: &Arc<Shared>, todo: Todo) {
+        if todo.notifies {
+            self.available.notify_one();
+        }
+        if todo.wakes > 0 {
+            let lanes = shared.lanes.iter().enumerate();
+            lanes
+                .filter(|(poller, _)| todo.wakes & bit(*poller) > 0)
+                .for_each(|(_, lane)| lane.wake.notify());
+        }
+        if todo.starts {
+            self.start(shared);
+        }
+    }
+
+    /// Starts a worker. Where that fails those that run take what is in line, or the next try is made in a moment.
+    fn start(&self, shared: &Arc<Shared>) {
+        let clone = Arc::clone(shared);
+        match kit::thread::spawn(&format!("{}-work", shared.config.name), move || run(&clone)) {
+            Ok(_) => self.cannot_start.store(false, Relaxed),
+            Err(error) => {
+                if !self.cannot_start.swap(true, Relaxed) {
+                    log::warn!("cannot start a worker: {error}; requests wait, see max_workers");
                 }
-                Err(_) => {} // those that run will take it
+                let todo = self.places().start_failed();
+                self.ended.notify_all();
+                self.act(shared, todo);
             }
         }
-        drop(state);
-        self.available.notify_one();
-        Ok(())
     }
 
     /// Serves a job on a thread of its own, and those that it finds in line behind it.
-    fn submit_urgent(
-        &self,
-        shared: &Arc<Shared>,
-        mut state: MutexGuard<'_, State>,
-        job: Job,
-    ) -> Result<(), Box<Job>> {
+    fn start_urgent(&self, shared: &Arc<Shared>, job: Job) {
         // Handed over in a place of its own: a thread that cannot be started loses what it was given.
         let place = Arc::new(Mutex::new(Some(job)));
         let (clone, theirs) = (Arc::clone(shared), Arc::clone(&place));
@@ -214,139 +207,125 @@ impl Workers {
             let mut next = take(&theirs); // nobody else takes it once this runs
             while let Some(job) = next {
                 serve_urgent(&clone, job);
-                next = clone.workers.next_urgent();
+                next = clone.workers.take_urgent(&clone);
             }
         };
-        match kit::thread::spawn(&format!("{}-urgent", shared.config.name), serve) {
-            Ok(_) => state.urgent += 1,
-            Err(_) => return take(&place).map_or(Ok(()), |job| Err(Box::new(job))),
+        if kit::thread::spawn(&format!("{}-urgent", shared.config.name), serve).is_ok() {
+            return;
         }
-        Ok(())
+        let Some(job) = take(&place) else { return };
+        let submitted = self.places().urgent_failed(job);
+        match submitted {
+            Submitted::Queued(todo) => self.act(shared, todo),
+            Submitted::Urgent(job) | Submitted::Refused(job) => self.refuse(shared, job),
+        }
     }
 
-    /// The first urgent job in line, if there is room for it: it came while the threads for such were about to end.
-    fn next_urgent(&self) -> Option<Job> {
-        let mut state = self.lock();
-        let urgent = state.urgent;
-        let place = state.jobs.iter().position(|job| urgent < job.urgent_threads)?;
-        let job = state.jobs.remove(place)?;
-        self.waiting.store(state.jobs.len(), SeqCst);
-        state.urgent += 1;
+    fn take_urgent(&self, shared: &Arc<Shared>) -> Option<Job> {
+        let (job, todo) = self.places().take_urgent()?;
+        self.act(shared, todo);
         Some(job)
     }
 
-    /// Queues the next request of a connection behind all that wait and answers the first: the worker that
-    /// brings it is free to take that one, so that there is always room.
-    fn exchange(&self, job: Job) -> Job {
-        let mut state = self.lock();
-        match state.jobs.pop_front() {
-            Some(first) => {
-                state.jobs.push_back(job);
-                first
-            }
-            None => job,
-        }
-    }
-
-    /// The next job, after one that was `served`; `None` when there was none for a while, or at the end.
-    fn next(&self, shared: &Shared, served: bool) -> Option<Job> {
-        let mut state = self.lock();
-        state.serving -= usize::from(served);
-        self.serving.store(state.serving, SeqCst);
-        let give_up = Instant::now() + IDLE_TIME;
+    /// Keeps the time of jobs in line, now and then: answers 503 to those that have waited for a worker as long as a
+    /// head may take, and tries once more to start one where that has failed.
+    pub(super) fn keep_time(&self, shared: &Arc<Shared>, now: Instant) {
         loop {
-            if let Some(job) = self.begin_job(shared, &mut state) {
-                return Some(job);
-            }
-            let left = give_up.saturating_duration_since(Instant::now());
-            if state.is_stopping || left.is_zero() {
-                state.alive -= 1;
-                self.ended.notify_all();
-                return None;
-            }
-            spare::clear();
-            state.idle += 1;
-            let waited = self.available.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.idle -= 1;
+            let expired = self.places().expire(now, shared.config.header_timeout);
+            let Some((job, todo)) = expired else { break };
+            self.act(shared, todo);
+            job.give_up(shared, Refusal::Overloaded);
         }
-    }
-
-    /// Takes the first job, if there is room for one more. Whoever makes room notifies those that found none.
-    fn begin_job(&self, shared: &Shared, state: &mut State) -> Option<Job> {
-        if state.jobs.is_empty() {
-            return None;
-        }
-        // Counted before the pollers' calls are looked at, as they do it: two must not have the last place.
-        self.serving.store(state.serving + 1, SeqCst);
-        let job = if self.has_room(shared, state) { state.jobs.pop_front() } else { None };
-        state.serving += usize::from(job.is_some());
-        self.serving.store(state.serving, SeqCst);
-        self.waiting.store(state.jobs.len(), SeqCst);
-        job
+        let todo = self.places().tick();
+        self.act(shared, todo);
     }
 
     /// Waits for the next request of a connection, if there is room for one more that does so.
     fn linger(&self, conn: &Conn) -> bool {
-        let has_room = self.lingering.fetch_add(1, SeqCst) < MAX_LINGERING;
+        let has_room = self.lingering.fetch_add(1, Relaxed) < MAX_LINGERING;
         let is_there = has_room && {
             let ready = conn.socket.wait(Ready::READ, Deadline::after(LINGER));
             ready.is_ok_and(Ready::is_any)
         };
-        self.lingering.fetch_sub(1, SeqCst);
+        self.lingering.fetch_sub(1, Relaxed);
         is_there
     }
 
-    /// Whether less than half of the line is taken: the rest is for requests that come.
-    pub(super) fn has_room_in_line(&self, shared: &Shared) -> bool {
-        self.waiting.load(SeqCst) < shared.config.max_waiting() / 2
+    pub(super) fn has_room_in_line(&self) -> bool {
+        self.places().has_room_in_line()
     }
 
     fn has_waiting(&self) -> bool {
-        self.waiting.load(SeqCst) > 0
-    }
-
-    /// Answers 503 to the requests that have waited for a worker as long as a head may take.
-    pub(super) fn expire(&self, shared: &Shared, now: Instant) {
-        loop {
-            let mut state = self.lock();
-            let is_due = |job: &Job| now.saturating_duration_since(job.since) >= shared.config.header_timeout;
-            if !state.jobs.front().is_some_and(is_due) {
-                return;
-            }
-            let job = state.jobs.pop_front();
-            self.waiting.store(state.jobs.len(), SeqCst);
-            drop(state);
-            if let Some(job) = job {
-                close_slowly(shared, job.give_up(shared, Refusal::Overloaded));
-            }
-        }
+        self.places().waiting() > 0
     }
 
     pub(super) fn add_stats(&self, stats: &mut Stats) {
-        let state = self.lock();
-        stats.workers_idle = state.idle;
-        stats.workers_busy = state.alive - state.idle + self.relays.load(SeqCst);
-        stats.waiting = state.jobs.len();
+        let places = self.places();
+        (stats.workers_busy, stats.workers_idle) = places.busy_and_idle();
+        stats.waiting = places.waiting();
     }
 
-    /// Ends the workers and waits for those without a request.
-    pub(super) fn stop(&self) {
-        let mut state = self.lock();
-        state.is_stopping = true;
-        state.jobs.clear();
+    /// Ends the workers, waits for those without a request, and refuses what is left in line.
+    pub(super) fn stop(&self, shared: &Shared) {
+        let mut places = self.places();
+        let left = places.stop();
         self.available.notify_all();
-        while state.alive > state.serving {
-            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while places.has_unused() {
+            places = self.ended.wait(places).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(places);
+        left.into_iter().for_each(|job| job.give_up(shared, Refusal::Draining));
+    }
+}
+
+/// One worker, which gives back what it holds of the places when it ends, however it does.
+struct Worker<'a> {
+    shared: &'a Arc<Shared>,
+    is_serving: bool,
+}
+
+impl Worker<'_> {
+    /// The next job; `None` when there was none for a while, or at the end.
+    fn next(&mut self) -> Option<Job> {
+        let workers = &self.shared.workers;
+        if std::mem::take(&mut self.is_serving) {
+            let todo = workers.places().served();
+            workers.act(self.shared, todo);
+        }
+        let give_up = Instant::now() + IDLE_TIME;
+        let mut places = workers.places();
+        loop {
+            if let Some(job) = places.take() {
+                self.is_serving = true;
+                return Some(job);
+            }
+            let left = give_up.saturating_duration_since(Instant::now());
+            if places.is_stopping() || left.is_zero() {
+                return None;
+            }
+            spare::clear();
+            places.rest(true);
+            let waited = workers.available.wait_timeout(places, left);
+            places = waited.unwrap_or_else(PoisonError::into_inner).0;
+            places.rest(false);
         }
     }
 }
 
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        let workers = &self.shared.workers;
+        let todo = workers.places().end_worker(self.is_serving);
+        workers.act(self.shared, todo);
+        workers.ended.notify_all();
+    }
+}
+
 fn run(shared: &Arc<Shared>) {
-    let mut served = false;
-    while let Some(job) = shared.workers.next(shared, served) {
+    let mut worker = Worker { shared, is_serving: false };
+    shared.workers.places().started();
+    while let Some(job) = worker.next() {
         serve(shared, job);
-        served = true;
     }
 }
 
@@ -359,7 +338,7 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
         }
         match wait_for_next(shared, &mut conn) {
             Wait::Ready if !shared.workers.has_waiting() => job = Job::request(shared, conn),
-            Wait::Ready => job = shared.workers.exchange(Job::request(shared, conn)),
+            Wait::Ready => job = shared.workers.places().exchange(Job::request(shared, conn)),
             Wait::TooLarge => {
                 conn.refuse(shared, Refusal::HeadTooLarge);
                 return finish(shared, conn, Next::CloseSlowly);
@@ -373,8 +352,15 @@ fn serve(shared: &Arc<Shared>, mut job: Job) {
 /// Serves one urgent request, and gives its place up before its connection: what follows on that, urgent or not, is
 /// submitted like any other.
 fn serve_urgent(shared: &Arc<Shared>, job: Job) {
+    struct Ends<'a>(&'a Workers);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.places().end_urgent();
+        }
+    }
+    let ends = Ends(&shared.workers);
     let served = one(shared, job);
-    shared.workers.lock().urgent -= 1;
+    drop(ends);
     if let Some((conn, next)) = served {
         pass_on(shared, conn, next);
     }
@@ -385,9 +371,7 @@ fn pass_on(shared: &Arc<Shared>, mut conn: Box<Conn>, next: Next) {
     if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
-    if let Err(job) = shared.workers.submit(shared, Job::request(shared, conn)) {
-        close_slowly(shared, job.give_up(shared, Refusal::Overloaded));
-    }
+    shared.workers.submit(shared, Job::request(shared, conn));
 }
 
 enum Wait {
@@ -469,9 +453,7 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     let Some(work) = turn.take_work_after() else { return Some((conn, next)) };
     let path = turn.path().to_vec();
     pass_on(shared, conn, next);
-    if panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-        shared.count_panic(&path);
-    }
+    shared.guarded(&path, work);
     None
 }
 
@@ -492,21 +474,73 @@ mod tests {
     use kit::sys::{Listener, Socket};
 
     use super::super::table::Token;
+    use super::super::{Server, Service};
     use super::*;
+    use crate::{HeadWriter, Length};
+
+    fn listener() -> Listener {
+        Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    /// Both ends of a connection.
+    fn pair() -> (Socket, Socket) {
+        let listener = listener();
+        let client = Socket::connect(listener.address().unwrap(), Deadline::NEVER).unwrap();
+        loop {
+            if let Some((server, _)) = listener.accept().unwrap() {
+                return (client, server);
+            }
+        }
+    }
 
     #[test]
     fn so_many_workers_linger_and_no_more() {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.address().unwrap();
-        let client = Socket::connect(address, Deadline::NEVER).unwrap();
-        let server = Socket::connect(address, Deadline::NEVER).unwrap();
-        drop((client, listener)); // the end is something to be read
+        let (client, server) = pair();
+        drop(client); // the end is something to be read
         server.wait(Ready::READ, Deadline::NEVER).unwrap();
-        let conn = Conn::new(server, address, 0, Token::of(0));
-        let workers = Workers::new();
+        let conn = Conn::new(server, "127.0.0.1:1".parse().unwrap(), 0, Token::of(0));
+        let workers = Workers::new(&ServerConfig::default());
         for (others, may) in [(0, true), (MAX_LINGERING - 1, true), (MAX_LINGERING, false)] {
-            workers.lingering.store(others, SeqCst);
-            assert_eq!((workers.linger(&conn), workers.lingering.load(SeqCst)), (may, others));
+            workers.lingering.store(others, Relaxed);
+            assert_eq!((workers.linger(&conn), workers.lingering.load(Relaxed)), (may, others));
         }
+    }
+
+    struct Nobody;
+
+    impl Service for Nobody {
+        fn call(&self, _: &mut Exchange<'_>) {}
+    }
+
+    /// The job of a call whose answer has begun, as after a panic of its poller; no worker takes it.
+    #[test]
+    fn a_begun_answer_is_broken_off_and_no_refusal_follows_it() {
+        let server = Server::start(listener(), ServerConfig::default(), Arc::new(Nobody)).unwrap();
+        let (client, socket) = pair();
+        client.send_bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let shared = &server.shared;
+        let token = shared.lanes[0].table().reserve();
+        let mut conn = Box::new(Conn::new(socket, "127.0.0.1:1".parse().unwrap(), 0, token));
+        while conn.next_head().is_none() {
+            conn.socket.wait(Ready::READ, Deadline::NEVER).unwrap();
+            conn.fill(1024).unwrap();
+        }
+        let request = conn.take_request(shared).unwrap();
+        let mut turn = Turn::new(&conn, request);
+        let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+        exchange.start(HeadWriter::response(200), Length::Known(9));
+        assert_eq!(exchange.write(b"half").unwrap(), 4);
+        Job::new(conn, Work::End(turn)).give_up(shared, Refusal::Overloaded);
+        let mut answer = Vec::with_capacity(4096);
+        let end = loop {
+            client.wait(Ready::READ, Deadline::NEVER).unwrap();
+            match client.receive(&mut answer) {
+                Ok(Some(1..) | None) => {}
+                end => break end,
+            }
+        };
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(end.is_err() && !answer.contains("503"), "{end:?} after {answer}");
+        assert_eq!(shared.stats().connections_active, 0);
     }
 }
