@@ -87,6 +87,7 @@ test-documents:
 soak: ## what the tests do some times, as often as a release must survive it: some minutes
 	@tools/static.sh gateway fwatchdog catservice
 	FAAS_SOAK=1 FAAS_BIN_DIR=dist cargo test --package fwatchdog --test it leftovers -- --nocapture --test-threads=1
+	FAAS_SOAK=1 FAAS_BIN_DIR=dist cargo test --package http1 --package fwatchdog --package gateway --test it no_client_gets -- --nocapture --test-threads=1
 
 .PHONY: fuzz
 fuzz: ## every parser of foreign bytes with random ones, FUZZ_SECONDS=600 each; needs cargo-fuzz and g++

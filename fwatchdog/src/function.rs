@@ -51,7 +51,7 @@ pub(crate) struct Function {
 impl Function {
     pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Arc<Function>> {
         let resident = match config.mode {
-            Mode::Http(upstream) => Some(Resident::new(upstream, MAX_IDLE)?),
+            Mode::Http(upstream) => Some(Resident::new(upstream, MAX_IDLE, config.exec_timeout)?),
             Mode::Fork | Mode::Streaming => None,
         };
         let (warm, stop) = (Warm::new()?, EventFd::new()?);

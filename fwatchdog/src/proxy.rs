@@ -68,8 +68,8 @@ impl Relay for Passing {
         let mut call = Call::new(function, exchange);
         (call.id, call.deadline, call.limit) = (id, deadline, limit);
         let (end, connection, upload) = parts;
-        drop(connection);
         let Some(resident) = &function.resident else { return };
+        resident.target().pool.put(connection); // which closes it
         observation.code = match end {
             End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, (upload, 0)),
             End::Again(_) => call.forward(exchange, resident, (upload, 1)),

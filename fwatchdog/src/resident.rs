@@ -29,7 +29,8 @@ use crate::upstream::Upstream;
 /// How long a connect may take: the process is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an unused connection to the process is kept: shorter than servers do by default (Node.js: 5 s).
+/// How long an unused connection to the process is kept, at most: shorter than servers do by default (Node.js: 5 s).
+/// Where calls end sooner it is half of their time, so that one that waits behind an unused connection outlasts it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Between two looks at a process that has no descriptor to be polled, on old kernels.
@@ -44,7 +45,7 @@ const BURST: usize = 16;
 /// The process, as requests see it.
 pub(crate) struct Resident {
     upstream: Upstream,
-    max_idle: usize,
+    client: ClientConfig,
     target: Mutex<Arc<Target>>,
     wake: EventFd,
     is_stopping: AtomicBool,
@@ -57,25 +58,26 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn new(address: SocketAddr, max_idle: usize) -> Arc<Target> {
-        let config = ClientConfig {
-            connect_timeout: CONNECT_TIMEOUT,
-            idle_timeout: IDLE_TIMEOUT,
-            max_idle,
-            pollers: 1,
-            ..ClientConfig::default()
-        };
-        Arc::new(Target { address, pool: Pool::new(Endpoint::Tcp(address), config) })
+    fn new(address: SocketAddr, client: ClientConfig) -> Arc<Target> {
+        Arc::new(Target { address, pool: Pool::new(Endpoint::Tcp(address), client) })
     }
 }
 
 impl Resident {
-    /// One that is not started yet; `max_idle` connections to it are kept.
-    pub(crate) fn new(upstream: Upstream, max_idle: usize) -> io::Result<Resident> {
-        let target = Target::new(upstream.first(), max_idle);
+    /// One that is not started yet; `max_idle` connections to it are kept. `call_time` is how long a call may take; zero
+    /// is no limit.
+    pub(crate) fn new(upstream: Upstream, max_idle: usize, call_time: Duration) -> io::Result<Resident> {
+        let client = ClientConfig {
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: if call_time.is_zero() { IDLE_TIMEOUT } else { IDLE_TIMEOUT.min(call_time / 2) },
+            max_idle,
+            pollers: 1,
+            ..ClientConfig::default()
+        };
+        let target = Target::new(upstream.first(), client);
         Ok(Resident {
             upstream,
-            max_idle,
+            client,
             target: Mutex::new(target),
             wake: EventFd::new()?,
             is_stopping: AtomicBool::new(false),
@@ -102,7 +104,7 @@ impl Resident {
         };
         let others = self.upstream.at(target.address.port()).addresses();
         for address in others.filter(|address| *address != target.address) {
-            let other = Target::new(address, self.max_idle);
+            let other = Target::new(address, self.client);
             if let Ok(connection) = other.pool.connect(deadline) {
                 self.aim(other);
                 return Ok(connection);
@@ -123,8 +125,13 @@ impl Resident {
         }
         let port = OwnPort::choose()?;
         let address = self.upstream.at(port.number).first();
-        self.aim(Target::new(address, self.max_idle));
+        self.aim(Target::new(address, self.client));
         Ok(Some(port))
+    }
+
+    /// Closes the connections to the process that have been unused for too long, and answers when to do so again.
+    fn sweep(&self) -> Deadline {
+        Deadline::at(self.target().pool.sweep(Instant::now()))
     }
 
     /// Ends the process, as far as it does not end by itself; the thread is to be joined.
@@ -221,7 +228,7 @@ impl Keeper<'_> {
                 child.signal_group(Signal::TERM);
                 told = Some(Deadline::after(self.function.config.kill_grace));
             }
-            self.wait(&child, &mut streams, told.unwrap_or(Deadline::NEVER));
+            self.wait(&child, &mut streams, told.unwrap_or_else(|| self.resident.sweep()));
         }
         let end = child.ended().ok().flatten();
         let in_background = told.is_none() && end == Some(End::Exited(0)) && tree::has_descendants();

@@ -32,8 +32,11 @@ const MAX_POLLERS: usize = 4;
 /// How long a replica's system may be silent while a call is in its hands: a node that lost its power or network.
 const SILENCE_TIME: Duration = Duration::from_secs(15);
 
-/// Between two looks at what to close, or whether draining is done.
-const TICK: Duration = Duration::from_secs(5);
+/// How long an unused connection to a replica is kept, at most. A call that gets a connection to a server whose places
+/// are all taken by unused ones must outlast them: where calls end sooner it is half of their time.
+const UPSTREAM_IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// Between two looks whether draining is done.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
 /// What the local provider's children get to end beyond the drain.
@@ -84,11 +87,11 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let table = Arc::new(Table::new(ClientConfig {
         connect_timeout: config.connect_timeout,
         silence_timeout: Some(SILENCE_TIME),
+        idle_timeout: upstream_idle_time(config.upstream_timeout),
         max_idle,
         pollers: pollers(),
         max_header_bytes: config.max_header_bytes,
         max_headers: config.max_headers,
-        ..ClientConfig::default()
     }));
     let provider = provider(config, &table)?;
     log::info!("{} functions known", table.snapshot().len());
@@ -187,17 +190,23 @@ fn pollers() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_POLLERS))
 }
 
+/// How long an unused connection to a replica is kept.
+fn upstream_idle_time(upstream_timeout: Duration) -> Duration {
+    UPSTREAM_IDLE_TIME.min(upstream_timeout / 2)
+}
+
 /// Files that are open now: the standard streams, the listener, what the provider holds.
 fn files_in_use() -> u64 {
     kit::process::figures().map_or(0, |figures| figures.open_fds)
 }
 
 fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
+    let mut next_sweep = Instant::now();
     loop {
-        match signals.wait(Some(TICK)) {
+        match signals.wait(Some(next_sweep.saturating_duration_since(Instant::now()))) {
             Some(Signal::HUP) => provider.reload(),
             Some(_) => return,
-            None => table.sweep(Instant::now()),
+            None => next_sweep = table.sweep(Instant::now()),
         }
     }
 }
@@ -303,5 +312,18 @@ fn on_this_machine(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provid
     match Local::start(setup, Arc::clone(table) as Arc<dyn Sink>) {
         Ok(local) => Ok(Arc::new(local)),
         Err(error) => Err(Error::Configuration(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_outlasts_the_unused_connections_before_it() {
+        for seconds in [1, 20, 60, 3600] {
+            let upstream_timeout = Duration::from_secs(seconds);
+            assert!(upstream_idle_time(upstream_timeout) < upstream_timeout.min(UPSTREAM_IDLE_TIME * 2));
+        }
     }
 }

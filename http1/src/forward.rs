@@ -108,12 +108,10 @@ pub struct Limits {
 }
 
 /// A connection for the transfer of a request by the poller that has it: a kept one, else one that is still being made,
-/// until the deadline or as long as a connect may take. A request that may be sent again does not look whether the kept
-/// one still stands, which costs a system call. `None` where no connect can begin.
+/// until the deadline or as long as a connect may take. `None` where no connect can begin.
 #[must_use]
 pub fn connection(pool: &Pool, exchange: &Exchange<'_>, deadline: Deadline) -> Option<Box<Connection>> {
-    let looks = !is_idempotent(exchange.request().method());
-    pool.take_watched(exchange.poller(), looks).or_else(|| pool.begin(deadline).ok())
+    pool.take_watched(exchange.poller()).or_else(|| pool.begin(deadline).ok())
 }
 
 /// Makes the client's head of the upstream's; of each interim one (1xx) too.
@@ -195,13 +193,15 @@ impl Transfer {
 
     /// The end of a try whose time is up at `now`.
     pub(crate) fn expired(&mut self, exchange: &mut Exchange<'_>, now: Instant) -> Option<End> {
-        let is_over = self.until().instant().is_some_and(|until| now >= until);
+        self.connection.ask_for_room(now);
+        let is_over = self.bound().instant().is_some_and(|bound| now >= bound);
         is_over.then(|| self.time_is_up(exchange))
     }
 
-    /// The upstream has something to say, or its connection has failed.
-    pub(crate) fn upstream_is_ready(&mut self) {
+    /// The upstream has something to say, or its connection has ended or failed.
+    pub(crate) fn upstream_is_ready(&mut self, is_hung_up: bool) {
         self.state.upstream_ready = true;
+        self.connection.notice(is_hung_up);
     }
 
     /// Whether there is more to move at once, and only others were to have their turn.
@@ -211,6 +211,11 @@ impl Transfer {
 
     /// When it must be looked at though nothing can be moved.
     pub(crate) fn until(&self) -> Deadline {
+        self.bound().min(self.connection.next_ask())
+    }
+
+    /// When its time is up.
+    fn bound(&self) -> Deadline {
         if self.connection.is_connecting() {
             return self.deadline().min(self.connection.connect_by());
         }
@@ -265,8 +270,10 @@ impl Transfer {
         // Also where there is always something to move.
         self.state.upstream_ready |= upstream.is_readable();
         let is_ready = upstream.is_any() || client.is_any();
+        self.connection.ask_for_room(Instant::now());
         match wants.has_more || is_ready {
             true if !self.deadline().has_passed() => Ok(()),
+            false if !self.bound().has_passed() => Ok(()),
             _ => Err(self.time_is_up(exchange)),
         }
     }

@@ -24,11 +24,13 @@ pub mod rng;
 mod samples;
 pub mod script;
 pub mod stream;
+pub mod surplus;
 pub mod unreachable;
+pub mod upstreams;
 
 pub use bin::{Bin, Output, Running};
 pub use eventually::eventually;
-pub use locate::{variable, workspace};
+pub use locate::{rounds, variable, workspace};
 pub use peer::Peer;
 pub use process::Process;
 pub use programs::program;

@@ -10,6 +10,9 @@ use std::sync::{Mutex, PoisonError};
 /// shipped; unset, cargo builds what the tests need.
 const ENV_BIN_DIR: &str = "FAAS_BIN_DIR";
 
+/// Set by `make soak`.
+const ENV_SOAK: &str = "FAAS_SOAK";
+
 /// Where cargo puts its output, for all workspaces.
 const ENV_TARGET_DIR: &str = "CARGO_TARGET_DIR";
 
@@ -20,6 +23,12 @@ pub(crate) const SAMPLES: &str = "sample-functions";
 #[allow(clippy::disallowed_methods)] // tests have no configuration of their own; this is their one door
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How often a test repeats itself: `all` times under `make soak`, else `some`.
+#[must_use]
+pub fn rounds(some: usize, all: usize) -> usize {
+    if variable(ENV_SOAK).is_some() { all } else { some }
 }
 
 /// The workspace's root.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, Type};
 
 /// An address where every connection is refused, for as long as this lives: bound, so that nobody else
 /// gets the port, but not listening.
@@ -35,6 +35,16 @@ pub fn reserved_port() -> u16 {
     let port = local_addr(&socket).port();
     RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
     port
+}
+
+/// Has what arrives on a connection lost from now on, as if its network were slow: nothing is acknowledged.
+///
+/// # Panics
+/// When the system has no such filter.
+pub fn lose_input(stream: &TcpStream) {
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K, of no byte
+    let filter = [SockFilter::new(RETURN, 0, 0, 0)];
+    SockRef::from(stream).attach_filter(&filter).unwrap_or_else(|e| panic!("filter: {e}"));
 }
 
 /// An address where a connection is neither accepted nor refused, for as long as this lives: its queue is

@@ -27,8 +27,8 @@ fn set_up(dog: Bin, command: &str, port: u16) -> Bin {
 
 /// What the process says of itself and of the request.
 fn words(text: &str) -> (u32, String) {
-    let (pid, rest) = text.lines().next().unwrap_or_default().split_once(' ').expect("a process id and more");
-    (pid.parse().expect("a number"), rest.to_owned())
+    let (pid, rest) = text.lines().next().unwrap_or_default().split_once(' ').unwrap_or_default();
+    (pid.parse().unwrap_or_else(|_| panic!("expected a process id and more, got `{text}`")), rest.to_owned())
 }
 
 /// The process, once there is exactly one.

@@ -6,23 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::rng::{Matches, Noise};
-use testkit::{Bin, Running, eventually, proc};
+use testkit::{Bin, Running, eventually, proc, rounds};
 
 use crate::{SOON, counts, no_zombies, shell};
-
-/// Set by `make soak`.
-const ENV_SOAK: &str = "FAAS_SOAK";
 
 /// From the last answer until nothing may be there any more.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 const CLIENTS: usize = 16;
 const MIB: u64 = 1024 * 1024;
-
-/// `all` under `make soak`, else `some`.
-fn rounds(some: usize, all: usize) -> usize {
-    if testkit::variable(ENV_SOAK).is_some() { all } else { some }
-}
 
 /// Runs `one` so many times, by several clients at once.
 fn many(count: usize, one: impl Fn(usize) + Sync) {

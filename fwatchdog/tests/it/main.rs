@@ -1,6 +1,7 @@
 //! fwatchdog as its users see it: the real binary, over real sockets, with real processes.
 
 mod cgi;
+mod connections;
 mod drain;
 mod ends;
 mod floods;

@@ -157,7 +157,7 @@ impl Relay for Begun {
         (end, connection, upload): (End, Box<Connection>, Upload),
     ) {
         let Begun { edge, mut call, in_use } = *self;
-        drop(connection);
+        in_use.replica().pool().put(connection); // which closes it
         let result = match end {
             End::Again(Cause::Unreachable(code)) => {
                 call.tries -= 1;

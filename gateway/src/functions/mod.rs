@@ -157,11 +157,12 @@ impl Table {
         self.version.load(SeqCst)
     }
 
-    /// Closes connections that nobody has used for a while.
-    pub(crate) fn sweep(&self, now: Instant) {
-        for function in self.snapshot().values() {
-            function.replicas.iter().for_each(|replica| replica.pool().sweep(now));
-        }
+    /// Closes connections that nobody has used for a while, and answers when to do so again.
+    pub(crate) fn sweep(&self, now: Instant) -> Instant {
+        let snapshot = self.snapshot();
+        let replicas = snapshot.values().flat_map(|function| &function.replicas);
+        let next = replicas.map(|replica| replica.pool().sweep(now)).min();
+        next.unwrap_or(now + self.client.idle_timeout) // whatever comes meanwhile is younger
     }
 
     /// Closes all kept connections: files have run out, and these are the ones that nobody needs.

@@ -4,6 +4,7 @@
 mod bodies;
 mod chain;
 mod children;
+mod connections;
 mod control;
 mod drain;
 mod engines;

@@ -2,10 +2,13 @@
 //! [`Connection::socket`] between calls.
 
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kit::Deadline;
-use kit::sys::Socket;
+use kit::sys::{Ready, Socket};
 
+use super::pool::Shelves;
 use super::{ClientConfig, Endpoint, Error, Phase};
 use crate::body::{Framing, Length};
 use crate::head::{ResponseHead, Scan, Version};
@@ -15,6 +18,32 @@ use crate::{HeadWriter, Refusal};
 
 /// Interim responses (1xx) that may come before one final response.
 const MAX_INTERIM: usize = 16;
+
+/// How long a new connection waits for its first byte before an idle one is closed for it, and the longest pause until
+/// the next: each pause is twice the one before.
+const FIRST_ROOM_PAUSE: Duration = Duration::from_millis(100);
+const MAX_ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// What becomes of a connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It can carry the next request.
+    Idle,
+    /// It cannot: the request or its answer is not whole, or one side ends the connection.
+    Spent,
+    /// It cannot: the server sent bytes that belong to no answer.
+    Surplus,
+}
+
+/// A new connection that the server has not shown any interest in. A server that serves few connections at a time may
+/// never do so while idle ones take its places.
+#[derive(Debug)]
+struct Unnoticed {
+    /// The idle connections of its pool.
+    idle: Arc<Shelves>,
+    next_ask: Instant,
+    pause: Duration,
+}
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -30,6 +59,15 @@ pub struct Connection {
     is_upgrade: bool,
     is_reused: bool,
     has_received: bool,
+    /// Its system tells what the peer's has acknowledged.
+    is_tcp: bool,
+    /// Its first request is its last, and says so.
+    is_for_one_call: bool,
+    /// Bytes came that belong to no answer.
+    has_surplus: bool,
+    /// Its poller saw that the server has ended its side.
+    is_hung_up: bool,
+    unnoticed: Option<Unnoticed>,
     /// The connection broke, by a reset or for want of its peer, without an orderly end before.
     was_broken: bool,
     /// What had been sent on the connection before the present request.
@@ -61,7 +99,8 @@ impl Connection {
             Endpoint::Unix(path) => Socket::connect_unix(path, deadline),
         };
         let socket = socket.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })?;
-        Ok(Connection::on(socket, config))
+        let is_tcp = matches!(endpoint, Endpoint::Tcp(_));
+        Ok(Connection { is_tcp, ..Connection::on(socket, config) })
     }
 
     /// Begins to connect and does not wait, so that a poller may have it.
@@ -91,10 +130,39 @@ impl Connection {
             is_upgrade: false,
             is_reused: false,
             has_received: false,
+            is_tcp: true,
+            is_for_one_call: false,
+            has_surplus: false,
+            is_hung_up: false,
+            unnoticed: None,
             was_broken: false,
             sent_before: 0,
             connect_by: None,
             watched_by: None,
+        }
+    }
+
+    /// Makes it one of a pool's. Where the pool does not `trust` the server it serves one call.
+    pub(crate) fn of_pool(mut self: Box<Self>, idle: &Arc<Shelves>, trust: bool) -> Box<Connection> {
+        let next_ask = Instant::now() + FIRST_ROOM_PAUSE;
+        self.unnoticed = Some(Unnoticed { idle: Arc::clone(idle), next_ask, pause: FIRST_ROOM_PAUSE });
+        self.is_for_one_call = !trust;
+        self
+    }
+
+    /// When [`Connection::ask_for_room`] has something to do.
+    pub(crate) fn next_ask(&self) -> Deadline {
+        self.unnoticed.as_ref().map_or(Deadline::NEVER, |unnoticed| Deadline::at(unnoticed.next_ask))
+    }
+
+    /// Has an idle connection to the same server closed where nothing has come on this new one for a while.
+    pub(crate) fn ask_for_room(&mut self, now: Instant) {
+        if let Some(Unnoticed { idle, next_ask, pause }) = &mut self.unnoticed
+            && now >= *next_ask
+        {
+            idle.make_room(now);
+            *pause = (*pause * 2).min(MAX_ROOM_PAUSE);
+            *next_ask = now + *pause;
         }
     }
 
@@ -169,7 +237,8 @@ impl Connection {
         (self.head, self.interim, self.has_received) = (None, 0, false);
         self.scan = Scan::default();
         self.sent_before = self.outgoing.total();
-        self.outgoing.begin(head.finish(length, true, Persistence::Default), Mode::of(length, true));
+        let persistence = if self.is_for_one_call { Persistence::Close } else { Persistence::Default };
+        self.outgoing.begin(head.finish(length, true, persistence), Mode::of(length, true));
     }
 
     /// Sends what the socket takes of `data` and answers how much that is; 0 means that it is full.
@@ -263,10 +332,27 @@ impl Connection {
                     return Ok(None);
                 }
                 Ok(Some(0)) => return Err(Error::Closed(Phase::FirstByte)),
-                Ok(Some(_)) => self.has_received = true,
+                Ok(Some(_)) if !self.has_received && self.is_too_early() => {
+                    // What is on its way may be executed yet: nothing says that it was not.
+                    (self.has_surplus, self.was_broken) = (true, true);
+                    return Err(Error::Closed(Phase::FirstByte));
+                }
+                Ok(Some(_)) => {
+                    self.has_received = true;
+                    self.unnoticed = None;
+                }
                 Err(error) => return Err(Error::of_io(Phase::FirstByte, error)),
             }
         }
+    }
+
+    /// Whether bytes that just came cannot be an answer to the present request, since the peer's system has acknowledged
+    /// none of it: they were sent behind an earlier answer. (What comes on a new connection may be the refusal of a
+    /// server that has no room, and does not read.)
+    fn is_too_early(&self) -> bool {
+        let sent = self.outgoing.total() - self.sent_before;
+        let is_unseen = || self.is_tcp && self.socket.unacknowledged().is_some_and(|left| left >= sent);
+        self.is_reused && (sent == 0 || is_unseen())
     }
 
     /// The head that [`Connection::response`] found.
@@ -312,14 +398,47 @@ impl Connection {
         self.incoming.consume(count);
     }
 
-    /// Whether the response was taken whole, the request was sent whole, and both allow another.
-    #[must_use]
-    pub fn is_reusable(&self) -> bool {
-        !self.is_tunnel()
-            && self.head.as_ref().is_some_and(ResponseHead::keeps_alive)
-            && self.incoming.is_done()
-            && self.incoming.pending().is_empty()
-            && self.outgoing.is_finished()
+    /// Its poller was told that something has come, or that the server has ended its side.
+    pub(crate) fn notice(&mut self, is_hung_up: bool) {
+        self.incoming.notice();
+        self.is_hung_up |= is_hung_up;
+    }
+
+    /// Whether the request was sent whole and its response taken whole.
+    fn is_over(&self) -> bool {
+        !self.is_tunnel() && self.head.is_some() && self.incoming.is_done() && self.outgoing.is_finished()
+    }
+
+    /// What becomes of it after a request.
+    pub(crate) fn standing(&self) -> Standing {
+        let keeps_alive = self.is_over() && self.head.as_ref().is_some_and(ResponseHead::keeps_alive);
+        if self.has_surplus || keeps_alive && !self.incoming.pending().is_empty() {
+            return Standing::Surplus;
+        }
+        if !keeps_alive || self.is_hung_up || self.is_for_one_call {
+            return Standing::Spent;
+        }
+        // Where a poller watches it, whatever has come since a read that took all was noticed.
+        if self.watched_by.is_some() && self.incoming.is_drained() { Standing::Idle } else { self.look() }
+    }
+
+    /// What becomes of it between two requests, by what has come. Its end behind further bytes is a goodbye, such as
+    /// 408 (RFC 9110 section 15.5.9).
+    pub(crate) fn look(&self) -> Standing {
+        let has_ended = || self.socket.wait(Ready::HANG_UP, Deadline::after(Duration::ZERO));
+        match self.socket.peek() {
+            Ok(None) => Standing::Idle,
+            Ok(Some(1..)) if !has_ended().is_ok_and(Ready::is_hung_up) => Standing::Surplus,
+            Ok(Some(_)) | Err(_) => Standing::Spent,
+        }
+    }
+
+    /// Closes it for good. After the only call of a server that is not trusted neither side keeps its port for a minute
+    /// (`TIME_WAIT`): there may be many such calls.
+    pub(crate) fn discard(self: Box<Self>) {
+        if self.is_for_one_call && self.is_over() {
+            self.socket.reset_on_close();
+        }
     }
 
     /// Readies it for the pool: the memory of the last exchange goes back.
@@ -328,19 +447,59 @@ impl Connection {
         self.outgoing.rest();
         self.head = None;
         self.is_reused = true;
-    }
-
-    /// Whether an idle connection still stands: nothing has arrived on it, not even its end.
-    pub(crate) fn is_quiet(&self) -> bool {
-        matches!(self.socket.peek(), Ok(None))
+        self.unnoticed = None; // or the pool would keep itself
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
+    use testkit::unreachable::lose_input;
+
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// What comes while the next request is on its way, and has not arrived, was sent behind the answer before.
+    #[test]
+    fn bytes_that_come_before_a_request_has_arrived_are_not_its_answer() {
+        const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        for is_lost in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+            let mut connection =
+                Connection::open(&endpoint, ClientConfig::default(), Deadline::NEVER).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            let mut exchange = |connection: &mut Connection| {
+                connection.start(HeadWriter::request("POST", b"/"), Length::None);
+                assert!(connection.finish().unwrap());
+                server.write_all(OK).unwrap();
+                connection.socket().wait(Ready::READ, Deadline::after(SOON)).unwrap();
+                if !connection.is_reused() {
+                    assert!(server.read(&mut [0; 1000]).unwrap() > 0);
+                    if is_lost {
+                        lose_input(&server);
+                    }
+                }
+                connection.response().map(|head| head.map(ResponseHead::status))
+            };
+            assert_eq!(exchange(&mut connection).unwrap(), Some(200));
+            assert_eq!(connection.standing(), Standing::Idle);
+            connection.rest();
+            let second = exchange(&mut connection);
+            match is_lost {
+                false => assert_eq!((second.unwrap(), connection.standing()), (Some(200), Standing::Idle)),
+                true => {
+                    assert!(matches!(second, Err(Error::Closed(Phase::FirstByte))), "{second:?}");
+                    assert_eq!(connection.standing(), Standing::Surplus);
+                    assert!(!connection.has_received(), "so that what may be repeated is");
+                    assert!(!connection.is_untouched(), "and nothing else");
+                }
+            }
+        }
+    }
 
     #[test]
     fn only_an_orderly_end_proves_that_a_request_was_not_touched() {

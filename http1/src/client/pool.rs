@@ -2,23 +2,43 @@
 //! is needed.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kit::Deadline;
 
+use super::connection::Standing;
 use super::{ClientConfig, Connection, Endpoint, Error, Response};
 use crate::HeadWriter;
 use crate::head::is_idempotent;
+
+/// Between two idle connections that are closed for calls that the server does not take: many such calls must not
+/// have every connection closed.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// The least time between two sweeps: connections that become old one after another are closed together.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections to one endpoint.
 #[derive(Debug)]
 pub struct Pool {
     endpoint: Endpoint,
     config: ClientConfig,
+    idle: Arc<Shelves>,
+    /// The server has sent bytes that belong to no answer. Those that come while the next request is on its way cannot
+    /// be told from its answer, so that each connection serves one call from then on.
+    is_distrusted: AtomicBool,
+}
+
+/// The idle connections of a pool.
+#[derive(Debug)]
+pub(crate) struct Shelves {
     /// One for connections that no poller has in its epoll, then one for each poller: a poller takes what is its
     /// own, and waits for no other.
     shelves: Box<[Shelf]>,
+    /// When one was last closed to make room.
+    last_room: Mutex<Option<Instant>>,
 }
 
 /// Unused connections with the time since when, oldest first; `None` once the pool is closed. Connections are moved often, and are large.
@@ -30,7 +50,8 @@ impl Pool {
     #[must_use]
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Pool {
         let shelves = (0..=config.pollers).map(|_| Mutex::new(Some(Vec::new()))).collect();
-        Pool { endpoint, config, shelves }
+        let idle = Arc::new(Shelves { shelves, last_room: Mutex::default() });
+        Pool { endpoint, config, idle, is_distrusted: AtomicBool::new(false) }
     }
 
     /// Where its connections go.
@@ -42,22 +63,27 @@ impl Pool {
     /// An idle connection that still stands, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Box<Connection>> {
-        self.shelves.iter().find_map(|shelf| self.take_from(shelf, true))
+        self.idle.shelves.iter().find_map(|shelf| self.take_from(shelf))
     }
 
     /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
-    /// Where it `looks` not, one that the poller has in its epoll is taken as it is: the poller knows of each that was
-    /// closed, but for what happened since it last asked.
-    pub(crate) fn take_watched(&self, poller: usize, looks: bool) -> Option<Box<Connection>> {
-        let own = self.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf, looks));
-        own.or_else(|| self.take_from(&self.shelves[0], true))
+    pub(crate) fn take_watched(&self, poller: usize) -> Option<Box<Connection>> {
+        let own = self.idle.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf));
+        own.or_else(|| self.take_from(&self.idle.shelves[0]))
     }
 
-    fn take_from(&self, shelf: &Shelf, looks: bool) -> Option<Box<Connection>> {
+    /// Every connection is looked at, though its poller may have been told: what has come since then would be taken
+    /// for the answer to the next request.
+    fn take_from(&self, shelf: &Shelf) -> Option<Box<Connection>> {
         loop {
             let (connection, since) = lock(shelf).as_mut()?.pop()?;
-            if since.elapsed() < self.config.idle_timeout && (!looks || connection.is_quiet()) {
-                return Some(connection);
+            if since.elapsed() >= self.config.idle_timeout {
+                continue;
+            }
+            match connection.look() {
+                Standing::Idle => return Some(connection),
+                Standing::Surplus => self.distrust(),
+                Standing::Spent => {}
             }
         }
     }
@@ -67,7 +93,7 @@ impl Pool {
     /// # Errors
     /// What connect(2) says at once; `Unsupported` for a UNIX socket.
     pub(crate) fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
-        Connection::begin(&self.endpoint, self.config, deadline).map(Box::new)
+        Connection::begin(&self.endpoint, self.config, deadline).map(|connection| self.own(connection))
     }
 
     /// A new connection.
@@ -75,29 +101,52 @@ impl Pool {
     /// # Errors
     /// [`Error::Connect`].
     pub fn connect(&self, deadline: Deadline) -> Result<Box<Connection>, Error> {
-        Connection::open(&self.endpoint, self.config, deadline).map(Box::new)
+        Connection::open(&self.endpoint, self.config, deadline).map(|connection| self.own(connection))
+    }
+
+    fn own(&self, connection: Connection) -> Box<Connection> {
+        Box::new(connection).of_pool(&self.idle, !self.is_distrusted())
+    }
+
+    fn is_distrusted(&self) -> bool {
+        self.is_distrusted.load(Ordering::Relaxed)
+    }
+
+    /// From now on connections serve one call each.
+    fn distrust(&self) {
+        if !self.is_distrusted.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "{} sent bytes behind an answer, which the next caller would get: its connections serve one call each from now on",
+                self.endpoint
+            );
+        }
+        self.clear();
     }
 
     /// Takes a connection back. One that cannot be used again, or for which there is no room, is closed.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if !connection.is_reusable() {
-            return;
+        match connection.standing() {
+            Standing::Idle if !self.is_distrusted() => {}
+            Standing::Surplus => return self.distrust(),
+            Standing::Idle | Standing::Spent => return connection.discard(),
         }
         connection.rest();
         let place = connection.watched_by.map_or(0, |poller| poller + 1);
-        let shelf = self.shelves.get(place).unwrap_or(&self.shelves[0]);
+        let shelf = self.idle.shelves.get(place).unwrap_or(&self.idle.shelves[0]);
         self.renew(shelf, Instant::now(), Some(connection));
     }
 
-    /// Closes the connections that have been unused for too long; to be called now and then.
-    pub fn sweep(&self, now: Instant) {
-        self.shelves.iter().for_each(|shelf| self.renew(shelf, now, None));
+    /// Closes the connections that have been unused for too long, and answers when to do so again.
+    pub fn sweep(&self, now: Instant) -> Instant {
+        let oldest = self.idle.shelves.iter().filter_map(|shelf| self.renew(shelf, now, None)).min();
+        let idle_timeout = self.config.idle_timeout;
+        (oldest.unwrap_or(now) + idle_timeout).max(now + SWEEP_PAUSE.max(idle_timeout / 8))
     }
 
     /// Takes those out that have been unused for too long, and adds one if there is room. What is not kept is
-    /// closed once the lock is gone.
-    fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Box<Connection>>) {
-        let mut surplus = Vec::new();
+    /// closed once the lock is gone. Answers since when the oldest of the others is unused.
+    fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Box<Connection>>) -> Option<Instant> {
+        let (mut surplus, mut oldest) = (Vec::new(), None);
         if let Some(idle) = lock(shelf).as_mut() {
             let is_old = |since: Instant| now.saturating_duration_since(since) >= self.config.idle_timeout;
             if idle.first().is_some_and(|(_, since)| is_old(*since)) {
@@ -105,15 +154,17 @@ impl Pool {
                 surplus.extend(idle.drain(..fresh));
             }
             let has_room = idle.len() < self.config.max_idle;
-            let place = if has_room { idle } else { &mut surplus };
+            let place = if has_room { &mut *idle } else { &mut surplus };
             place.extend(added.map(|connection| (connection, now)));
+            oldest = idle.first().map(|(_, since)| *since);
         }
         drop(surplus);
+        oldest
     }
 
     /// Closes all idle connections; those in use may come back.
     pub fn clear(&self) {
-        for shelf in &self.shelves {
+        for shelf in &self.idle.shelves {
             let surplus = lock(shelf).as_mut().map(std::mem::take);
             drop(surplus);
         }
@@ -121,7 +172,7 @@ impl Pool {
 
     /// Closes all idle connections, and those in use as they come back.
     pub fn close(&self) {
-        for shelf in &self.shelves {
+        for shelf in &self.idle.shelves {
             let idle = lock(shelf).take();
             drop(idle);
         }
@@ -145,6 +196,27 @@ impl Pool {
         let mut connection = self.connect(deadline)?;
         connection.exchange(request, deadline)?;
         Ok(Response::new(self, connection))
+    }
+}
+
+impl Shelves {
+    /// Closes the connection that has been idle for longest, unless one was closed for that just before.
+    pub(crate) fn make_room(&self, now: Instant) {
+        drop(self.take_longest_idle(now)); // without a lock
+    }
+
+    fn take_longest_idle(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
+        let mut last = self.last_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now < last + ROOM_PAUSE) {
+            return None;
+        }
+        let since = |shelf: &Shelf| lock(shelf).as_ref()?.first().map(|(_, since)| *since);
+        let longest =
+            self.shelves.iter().filter_map(|shelf| Some((since(shelf)?, shelf))).min_by_key(|it| it.0);
+        // It may have been taken meanwhile; then the next one will do.
+        let taken = lock(longest?.1).as_mut().and_then(|idle| (!idle.is_empty()).then(|| idle.remove(0)));
+        *last = taken.as_ref().map(|_| now).or(*last);
+        taken
     }
 }
 

@@ -22,10 +22,6 @@ impl Connection {
         self.start(request.head(), length);
         let mut rest = request.body;
         loop {
-            // A server may answer before it has read everything; what it says then counts.
-            if self.response()?.is_some() {
-                return Ok(());
-            }
             if !self.is_sent()
                 && let Err(error) = send_some(self, &mut rest)
             {
@@ -34,6 +30,10 @@ impl Connection {
                     Ok(Some(_)) => Ok(()),
                     _ => Err(Error::of_io(Phase::Request, error)),
                 };
+            }
+            // A server may answer before it has read everything; what it says then counts.
+            if self.response()?.is_some() {
+                return Ok(());
             }
             let wanted = Ready::READ.and(Ready::WRITE.when(!self.is_sent()));
             let phase = if self.is_sent() { Phase::FirstByte } else { Phase::Request };

@@ -295,9 +295,9 @@ impl Poller {
 
     /// Something happened on an upstream connection.
     fn upstream(&mut self, fd: u64, ready: Ready) {
-        if let Some(mut running) = self.relays.take_by_upstream(fd as usize, ready) {
+        if let Some(mut running) = self.relays.take_by_upstream(fd as usize) {
             if ready.is_readable() {
-                running.transfer.upstream_is_ready();
+                running.transfer.upstream_is_ready(ready.is_hung_up());
             }
             self.advance(running, None);
         }

@@ -7,8 +7,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
-use kit::sys::Ready;
-
 use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
 use super::table::Token;
@@ -86,17 +84,6 @@ impl Running {
     }
 }
 
-/// What is known of a descriptor that is, or was, an upstream connection.
-#[derive(Clone, Copy, Default)]
-enum Upstream {
-    /// Nobody's.
-    #[default]
-    Idle,
-    /// Nobody's, and something came that nobody asked for, be it the end.
-    Disturbed,
-    Of(Token),
-}
-
 /// Memory for calls that is kept while there is none.
 const MAX_SPARE: usize = 16;
 
@@ -105,8 +92,8 @@ const MAX_SPARE: usize = 16;
 pub(super) struct Relays {
     running: Vec<Option<Held>>,
     spare: Vec<Held>,
-    /// Whose an upstream descriptor is at present.
-    upstreams: Vec<Upstream>,
+    /// Whose an upstream descriptor is at present, if anybody's.
+    upstreams: Vec<Option<Token>>,
     alarms: Alarms,
 }
 
@@ -171,7 +158,7 @@ impl Relays {
         }
         let fd = running.transfer.connection.socket().as_fd().as_raw_fd();
         if let Some(place) = self.upstreams.get_mut(fd as usize) {
-            *place = Upstream::Idle;
+            *place = None;
         }
         running
     }
@@ -182,17 +169,11 @@ impl Relays {
         if place.as_ref().is_some_and(|running| running.conn.token == token) { place.take() } else { None }
     }
 
-    /// Takes the call to which an upstream descriptor belongs.
-    pub(super) fn take_by_upstream(&mut self, fd: usize, ready: Ready) -> Option<Held> {
-        let place = self.upstreams.get_mut(fd)?;
-        match *place {
-            Upstream::Of(token) => self.take(token),
-            _ if ready.is_readable() => {
-                *place = Upstream::Disturbed;
-                None
-            }
-            _ => None,
-        }
+    /// Takes the call to which an upstream descriptor belongs. The pool looks at those that are nobody's before they
+    /// are used again.
+    pub(super) fn take_by_upstream(&mut self, fd: usize) -> Option<Held> {
+        let token = (*self.upstreams.get(fd)?)?;
+        self.take(token)
     }
 
     /// Keeps a call until it is ready again, or its time is up.
@@ -213,14 +194,9 @@ impl Relays {
         let place = connection.socket().as_fd().as_raw_fd() as usize;
         let own = running.conn.poller;
         if self.upstreams.len() <= place {
-            self.upstreams.resize(place + 1, Upstream::Idle);
+            self.upstreams.resize(place + 1, None);
         }
-        if connection.watched_by == Some(own) {
-            // Nothing was sent yet: another connection will do, whatever the method.
-            if matches!(self.upstreams[place], Upstream::Disturbed) && !connection.is_quiet() {
-                return Err(Cause::Closed);
-            }
-        } else {
+        if connection.watched_by != Some(own) {
             let before = connection.watched_by.take();
             let fd = connection.socket().as_fd();
             if let Some(other) = before {
@@ -230,7 +206,7 @@ impl Relays {
             watched.map_err(|error| Cause::Unreachable(error.raw_os_error().unwrap_or_default()))?;
             connection.watched_by = Some(own);
         }
-        self.upstreams[place] = Upstream::Of(running.conn.token);
+        self.upstreams[place] = Some(running.conn.token);
         Ok(())
     }
 

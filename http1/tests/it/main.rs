@@ -11,5 +11,6 @@ mod refusals;
 mod relays;
 mod roundtrip;
 mod support;
+mod surplus;
 mod timeouts;
 mod waits;

@@ -211,6 +211,16 @@ impl Socket {
         (size as usize == END).then(|| u64::from_ne_bytes(bytes))
     }
 
+    /// The bytes that were sent and that the peer's system has not acknowledged yet (`SIOCOUTQ`, tcp(7)). Of TCP alone:
+    /// other sockets count their memory. `None` where the system does not tell.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Option<u64> {
+        let mut count = 0i32;
+        // SAFETY: the pointer is to an integer, which the call writes, and which lives through it.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) }).ok()?; // SIOCOUTQ's number
+        u64::try_from(count).ok()
+    }
+
     /// Says that nothing more will be sent (`SHUT_WR`). A peer that is gone already is fine.
     pub fn shutdown_write(&self) {
         // SAFETY: the call takes no pointers.
@@ -600,6 +610,19 @@ mod tests {
         let _ = client.send(&[IoSlice::new(b"lost")]);
         assert_eq!(client.bytes_acked(), Some(5));
         assert_eq!(Socket::new(libc::AF_UNIX).unwrap().bytes_acked(), None);
+    }
+
+    #[test]
+    fn bytes_that_the_peer_has_not_received_are_unacknowledged() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Socket::connect(listener.address().unwrap(), Deadline::after(SOON)).unwrap();
+        let (server, _) = accepted(&listener);
+        server.hold_input().unwrap();
+        client.send_bytes(b"lost").unwrap();
+        assert_eq!(client.unacknowledged(), Some(4));
+        server.release_input();
+        server.wait(Ready::READ, Deadline::after(SOON)).unwrap();
+        assert_eq!(client.unacknowledged(), Some(0));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! What becomes of the connections to the process of `mode=http`.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use testkit::rng::Rng;
+use testkit::surplus::{self, Surplus};
+use testkit::{Bin, Gate, Peer, Running, Script, eventually, program, upstreams};
+
+use crate::SOON;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A fwatchdog before a server that somebody else runs: its own process does nothing.
+fn before(server: SocketAddr) -> Bin {
+    let dog = Bin::fwatchdog().env("fprocess", program("sleeps")).env("kill_grace", "0");
+    dog.env("mode", "http").env("upstream_url", format!("http://{server}"))
+}
+
+#[test]
+fn bytes_behind_an_answer_reach_nobody() {
+    // Where the first buffer ends.
+    for size in 8189..=8195 {
+        let peer = Peer::tcp(
+            Script::new().request().answer(move |request| surplus::answer(&request.target, size)).repeat(),
+        );
+        let dog = before(peer.addr()).start();
+        assert_eq!(dog.get("/first").status, 200);
+        for _ in 0..3 {
+            assert_eq!(dog.get("/other").text(), "good", "{size}");
+        }
+        assert_eq!(dog.log().matches("sent bytes behind an answer").count(), 1, "{}", dog.log());
+        assert_eq!(peer.connections(), 4, "such a server's connections are not used again");
+    }
+}
+
+/// 16 clients before a function that sends bytes of random length at random times.
+#[test]
+fn no_client_gets_what_belongs_to_no_answer() {
+    let surplus = Surplus::start(20, Rng::from_env().number());
+    let dog = before(surplus.addr()).start();
+    let address = dog.addr();
+    surplus.called_by_many(testkit::rounds(3_200, 100_000), address, "");
+}
+
+#[test]
+fn a_connection_whose_end_came_with_its_answer_is_not_used_again() {
+    let dog = before(upstreams::ends_with_its_answer()).start();
+    let mut client = dog.client();
+    for _ in 0..10 {
+        assert_eq!(client.request().path("/").timeout(SOON).send().unwrap().status, 200);
+    }
+}
+
+#[test]
+fn a_server_of_one_connection_at_a_time_is_given_the_next_one() {
+    let gate = Gate::new();
+    let dog = before(upstreams::serves_one_connection(&gate)).start();
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| dog.get("/slow").status);
+        in_flight(&dog, 1.0);
+        let others: Vec<_> = (0..3).map(|_| scope.spawn(|| dog.get("/").status)).collect();
+        in_flight(&dog, 4.0);
+        gate.open();
+        assert_eq!(slow.join().unwrap(), 200);
+        others.into_iter().for_each(|other| assert_eq!(other.join().unwrap(), 200));
+    });
+}
+
+#[track_caller]
+fn in_flight(dog: &Running, want: f64) {
+    eventually(SOON, || match dog.metrics("/_/metrics").value("http_requests_in_flight", &[]) {
+        Some(got) if got == want => Ok(()),
+        got => Err(format!("{got:?} in flight")),
+    });
+}
+
+#[test]
+fn idle_connections_are_closed_in_time() {
+    for exec_timeout in ["0", "1s"] {
+        let peer = Peer::tcp(Script::new().request().send(OK).repeat());
+        let dog = before(peer.addr()).env("exec_timeout", exec_timeout).start();
+        assert_eq!(dog.get("/").status, 200);
+        eventually(SOON, || match peer.open_connections() {
+            0 => Ok(()),
+            count => Err(format!("{count} open")),
+        });
+        assert_eq!((dog.get("/").status, peer.connections()), (200, 2));
+    }
+}
