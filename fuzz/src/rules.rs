@@ -2,7 +2,7 @@
 //! and the leniency of the contract (a bare LF ends a line of a head) and nothing more.
 
 use http1::body::Framing;
-use http1::head::{MAX_LENGTH, MAX_METHOD_BYTES, MAX_TARGET_BYTES};
+use http1::head::{MAX_HOST_BYTES, MAX_LENGTH, MAX_METHOD_BYTES, MAX_TARGET_BYTES};
 
 /// Names and values, in their order.
 pub type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -200,7 +200,7 @@ fn is_host(value: &[u8]) -> bool {
         Some(address) => !address.is_empty() && address.chars().all(|c| is_unreserved(c) || c == ':'),
         None => host.chars().all(|c| is_unreserved(c) || "!$&'()*+,;=".contains(c)),
     };
-    is_host && port.chars().all(|c| c.is_ascii_digit())
+    is_host && value.len() <= MAX_HOST_BYTES && port.chars().all(|c| c.is_ascii_digit())
 }
 
 /// RFC 9112 section 6, as strict as the contract; `None` to refuse, `Some(None)` where nothing is declared.

@@ -79,7 +79,7 @@ fn check_part(part: &str) {
 #[test]
 fn heads_of_requests_mean_what_the_rules_say() {
     check_part("request_head");
-    for row in hostile::requests("/") {
+    for row in hostile::requests("/", hostile::Heads::DEFAULT) {
         check(TARGETS[0], &row.name, &row.bytes);
     }
 }
@@ -87,7 +87,7 @@ fn heads_of_requests_mean_what_the_rules_say() {
 #[test]
 fn heads_of_responses_mean_what_the_rules_say() {
     check_part("response_head");
-    for row in hostile::answers() {
+    for row in hostile::answers(hostile::Heads::DEFAULT) {
         check(TARGETS[1], &row.name, &row.bytes);
     }
 }

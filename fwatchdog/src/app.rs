@@ -14,7 +14,7 @@ use kit::sys::{Listener, limits};
 use log::LevelFilter;
 
 use crate::config::{self, Config};
-use crate::function::Function;
+use crate::function::{self, Function};
 use crate::lock_file::LockFile;
 use crate::warm::{self, MAX_WAITING};
 use crate::{resident, tree};
@@ -118,6 +118,8 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
     let connections = free.saturating_sub(workers * FILES_BESIDE_CONNECTION).clamp(1, MAX_CONNECTIONS);
     ServerConfig {
         name: "fwatchdog",
+        max_header_bytes: function::MAX_HEAD_BYTES,
+        max_headers: function::MAX_HEADERS,
         max_body: config.max_body,
         header_timeout: HEADER_TIMEOUT.min(config.read_timeout),
         body_stall_timeout: config.read_timeout,

@@ -13,7 +13,7 @@ use kit::{Deadline, duration};
 use crate::cgi_env::{self, Names};
 use crate::cgi_meta;
 use crate::config::{Config, Mode};
-use crate::function::Function;
+use crate::function::{self, Function};
 use crate::relay::{Answer, Limits, Outcome, Relay};
 use crate::rest::Rest;
 use crate::started::{self, Mark, Started};
@@ -248,9 +248,10 @@ impl<'a> Call<'a> {
 
     pub(crate) fn answer_refusal(&self, exchange: &mut Exchange<'_>, refusal: Refusal) -> u16 {
         self.function.metrics.reject(refusal);
-        log::debug!("call={} was ended: {refusal}", self.id);
+        let text = function::line(refusal);
+        log::debug!("call={} was ended: {text}", self.id);
         exchange.close_after();
-        self.answer_text(exchange, refusal.status(), &crate::function::line(refusal))
+        self.answer_text(exchange, refusal.status(), &text)
     }
 
     pub(crate) fn answer_timeout(&self, exchange: &mut Exchange<'_>) -> u16 {
@@ -263,7 +264,15 @@ impl<'a> Call<'a> {
     }
 
     fn answer_not_started(&self, exchange: &mut Exchange<'_>, error: &io::Error) -> u16 {
-        let text = format!("cannot start `{}` (fprocess): {error}", self.function.config.program());
+        let program = self.function.config.program();
+        if self.function.config.cgi_headers && error.kind() == io::ErrorKind::ArgumentListTooLong {
+            let text = format!(
+                "the request's head is too large for the environment of `{program}`, see cgi_headers"
+            );
+            log::warn!("call={} {text}: {error}", self.id);
+            return self.answer_text(exchange, 431, &text);
+        }
+        let text = format!("cannot start `{program}` (fprocess): {error}");
         log::error!("call={} {text}", self.id);
         self.answer_text(exchange, 500, &text)
     }

@@ -2,15 +2,15 @@
 //! line (RFC 3875 section 6). Bytes in, a head out; what is not a block is refused.
 
 use http1::body::Framing;
-use http1::head::{ResponseHead, Scan};
+use http1::head::{MAX_HEAD_BYTES, MAX_HEADERS, ResponseHead, Scan};
 use http1::writer::is_hop_by_hop;
 use http1::{HeadWriter, Refusal};
 
-/// The largest block, in bytes: as large as the head of a request may be.
-pub(crate) const MAX_BLOCK_BYTES: usize = 64 * 1024;
+/// The largest block, in bytes: as large as the head of a process's answer may be.
+pub(crate) const MAX_BLOCK_BYTES: usize = MAX_HEAD_BYTES;
 
-/// The most fields, as in the head of a request.
-const MAX_FIELDS: usize = 128;
+/// The most fields, as there.
+const MAX_FIELDS: usize = MAX_HEADERS;
 
 /// What a block is made a head of, so that it is read as strictly as what comes from the network.
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
@@ -57,6 +57,7 @@ impl std::fmt::Display for Malformed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("expected a header block at the start of the output, see cgi_response: ")?;
         match self {
+            Malformed::Fields(Refusal::TooManyHeaders) => write!(f, "more than {MAX_FIELDS} fields"),
             Malformed::Fields(refusal) => refusal.fmt(f),
             Malformed::Status => write!(f, "Status is not from {} to {}", STATUSES.start(), STATUSES.end()),
             Malformed::TooLong => write!(f, "no empty line within {MAX_BLOCK_BYTES} bytes"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use http1::server::Course;
-use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, RequestHead, Service};
+use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, RequestHead, Service, head};
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
@@ -23,6 +23,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The media type of the Prometheus text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The largest head of a request: what a gateway accepts at most, and what it adds to that.
+pub(crate) const MAX_HEAD_BYTES: usize = head::MAX_HEAD_BYTES + head::ADDED_BYTES;
+
+/// The most fields of one.
+pub(crate) const MAX_HEADERS: usize = head::MAX_HEADERS + head::ADDED_HEADERS;
 
 /// Unused connections to the process of `mode=http` that are kept.
 const MAX_IDLE: usize = 256;
@@ -173,19 +179,34 @@ impl Service for Function {
     }
 }
 
-/// What a refusal says here, where most bounds are fixed and others have another name than in the gateway.
+/// What a refusal of a request says.
 pub(crate) fn line(refusal: Refusal) -> String {
     let text = match refusal {
         Refusal::BodyStall => "body stopped arriving, see read_timeout",
         Refusal::HeaderTimeout => "head did not arrive within 10s, or a shorter read_timeout",
-        Refusal::HeadTooLarge => "head is over its limit of 64 KiB",
-        Refusal::TooManyHeaders => "more headers than the limit of 128",
+        Refusal::HeadTooLarge => return over(MAX_HEAD_BYTES),
+        Refusal::TooManyHeaders => return format!("{refusal} of {MAX_HEADERS}"),
+        Refusal::BodyTooLarge => "body is over its limit, see max_body",
+        Refusal::Draining => "shutting down, see drain_timeout",
         Refusal::Overloaded => {
             "as many requests are served as the limit of open files has room for, at most 512"
         }
         other => return other.to_string(),
     };
     text.to_owned()
+}
+
+/// What a refusal of a process's answer says.
+pub(crate) fn line_of_answer(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::HeadTooLarge => over(head::MAX_HEAD_BYTES),
+        Refusal::TooManyHeaders => format!("{refusal} of {}", head::MAX_HEADERS),
+        other => other.to_string(),
+    }
+}
+
+fn over(bytes: usize) -> String {
+    format!("{} of {} KiB", Refusal::HeadTooLarge, bytes / 1024)
 }
 
 /// Whether a request may be for fwatchdog itself.
@@ -239,6 +260,7 @@ impl<F: Deref<Target = Function>> Drop for Observation<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TABLE;
     use std::collections::HashMap;
 
     fn function(max_inflight: &str) -> Arc<Function> {
@@ -280,5 +302,17 @@ mod tests {
             }
             assert_eq!(faults, 0, "nobody was inside, and both were refused");
         });
+    }
+
+    #[test]
+    fn a_refusal_names_only_settings_that_fwatchdog_has() {
+        for refusal in Refusal::ALL {
+            for line in [line(refusal), line_of_answer(refusal)] {
+                let Some((_, setting)) = line.split_once("see ") else { continue };
+                assert!(TABLE.iter().any(|row| row.name == setting), "{line}");
+            }
+        }
+        assert_eq!(line(Refusal::HeadTooLarge), "head is over its limit of 128 KiB");
+        assert_eq!(line_of_answer(Refusal::TooManyHeaders), "more headers than the limit of 1024");
     }
 }

@@ -167,8 +167,10 @@ impl Call<'_> {
                 )
             }
             Cause::Invalid(refusal) => {
-                log::warn!("call={} the process's answer is not valid HTTP: {refusal}", self.id);
-                self.answer_text(exchange, 502, &format!("the process's answer is not valid HTTP: {refusal}"))
+                let text =
+                    format!("the process's answer is not valid HTTP: {}", function::line_of_answer(refusal));
+                log::warn!("call={} {text}", self.id);
+                self.answer_text(exchange, 502, &text)
             }
             Cause::Timeout(_) => {
                 log::warn!("call={} was given up: {}", self.id, self.timeout_text());

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http1::{ClientConfig, Connection, Endpoint, Error, Pool};
+use http1::{ClientConfig, Connection, Endpoint, Error, Pool, head};
 use kit::sys::child::{Child, End};
 use kit::sys::pipe::PipeEnd;
 use kit::sys::signal::Signal;
@@ -72,6 +72,8 @@ impl Resident {
             idle_timeout: if call_time.is_zero() { IDLE_TIMEOUT } else { IDLE_TIMEOUT.min(call_time / 2) },
             max_idle,
             pollers: 1,
+            max_header_bytes: head::MAX_HEAD_BYTES,
+            max_headers: head::MAX_HEADERS,
             ..ClientConfig::default()
         };
         let target = Target::new(upstream.first(), client);

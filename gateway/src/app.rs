@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::{ClientConfig, Server, ServerConfig};
+use http1::{ClientConfig, Server, ServerConfig, head};
 use kit::Deadline;
 use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
@@ -90,8 +90,9 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         idle_timeout: upstream_idle_time(config.upstream_timeout),
         max_idle,
         pollers: pollers(),
-        max_header_bytes: config.max_header_bytes,
-        max_headers: config.max_headers,
+        // A function's fwatchdog adds to what the process says.
+        max_header_bytes: config.max_header_bytes + head::ADDED_BYTES,
+        max_headers: config.max_headers + head::ADDED_HEADERS,
     }));
     let provider = provider(config, &table)?;
     log::info!("{} functions known", table.snapshot().len());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http1::head;
 use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 
@@ -60,8 +61,8 @@ pub(crate) const TABLE: &[Setting] = &[
     },
     Setting { name: "max_workers", default: "512", help: "most calls at once" },
     Setting { name: "max_body", default: "0", help: "largest request body; 0 means no limit" },
-    Setting { name: "max_header_bytes", default: "64KiB", help: "largest head, of a request or an answer" },
-    Setting { name: "max_headers", default: "128", help: "most headers of one head" },
+    Setting { name: "max_header_bytes", default: "64KiB", help: "largest head of a request, up to 120KiB" },
+    Setting { name: "max_headers", default: "128", help: "most headers of a request, up to 1024" },
     Setting { name: "drain_timeout", default: "8s", help: "how long calls may go on after SIGTERM" },
     Setting { name: "log", default: "info", help: "least level to log: error, warn, info, debug or trace" },
     Setting {
@@ -86,8 +87,6 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_WORKERS: u64 = 4096;
 const MAX_BODY_BYTES: u64 = 1 << 63;
 const MIN_HEADER_BYTES: u64 = 1 << 10;
-const MAX_HEADER_BYTES: u64 = 1 << 20;
-const MAX_HEADERS: u64 = 1024;
 
 /// Which provider was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,8 +163,12 @@ impl Config {
             },
             max_workers: count(&reader, "max_workers", 1, MAX_WORKERS)?,
             max_body: reader.bytes("max_body", 0, MAX_BODY_BYTES)?,
-            max_header_bytes: reader.bytes("max_header_bytes", MIN_HEADER_BYTES, MAX_HEADER_BYTES)? as usize,
-            max_headers: count(&reader, "max_headers", 1, MAX_HEADERS)?,
+            max_header_bytes: reader.bytes(
+                "max_header_bytes",
+                MIN_HEADER_BYTES,
+                head::MAX_HEAD_BYTES as u64,
+            )? as usize,
+            max_headers: count(&reader, "max_headers", 1, head::MAX_HEADERS as u64)?,
             drain_timeout: reader.duration("drain_timeout")?,
             log: kit::log::level(reader.choice("log", &kit::log::LEVELS)?),
             docker_host: reader.text(ENV_DOCKER_HOST).unwrap_or_default(), // it has a default
@@ -390,7 +393,7 @@ mod tests {
             ("max_workers", "4096", "4097"),
             ("max_body", "9223372036854775808", "9223372036854775809"),
             ("max_header_bytes", "1024", "1023"),
-            ("max_header_bytes", "1MiB", "1048577"),
+            ("max_header_bytes", "120KiB", "122881"),
             ("max_headers", "1", "0"),
             ("max_headers", "1024", "1025"),
             ("drain_timeout", "0", "soon"),

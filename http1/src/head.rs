@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::Refusal;
 use crate::body::Framing;
+use crate::flaw::{self, Kind};
 use crate::spare::{self, Field};
 
 /// The longest method that is served.
@@ -17,8 +18,25 @@ pub const MAX_METHOD_BYTES: usize = 32;
 /// The longest request target that is served: room for any URI in use, and half of the default head.
 pub const MAX_TARGET_BYTES: usize = 32 * 1024;
 
-/// The most fields that a limit may allow; a head is tokenised on the stack.
+/// The most bytes of a head that a setting may allow. A field of that length, with what a gateway adds, still fits
+/// into the environment of a process, where a variable has at most 128 KiB (execve(2)).
+pub const MAX_HEAD_BYTES: usize = 120 * 1024;
+
+/// The most fields that a setting may allow; a head is tokenised on the stack.
 pub const MAX_HEADERS: usize = 1024;
+
+/// What a program here may add to a head that it passes on: the fields of its own, and what the same fields take more
+/// when they are written in the usual form. The next one takes as much more than what this one accepts.
+pub const ADDED_BYTES: usize = 8 * 1024;
+
+/// The fields among them.
+pub const ADDED_HEADERS: usize = 16;
+
+/// The longest `Host`: a gateway repeats it in another field. Names have at most 255 bytes (RFC 1035 section 2.3.4).
+pub const MAX_HOST_BYTES: usize = 1024;
+
+/// The most fields that are ever read.
+const MOST_HEADERS: usize = MAX_HEADERS + ADDED_HEADERS;
 
 /// The largest length of a body and of a chunk: 2^63 bytes.
 pub const MAX_LENGTH: u64 = 1 << 63;
@@ -200,12 +218,12 @@ impl RequestHead {
     /// # Errors
     /// The reason to refuse it.
     pub fn parse(bytes: Vec<u8>, max_headers: usize) -> Result<RequestHead, Refusal> {
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let room = max_headers.min(MAX_HEADERS);
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let room = max_headers.min(MOST_HEADERS);
         let mut parsed = httparse::Request::new(&mut []);
         let result = parsed.parse_with_uninit_headers(&bytes, &mut fields[..room]);
         if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
-            return Err(why(result, &bytes, Kind::Request));
+            return Err(flaw::of(result, &bytes, Kind::Request));
         }
         let method = parsed.method.unwrap_or_default();
         let target = parsed.path.unwrap_or_default();
@@ -330,13 +348,13 @@ impl ResponseHead {
         if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(Refusal::RequestLine); // empty lines are forgiven to clients only (RFC 9112 section 2.2)
         }
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let room = max_headers.min(MAX_HEADERS);
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let room = max_headers.min(MOST_HEADERS);
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         let result = config.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields[..room]);
         if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
-            return Err(why(result, &bytes, Kind::Response));
+            return Err(flaw::of(result, &bytes, Kind::Response));
         }
         let status = parsed.code.unwrap_or_default();
         if !(100..=599).contains(&status) {
@@ -419,7 +437,9 @@ fn is_host(value: &[u8]) -> bool {
         },
         _ => &value[value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len())..],
     };
-    matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+    value.len() <= MAX_HOST_BYTES
+        && matches!(port, [] | [b':', ..])
+        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 /// The authority of an absolute target, and the part of a target that is served: RFC 9112 section 3.2 without
@@ -504,109 +524,6 @@ fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
     let digits = value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| digits).ok_or(Refusal::ContentLength)?;
     text.parse().ok().filter(|length| *length <= MAX_LENGTH).ok_or(Refusal::ContentLength)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Request,
-    Response,
-}
-
-/// Names the reason for which the tokeniser gave up. Only refused messages come here.
-fn why(result: httparse::Result<usize>, bytes: &[u8], kind: Kind) -> Refusal {
-    match result {
-        Err(httparse::Error::TooManyHeaders) => Refusal::TooManyHeaders,
-        Err(httparse::Error::HeaderName) => why_name(bytes),
-        Err(httparse::Error::HeaderValue) => Refusal::HeaderValue,
-        _ => {
-            let line = lines(bytes).first().copied().unwrap_or_default();
-            let why = if kind == Kind::Request { why_request_line(line) } else { why_status_line(line) };
-            why.unwrap_or(Refusal::HeaderValue) // a stray CR further down
-        }
-    }
-}
-
-/// The lines of a head without their ends and without empty ones.
-fn lines(bytes: &[u8]) -> Vec<&[u8]> {
-    let ends = bytes.split(|byte| *byte == b'\n');
-    ends.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty()).collect()
-}
-
-fn why_name(bytes: &[u8]) -> Refusal {
-    for line in lines(bytes).iter().skip(1) {
-        if matches!(line, [b' ' | b'\t', ..]) {
-            return Refusal::ObsFold;
-        }
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            return Refusal::HeaderName;
-        };
-        let name = &line[..colon];
-        if name.is_empty() || !name.trim_ascii_end().iter().all(|byte| is_token(*byte)) {
-            return Refusal::HeaderName;
-        }
-        if name.len() != name.trim_ascii_end().len() {
-            return Refusal::SpaceBeforeColon;
-        }
-    }
-    Refusal::HeaderName
-}
-
-/// The first byte of a TLS connection: the content type of a handshake (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
-
-/// Why no request can begin with `bytes`, as far as the first of them tells it.
-pub(crate) fn why_start(bytes: &[u8]) -> Option<Refusal> {
-    match bytes.first()? {
-        &TLS_HANDSHAKE => Some(Refusal::Tls),
-        b'\r' | b'\n' => None, // an empty line before the request (RFC 9112 section 2.2)
-        byte if is_token(*byte) => None,
-        _ => Some(Refusal::Method),
-    }
-}
-
-/// What is wrong with a request line, if anything.
-fn why_request_line(line: &[u8]) -> Option<Refusal> {
-    if let Some(refusal) = why_start(line) {
-        return Some(refusal);
-    }
-    let method = line.iter().take_while(|byte| is_token(**byte)).count();
-    let after = line.get(method).copied();
-    if method == 0 || method > MAX_METHOD_BYTES || after.is_some_and(|byte| byte != b' ') {
-        return Some(Refusal::Method);
-    }
-    let Some(rest) = line.get(method + 1..) else {
-        return Some(Refusal::RequestLine);
-    };
-    if rest.iter().any(|byte| byte.is_ascii_control()) || std::str::from_utf8(rest).is_err() {
-        return Some(Refusal::TargetBytes);
-    }
-    match rest.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
-        [target, version] if !target.is_empty() && is_served(version) => None,
-        [target, version] if !target.is_empty() && is_version(version) => Some(Refusal::Version),
-        _ => Some(Refusal::RequestLine),
-    }
-}
-
-/// What is wrong with a status line.
-fn why_status_line(line: &[u8]) -> Option<Refusal> {
-    let version = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    if is_version(version) && !is_served(version) {
-        return Some(Refusal::Version);
-    }
-    Some(Refusal::RequestLine)
-}
-
-fn is_served(version: &[u8]) -> bool {
-    matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
-}
-
-/// `HTTP/<digit>.<digit>` or the short `HTTP/<digit>` of later protocols.
-fn is_version(text: &[u8]) -> bool {
-    match text.strip_prefix(b"HTTP/") {
-        Some([major]) => major.is_ascii_digit(),
-        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
-        _ => false,
-    }
 }
 
 /// A character of a token (RFC 9110 section 5.6.2).
@@ -811,9 +728,13 @@ mod tests {
         for host in hosts {
             assert!(request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
         }
+        let longest = "h".repeat(MAX_HOST_BYTES);
+        assert!(request(&format!("GET / HTTP/1.1\r\nHost: {longest}\r\n\r\n")).is_ok());
+        assert!(request(&format!("GET http://{longest}/ HTTP/1.1\r\nHost: x\r\n\r\n")).is_ok());
+        let too_long = longest + "h";
         let none = [
-            "x y", "x, y", "x/", "x?", "x#", "http://x", "u@x", "x:8a", "x:-1", "x:1:2", "x\\y", "\"x\"",
-            "ä", "[::1", "[]", "[::1]x", "[::1]:x", "::1", "[a[b]]", "{x}",
+            &*too_long, "x y", "x, y", "x/", "x?", "x#", "http://x", "u@x", "x:8a", "x:-1", "x:1:2", "x\\y",
+            "\"x\"", "ä", "[::1", "[]", "[::1]x", "[::1]:x", "::1", "[a[b]]", "{x}",
         ];
         for host in none {
             let refused = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).map(|_| ());

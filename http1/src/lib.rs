@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod client;
+mod flaw;
 pub mod forward;
 pub mod head;
 pub mod refusal;

@@ -101,7 +101,7 @@ impl Refusal {
         Refusal::Draining,
     ];
 
-    /// Name, status and sentence of each reason: the one table.
+    /// Name, status and sentence of each reason: the one table. Which setting governs a limit is the program's to say.
     const fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Refusal::RequestLine => ("request_line", 400, "malformed first line"),
@@ -135,18 +135,14 @@ impl Refusal {
             Refusal::ChunkExtension => ("chunk_extension", 400, "malformed or too long chunk extension"),
             Refusal::ChunkCrlf => ("chunk_crlf", 400, "no CRLF after a chunk"),
             Refusal::Trailer => ("trailer", 400, "malformed or too long trailer section"),
-            Refusal::HeadTooLarge => ("head_too_large", 431, "head is over its limit, see max_header_bytes"),
-            Refusal::TooManyHeaders => {
-                ("too_many_headers", 431, "more headers than the limit, see max_headers")
-            }
+            Refusal::HeadTooLarge => ("head_too_large", 431, "head is over its limit"),
+            Refusal::TooManyHeaders => ("too_many_headers", 431, "more headers than the limit"),
             Refusal::TargetTooLong => ("target_too_long", 414, "request target is over its limit of 32 KiB"),
-            Refusal::BodyTooLarge => ("body_too_large", 413, "body is over its limit, see max_body"),
-            Refusal::HeaderTimeout => {
-                ("header_timeout", 408, "head did not arrive in time, see header_timeout")
-            }
-            Refusal::BodyStall => ("body_stall", 408, "body stopped arriving, see body_stall_timeout"),
-            Refusal::Overloaded => ("overloaded", 503, "all workers are busy, see max_workers"),
-            Refusal::Draining => ("draining", 503, "shutting down, see drain_timeout"),
+            Refusal::BodyTooLarge => ("body_too_large", 413, "body is over its limit"),
+            Refusal::HeaderTimeout => ("header_timeout", 408, "head did not arrive in time"),
+            Refusal::BodyStall => ("body_stall", 408, "body stopped arriving"),
+            Refusal::Overloaded => ("overloaded", 503, "all workers are busy"),
+            Refusal::Draining => ("draining", 503, "shutting down"),
         }
     }
 

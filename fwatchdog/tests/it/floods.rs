@@ -19,14 +19,14 @@ fn is_well(dog: &Running) {
 #[test]
 fn every_hostile_request_is_treated_as_it_must_be() {
     let dog = cat().start();
-    hostile::check_echo(dog.addr(), &hostile::requests("/"));
+    hostile::check_echo(dog.addr(), &hostile::requests("/", hostile::Heads::OF_A_GATEWAY));
     is_well(&dog);
 }
 
 #[test]
 fn refusals_are_counted_by_reason() {
     let dog = cat().start();
-    let rows = hostile::requests("/");
+    let rows = hostile::requests("/", hostile::Heads::OF_A_GATEWAY);
     let mut reasons: Vec<&str> = rows.iter().filter_map(hostile::Row::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

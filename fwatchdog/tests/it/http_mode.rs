@@ -78,7 +78,7 @@ fn bodies_of_any_size_go_both_ways_in_constant_memory() {
 /// The process is somebody else's program, and no more to be trusted than one behind the gateway.
 #[test]
 fn every_hostile_answer_is_treated_as_it_must_be() {
-    let rows = hostile::answers();
+    let rows = hostile::answers(hostile::Heads::OF_A_PROCESS);
     let peer = hostile::answer_peer(&rows);
     let dog = around("sleep 1000", peer.addr().port()).start();
     hostile::check_answers(&rows, |number| dog.request().path(format!("/{number}")).send());

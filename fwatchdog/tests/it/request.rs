@@ -230,3 +230,29 @@ fn clients_that_speak_tls_are_answered_and_told_once_in_the_log() {
     let log = dog.wait_log("speaks TLS", SOON);
     assert_eq!(dog.log().matches("speaks TLS").count(), 1, "{log:?}");
 }
+
+/// A process gets the head in its environment, which has little room where the stack is small (execve(2)).
+#[test]
+fn a_head_that_no_process_has_room_for_is_refused_and_said() {
+    let fields = |size: usize| {
+        let field = |number| format!("F-{number}: {}\r\n", "x".repeat(size));
+        format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+            (1..=4).map(field).collect::<String>()
+        )
+    };
+    let answer = |dog: &testkit::Running, size| {
+        let mut connection = dog.connect();
+        connection.send(fields(size)).unwrap();
+        connection.within(SOON).reply("GET").unwrap()
+    };
+    let small_stack = |bin: Bin| bin.env("fprocess", "cat").limit('s', 256).start(); // room for 128 KiB
+    let dog = small_stack(Bin::fwatchdog());
+    assert_eq!(answer(&dog, 20_000).status, 200);
+    let reply = answer(&dog, 32_700);
+    assert_eq!(reply.status, 431);
+    assert!(reply.text().contains("cgi_headers") && reply.text().contains("`cat`"), "{}", reply.text());
+    dog.wait_log("cgi_headers", SOON);
+    let dog = small_stack(Bin::fwatchdog().env("cgi_headers", "false"));
+    assert_eq!(answer(&dog, 32_700).status, 200);
+}

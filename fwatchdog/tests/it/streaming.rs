@@ -152,7 +152,7 @@ fn output_without_a_block_is_500_and_says_so() {
             ("echo plain text; echo", "malformed header name"),
             ("echo \"Status: 99\"; echo", "Status"),
             ("printf \"X: y\"", "ended before"),
-            ("head -c 100000 /dev/zero | tr \"\\\\0\" a; sleep 600", "no empty line"),
+            ("head -c 200000 /dev/zero | tr \"\\\\0\" a; sleep 600", "no empty line"),
             ("exit 0", "ended before"),
         ] {
             let dog = cgi(script).env("mode", mode).env("kill_grace", "0").start();

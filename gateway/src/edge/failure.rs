@@ -199,7 +199,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused(refusal) => write!(f, "request refused: {refusal}"),
+            Failure::Refused(refusal) => write!(f, "request refused: {}", refusal_line(*refusal)),
             Failure::ClientGone => f.write_str("client closed the connection"),
             Failure::UnknownFunction(name) => f.write_str(&no_function(name)),
             Failure::BadName => write!(f, "no function there: expected {EXPECTED_NAME}"),
@@ -236,7 +236,7 @@ impl fmt::Display for Failure {
             Failure::Closed(address) => {
                 write!(f, "replica {address} closed the connection before its answer was whole")
             }
-            Failure::Invalid(refusal) => write!(f, "answer is not valid HTTP: {refusal}"),
+            Failure::Invalid(refusal) => write!(f, "answer is not valid HTTP: {}", refusal_line(*refusal)),
             Failure::Timeout(phase, limit) => {
                 let span = duration::format(limit.span);
                 let phase = match phase {
@@ -269,6 +269,21 @@ impl fmt::Display for Failure {
             }
         }
     }
+}
+
+/// What a refusal says, with the setting that governs it.
+pub(super) fn refusal_line(refusal: Refusal) -> String {
+    let setting = match refusal {
+        Refusal::HeadTooLarge => "max_header_bytes",
+        Refusal::TooManyHeaders => "max_headers",
+        Refusal::BodyTooLarge => "max_body",
+        Refusal::HeaderTimeout => "header_timeout",
+        Refusal::BodyStall => "body_stall_timeout",
+        Refusal::Overloaded => "max_workers",
+        Refusal::Draining => "drain_timeout",
+        other => return other.to_string(),
+    };
+    format!("{refusal}, see {setting}")
 }
 
 /// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
@@ -329,6 +344,15 @@ mod tests {
             let [label, header] = [label, header].map(|seconds| seconds.map(Duration::from_secs));
             let want = Times { answer: limit(answer), total: total.map(limit) };
             assert_eq!(Times::new(Duration::from_secs(60), label, header), want);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_only_settings_that_the_gateway_has() {
+        for refusal in Refusal::ALL {
+            let line = refusal_line(refusal);
+            let Some((_, setting)) = line.split_once("see ") else { continue };
+            assert!(crate::config::TABLE.iter().any(|row| row.name == setting), "{line}");
         }
     }
 

@@ -287,6 +287,10 @@ impl Service for Edge {
         self.rejected.count(Rejection::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
     }
+
+    fn line(&self, refusal: Refusal) -> String {
+        failure::refusal_line(refusal)
+    }
 }
 
 /// The whole body, if it has at most `limit` bytes and no more than the server's own bound; else the failure beside it.

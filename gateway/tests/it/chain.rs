@@ -1,8 +1,13 @@
 //! What crosses the whole chain of real binaries: client, gateway, fwatchdog, process, and back.
 
-use testkit::{Running, program};
+use serde_json::{Value, json};
+use testkit::http::Connection;
+use testkit::{Bin, Peer, Reply, Running, Script, program};
 
-use crate::{ONE, gateway, path, process};
+use crate::{ONE, SOON, gateway, path, process};
+
+/// The most bytes and fields of a head by default, and the most that may be set.
+const HEADS: [(usize, usize); 2] = [(64 << 10, 128), (120 << 10, 1024)];
 
 /// A gateway in front of a function that prints its environment.
 fn echo_env() -> Running {
@@ -24,5 +29,115 @@ fn zero_is_no_time_limit_in_the_whole_chain() {
     for value in ["0", "0ms"] {
         let reply = gateway.request().path(path("")).header("X-Timeout", value).send().unwrap();
         assert_eq!(reply.status, 200, "{value}: {}", reply.text());
+    }
+}
+
+/// The head of a request with so many bytes and fields, the last of them a filler.
+fn head((bytes, fields): (usize, usize), (colon, end): (&str, &str), filler: &str) -> String {
+    let mut head = format!("GET {} HTTP/1.1{end}Host{colon}h{end}Connection{colon}close{end}", path(""));
+    for number in 3..fields {
+        head += &format!("F-{number}{colon}{number}{end}");
+    }
+    head += &format!("{filler}{colon}");
+    head += &"x".repeat(bytes - head.len() - 2 * end.len());
+    head + end + end
+}
+
+fn sent(gateway: &Running, bytes: impl AsRef<[u8]>) -> Reply {
+    let mut connection: Connection = gateway.connect();
+    connection.send(bytes).unwrap();
+    connection.within(SOON).reply("GET").unwrap()
+}
+
+fn with_heads(bin: Bin, (bytes, fields): (usize, usize)) -> Running {
+    bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string()).start()
+}
+
+/// The shortest form of a field grows when it is passed on, and the gateway adds fields of its own. The filler becomes
+/// one variable of the process, and the gateway appends to some.
+#[test]
+fn the_largest_head_of_a_request_reaches_the_process() {
+    for most in HEADS {
+        let gateway = with_heads(gateway(&[process(ONE, &program("echo_env"))]), most);
+        for form in [(":", "\n"), (": ", "\r\n")] {
+            for (fields, filler) in [(most.1, "Filler"), (4, "Filler"), (4, "X-Forwarded-For")] {
+                let head = head((most.0, fields), form, filler);
+                let reply = sent(&gateway, &head);
+                let text = reply.text();
+                assert_eq!(reply.status, 200, "{most:?} {fields} {filler}: {}", &text[..text.len().min(200)]);
+                let name = filler.replace('-', "_");
+                let value = head.trim_end().rsplit(':').next().unwrap().trim_start();
+                assert!(text.contains(&format!("Http_{name}={value}")), "{most:?} {fields} {filler}");
+                assert_eq!(text.matches("Http_F_").count(), fields - 3);
+            }
+        }
+        let over = head((most.0 + 1, 4), (": ", "\r\n"), "Filler");
+        let reply = sent(&gateway, over);
+        assert_eq!((reply.status, reply.header("x-gateway-error")), (431, Some("head_too_large")));
+        let over = head((most.0, most.1 + 1), (": ", "\r\n"), "Filler");
+        let reply = sent(&gateway, over);
+        assert_eq!((reply.status, reply.header("x-gateway-error")), (431, Some("too_many_headers")));
+    }
+}
+
+#[test]
+fn the_longest_target_and_host_reach_the_process() {
+    let gateway = echo_env();
+    let target = format!("{}?", path(""));
+    let query = "q".repeat(http1::head::MAX_TARGET_BYTES - target.len());
+    let host = "h".repeat(http1::head::MAX_HOST_BYTES);
+    let request = format!("GET {target}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let text = sent(&gateway, request).text();
+    for variable in [
+        format!("Http_Query={query}\n"),
+        format!("Http_Host={host}\n"),
+        format!("Http_X_Forwarded_Host={host}\n"),
+    ] {
+        assert!(text.contains(&variable), "{}", &text[..text.len().min(200)]);
+    }
+}
+
+/// The fields of an answer's head with so many bytes and fields.
+fn answer((bytes, fields): (usize, usize), start: &str) -> String {
+    let mut head = start.to_owned();
+    for number in 1..fields {
+        head += &format!("F-{number}: {number}\r\n");
+    }
+    head += "Filler: ";
+    head += &"x".repeat(bytes - head.len() - 4);
+    head + "\r\n\r\n"
+}
+
+fn has_all_fields(gateway: &Running, (bytes, fields): (usize, usize)) {
+    let reply = gateway.get(&path(""));
+    assert_eq!((reply.status, reply.header("x-gateway-error")), (200, None), "{}", reply.text());
+    assert_eq!(reply.head.headers.iter().filter(|(name, _)| name.starts_with("F-")).count(), fields - 1);
+    assert!(reply.header("filler").is_some_and(|value| value.len() > bytes / 2), "{bytes}");
+}
+
+fn set(fprocess: &str, environment: Value) -> Value {
+    json!({ "name": ONE, "fprocess": fprocess, "environment": environment })
+}
+
+#[test]
+fn the_largest_header_block_of_a_process_reaches_the_client() {
+    for most in HEADS {
+        let folder = Bin::gateway();
+        let block = folder.file("block", answer(most, ""));
+        let function = set(&format!("cat {}", block.display()), json!({ "cgi_response": "true" }));
+        has_all_fields(&with_heads(gateway(&[function]), most), most);
+    }
+}
+
+#[test]
+fn the_largest_head_of_an_answer_reaches_the_client() {
+    for most in HEADS {
+        let peer =
+            Peer::tcp(Script::new().request().send(answer(most, "HTTP/1.1 204 No Content\r\n")).repeat());
+        let environment = json!({ "mode": "http", "upstream_url": format!("http://{}", peer.addr()) });
+        let gateway = with_heads(gateway(&[set("sleep 1000", environment)]), most);
+        let reply = gateway.get(&path(""));
+        assert_eq!((reply.status, reply.header("x-gateway-error")), (204, None), "{}", reply.text());
+        assert_eq!(reply.head.headers.iter().filter(|(name, _)| name.starts_with("F-")).count(), most.1 - 1);
     }
 }

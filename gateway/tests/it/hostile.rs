@@ -31,7 +31,10 @@ fn counting() -> (Peer, Arc<AtomicUsize>) {
 fn rows(is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
     // Nothing there is the function's.
     let is_its_own = |row: &Row| row.name != "OPTIONS *";
-    hostile::requests(&path("/")).into_iter().filter(|row| is_its_own(row) && is_wanted(row)).collect()
+    hostile::requests(&path("/"), hostile::Heads::DEFAULT)
+        .into_iter()
+        .filter(|row| is_its_own(row) && is_wanted(row))
+        .collect()
 }
 
 /// A request that is refused in the middle of its body has begun to reach the function by then.
@@ -98,7 +101,7 @@ fn bodies_on_both_sides_of_their_limit() {
 
 #[test]
 fn every_hostile_answer_is_treated_as_it_must_be() {
-    let rows = hostile::answers();
+    let rows = hostile::answers(hostile::Heads::OF_A_FUNCTION);
     let peer = hostile::answer_peer(&rows);
     let gateway = gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")]).start();
     hostile::check_answers(&rows, |number| gateway.request().path(path(&format!("/{number}"))).send());

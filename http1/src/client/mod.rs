@@ -54,7 +54,8 @@ pub struct ClientConfig {
     pub pollers: usize,
     /// The largest response head, in bytes.
     pub max_header_bytes: usize,
-    /// The most fields of a response head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS).
+    /// The most fields of a response head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS) and what
+    /// is added to so many.
     pub max_headers: usize,
 }
 

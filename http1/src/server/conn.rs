@@ -11,7 +11,8 @@ use super::table::Token;
 use super::worker::MAX_URGENT;
 use crate::Refusal;
 use crate::body::Length;
-use crate::head::{self, RequestHead, Scan};
+use crate::flaw;
+use crate::head::{RequestHead, Scan};
 use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
 
@@ -107,7 +108,7 @@ impl Conn {
 
     /// Why no request can begin with what has arrived, as far as its first byte tells it.
     pub(super) fn why_start(&self) -> Option<Refusal> {
-        head::why_start(self.incoming.pending())
+        flaw::why_start(self.incoming.pending())
     }
 
     /// The length of the next head, if it is there whole.

@@ -45,7 +45,8 @@ pub struct ServerConfig {
     pub name: &'static str,
     /// The largest head, in bytes.
     pub max_header_bytes: usize,
-    /// The most fields of a head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS).
+    /// The most fields of a head, at most [`MAX_HEADERS`](crate::head::MAX_HEADERS) and what
+    /// is added to so many.
     pub max_headers: usize,
     /// The largest body, in bytes; 0 is no limit.
     pub max_body: u64,

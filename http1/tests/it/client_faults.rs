@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Endpoint, Error, Phase, Pool, Refusal, Request};
 use kit::Deadline;
-use testkit::hostile::{Answer, answer_peer, answers};
+use testkit::hostile::{Answer, Heads, answer_peer, answers};
 use testkit::unreachable::{Deaf, Refusing};
 use testkit::{Peer, Script};
 
@@ -106,7 +106,7 @@ fn a_deadline_is_for_the_whole_call() {
 
 #[test]
 fn every_answer_that_cannot_be_trusted_is_refused() {
-    let rows = answers();
+    let rows = answers(Heads::DEFAULT);
     let peer = answer_peer(&rows);
     let pool = pool(&peer);
     let mut problems = vec![];

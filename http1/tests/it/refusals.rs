@@ -28,7 +28,7 @@ fn check(fixture: &Fixture, rows: &[Row]) {
 #[test]
 fn every_hostile_request_is_refused_and_every_odd_one_served() {
     let fixture = Fixture::new();
-    check(&fixture, &hostile::requests("/echo"));
+    check(&fixture, &hostile::requests("/echo", hostile::Heads::DEFAULT));
     assert_eq!(fixture.stats().panics, 0);
 }
 

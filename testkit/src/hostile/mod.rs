@@ -21,10 +21,26 @@ pub use requests::{body_limits, requests};
 pub const MAX_METHOD_BYTES: usize = 32;
 /// The longest request target that is served, in bytes.
 pub const MAX_TARGET_BYTES: usize = 32 * 1024;
-/// The default of `max_headers`.
-pub const MAX_HEADERS: usize = 128;
-/// The default of `max_header_bytes`: the whole head, from its first byte to the end of the empty line.
-pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// The whole head, from its first byte to the end of the empty line.
+    pub bytes: usize,
+    /// Its fields.
+    pub fields: usize,
+}
+
+impl Heads {
+    /// What a server takes by default.
+    pub const DEFAULT: Heads = Heads { bytes: 64 * 1024, fields: 128 };
+    /// What fwatchdog takes of a gateway.
+    pub const OF_A_GATEWAY: Heads = Heads { bytes: 128 * 1024, fields: 1040 };
+    /// What fwatchdog takes of its process.
+    pub const OF_A_PROCESS: Heads = Heads { bytes: 120 * 1024, fields: 1024 };
+    /// What a gateway takes of a function by default.
+    pub const OF_A_FUNCTION: Heads = Heads { bytes: 72 * 1024, fields: 144 };
+}
+
 /// The longest extension of one chunk, after its `;`.
 pub const MAX_EXTENSION_BYTES: usize = 4096;
 /// The longest trailer section, with the ends of its lines but without the empty one.

@@ -2,8 +2,7 @@
 //! forms that they must take.
 
 use super::{
-    Expect, MAX_EXTENSION_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_METHOD_BYTES, MAX_TARGET_BYTES,
-    MAX_TRAILER_BYTES, Row, odd,
+    Expect, Heads, MAX_EXTENSION_BYTES, MAX_METHOD_BYTES, MAX_TARGET_BYTES, MAX_TRAILER_BYTES, Row, odd,
 };
 use crate::http::chunked;
 
@@ -13,10 +12,10 @@ pub(super) struct Table<'a> {
     pub(super) rows: Vec<Row>,
 }
 
-/// The whole table. `path` names something that serves every method; a server with the default limits and
-/// without `max_body` is expected.
+/// The whole table. `path` names something that serves every method; a server without
+/// `max_body` is expected, and with these limits of heads.
 #[must_use]
-pub fn requests(path: &str) -> Vec<Row> {
+pub fn requests(path: &str, heads: Heads) -> Vec<Row> {
     let mut table = Table { path, rows: vec![] };
     first_lines(&mut table);
     targets(&mut table);
@@ -26,7 +25,7 @@ pub fn requests(path: &str) -> Vec<Row> {
     encodings(&mut table);
     chunks(&mut table);
     trailers(&mut table);
-    limits(&mut table);
+    limits(&mut table, heads);
     cut(&mut table);
     odd::add(&mut table);
     table.rows
@@ -436,7 +435,7 @@ fn trailers(table: &mut Table<'_>) {
     }
 }
 
-fn limits(table: &mut Table<'_>) {
+fn limits(table: &mut Table<'_>, heads: Heads) {
     let path = table.path;
     let line = |method: &str, target: &str| {
         format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -453,19 +452,19 @@ fn limits(table: &mut Table<'_>) {
         let more: String = (3..=count).map(|number| format!("\r\nX-{number}: {number}")).collect();
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close{more}\r\n\r\n")
     };
-    table.served("headers at their limit", fields(MAX_HEADERS), b"");
-    table.refused("headers over their limit", (431, Some("too_many_headers")), fields(MAX_HEADERS + 1));
+    table.served("headers at their limit", fields(heads.fields), b"");
+    table.refused("headers over their limit", (431, Some("too_many_headers")), fields(heads.fields + 1));
 
     let head = |size: usize| {
         let start = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ");
         let filler = "x".repeat(size - start.len() - 4);
         format!("{start}{filler}\r\n\r\n")
     };
-    table.served("head at its limit", head(MAX_HEAD_BYTES), b"");
-    table.refused("head over its limit", (431, Some("head_too_large")), head(MAX_HEAD_BYTES + 1));
-    let endless = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4 * MAX_HEAD_BYTES));
+    table.served("head at its limit", head(heads.bytes), b"");
+    table.refused("head over its limit", (431, Some("head_too_large")), head(heads.bytes + 1));
+    let endless = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4 * heads.bytes));
     table.refused("head without an end", (431, Some("head_too_large")), endless);
-    let endless = "x".repeat(4 * MAX_HEAD_BYTES);
+    let endless = "x".repeat(4 * heads.bytes);
     table.refused("first line without an end", (431, Some("head_too_large")), endless);
 
     let closing = "Connection: close\r\nTransfer-Encoding: chunked";
@@ -513,7 +512,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let rows = requests("/");
+        let rows = requests("/", Heads::DEFAULT);
         let names: BTreeSet<&str> = rows.iter().map(|row| &*row.name).collect();
         let mut seen = BTreeSet::new();
         let twice: Vec<&str> = rows.iter().map(|row| &*row.name).filter(|name| !seen.insert(*name)).collect();
@@ -522,7 +521,7 @@ mod tests {
 
     #[test]
     fn every_reason_that_bytes_can_cause_is_there() {
-        let rows = requests("/");
+        let rows = requests("/", Heads::DEFAULT);
         let reasons: BTreeSet<&str> = rows.iter().filter_map(Row::reason).collect();
         let all = [
             "chunk_crlf",
@@ -556,14 +555,14 @@ mod tests {
     #[test]
     fn limits_are_met_to_the_byte() {
         for path in ["/", "/function/cat"] {
-            let rows = requests(path);
+            let rows = requests(path, Heads::DEFAULT);
             let row = |name: &str| rows.iter().find(|row| row.name == name).unwrap().bytes.clone();
             let text = |name: &str| String::from_utf8(row(name)).unwrap();
-            assert_eq!(row("head at its limit").len(), MAX_HEAD_BYTES);
+            assert_eq!(row("head at its limit").len(), Heads::DEFAULT.bytes);
             let first = text("target at its limit");
             assert_eq!(first.split(' ').nth(1).unwrap().len(), MAX_TARGET_BYTES);
             let heads = text("headers at their limit");
-            assert_eq!(heads.lines().count() - 2, MAX_HEADERS);
+            assert_eq!(heads.lines().count() - 2, Heads::DEFAULT.fields);
             let trailers = text("trailers at their limit");
             let section = trailers.split("\r\n0\r\n").nth(1).unwrap();
             assert_eq!(section.len() - 2, MAX_TRAILER_BYTES);
