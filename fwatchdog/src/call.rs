@@ -15,6 +15,7 @@ use crate::cgi_meta;
 use crate::config::{Config, Mode};
 use crate::function::{self, Function};
 use crate::relay::{Answer, Limits, Outcome, Relay};
+use crate::resident::Resident;
 use crate::rest::Rest;
 use crate::started::{self, Mark, Started};
 use crate::tree;
@@ -23,6 +24,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The type of an answer of which nobody says what it is (RFC 9110 section 8.3).
 const BINARY: &str = "application/octet-stream";
+
+/// The setting that limits every call, as [`Call::limit`] names it.
+pub(crate) const EXEC_TIMEOUT: &str = "exec_timeout";
 
 /// The status under which a call is counted whose client left; none is sent.
 pub(crate) const CLIENT_CLOSED: u16 = 499;
@@ -49,12 +53,14 @@ pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> (u16, O
 
 /// What stays the same during a call.
 pub(crate) struct Call<'a> {
-    function: &'a Function,
+    pub(crate) function: &'a Function,
     pub(crate) id: String,
     pub(crate) deadline: Deadline,
     /// Whose time limit `deadline` is, and how long it was.
     pub(crate) limit: (&'static str, Duration),
-    started: Instant,
+    /// What the process of `mode=http` had answered before.
+    pub(crate) answers: u64,
+    pub(crate) started: Instant,
     content_type: Vec<u8>,
 }
 
@@ -67,6 +73,7 @@ impl<'a> Call<'a> {
             id: call_id(headers).unwrap_or_else(|| Mark::new().to_string()),
             deadline: limit.map_or(Deadline::NEVER, |(_, span)| Deadline::after(span)),
             limit: limit.unwrap_or_default(),
+            answers: function.resident.as_ref().map_or(0, Resident::answers),
             started: Instant::now(),
             content_type: content_type(&function.config, headers),
         }
@@ -320,7 +327,7 @@ fn time_limit(config: &Config, headers: Headers<'_>) -> Option<(&'static str, Du
     let callers = headers.get(TIMEOUT).and_then(kit::call::time_limit);
     match (own, callers) {
         (Some(own), Some(callers)) if callers < own => Some((TIMEOUT, callers)),
-        (Some(own), _) => Some(("exec_timeout", own)),
+        (Some(own), _) => Some((EXEC_TIMEOUT, own)),
         (None, callers) => callers.map(|callers| (TIMEOUT, callers)),
     }
 }

@@ -28,6 +28,11 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("prewarm", "0", "processes started ahead, each for one request; needs cgi_headers=false"),
     setting("prewarm_max_age", "10m", "how long one of them may wait before another takes its place"),
     setting(
+        "max_timeouts",
+        "5",
+        "with mode=http: calls in a row that time out without an answer until it is started again; 0 is no limit",
+    ),
+    setting(
         "upstream_url",
         "",
         "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
@@ -102,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) exec_timeout: Duration,
     /// Zero is no limit.
     pub(crate) max_inflight: usize,
+    /// Zero is no limit.
+    pub(crate) max_timeouts: u32,
     /// Processes that wait for a request.
     pub(crate) prewarm: usize,
     pub(crate) prewarm_max_age: Duration,
@@ -136,6 +143,7 @@ impl Config {
             write_timeout: or_off(reader.duration("write_timeout")?),
             exec_timeout: reader.duration("exec_timeout")?,
             max_inflight: reader.integer("max_inflight", 0, 1 << 20)? as usize,
+            max_timeouts: reader.integer("max_timeouts", 0, 1 << 20)? as u32,
             prewarm: prewarm(&reader)?,
             prewarm_max_age: or_off(reader.duration("prewarm_max_age")?),
             cgi_headers: reader.boolean("cgi_headers")?,

@@ -57,7 +57,7 @@ pub(crate) struct Function {
 impl Function {
     pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Arc<Function>> {
         let resident = match config.mode {
-            Mode::Http(upstream) => Some(Resident::new(upstream, MAX_IDLE, config.exec_timeout)?),
+            Mode::Http(upstream) => Some(Resident::new(upstream, MAX_IDLE, &config)?),
             Mode::Fork | Mode::Streaming => None,
         };
         let (warm, stop) = (Warm::new()?, EventFd::new()?);
@@ -109,6 +109,9 @@ impl Function {
         }
         let (status, kind, text) = match exchange.request().path() {
             b"/_/health" if self.is_draining.load(Ordering::Acquire) => (503, TEXT, "draining\n".to_owned()),
+            b"/_/health" if self.resident.as_ref().is_some_and(Resident::hangs) => {
+                (503, TEXT, "the process does not answer, see max_timeouts\n".to_owned())
+            }
             b"/_/health" if self.resident.as_ref().is_some_and(|resident| !resident.listens()) => {
                 (503, TEXT, "the process does not listen yet, see upstream_url\n".to_owned())
             }

@@ -9,7 +9,7 @@ use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::sys::Ready;
 use kit::{Deadline, call};
 
-use crate::call::{CLIENT_CLOSED, Call};
+use crate::call::{CLIENT_CLOSED, Call, EXEC_TIMEOUT};
 use crate::function::{self, Entered, Function, Observation};
 use crate::resident::Resident;
 
@@ -23,6 +23,9 @@ const CONNECT_TIME: Duration = Duration::from_millis(20);
 /// How long a call without a time limit waits for the process to listen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// Less time than this of a caller's says nothing about a process that does not answer in it.
+const HANG_TIME: Duration = Duration::from_secs(10);
+
 /// Tries of one call on connections that broke.
 const MAX_TRIES: usize = 3;
 
@@ -34,21 +37,25 @@ struct Passing {
     id: String,
     deadline: Deadline,
     limit: (&'static str, Duration),
+    answers: u64,
 }
 
 /// Begins to forward a request, if there is room for one more and the process can be connected to at once.
 pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<Course> {
     let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
     let entered = Function::enter(Arc::clone(function))?;
-    let Call { id, deadline, limit, .. } = Call::new(function, exchange);
+    let Call { id, deadline, limit, answers, .. } = Call::new(function, exchange);
     let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
     let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
     let observation = Observation::new(Arc::clone(function), exchange.request().method());
-    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit })))
+    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit, answers })))
 }
 
 impl Relay for Passing {
     fn head(&mut self, response: &ResponseHead) -> HeadWriter {
+        if let Some(resident) = &self.entered.function().resident {
+            resident.answered();
+        }
         answer_head(response)
     }
 
@@ -63,10 +70,10 @@ impl Relay for Passing {
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
-        let Passing { mut observation, entered, id, deadline, limit } = *self;
+        let Passing { mut observation, entered, id, deadline, limit, answers } = *self;
         let function = entered.function();
         let mut call = Call::new(function, exchange);
-        (call.id, call.deadline, call.limit) = (id, deadline, limit);
+        (call.id, call.deadline, call.limit, call.answers) = (id, deadline, limit, answers);
         let (end, connection, upload) = parts;
         let Some(resident) = &function.resident else { return };
         resident.target().pool.put(connection); // which closes it
@@ -103,12 +110,20 @@ impl Call<'_> {
     ) -> u16 {
         loop {
             tries += 1;
-            let connection = match self.connect(exchange, resident) {
-                Ok(connection) => connection,
+            let (connection, cold_start) = match self.connect(exchange, resident) {
+                Ok(connected) => connected,
                 Err(code) => return code,
             };
+            let mut passed_head = |response: &ResponseHead| {
+                resident.answered();
+                let mut head = answer_head(response);
+                if let Some(waited) = cold_start {
+                    head.number(call::COLD_START_MS, waited.as_millis() as u64, "");
+                }
+                head
+            };
             let transfer = transfer(exchange, (connection, upload), resident, (&self.id, self.deadline));
-            let (end, connection, rest) = transfer.run(exchange, &mut answer_head);
+            let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well
             upload = rest;
             match end {
@@ -120,17 +135,26 @@ impl Call<'_> {
         }
     }
 
-    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full.
-    fn connect(&self, exchange: &mut Exchange<'_>, resident: &Resident) -> Result<Box<Connection>, u16> {
+    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full. With
+    /// it how long the call has waited for the start.
+    fn connect(
+        &self,
+        exchange: &mut Exchange<'_>,
+        resident: &Resident,
+    ) -> Result<(Box<Connection>, Option<Duration>), u16> {
         let until = self.deadline.within(MAX_WAIT);
+        let starts = !resident.has_listened();
         loop {
             // One may have come back since the last try.
             if let Some(connection) = resident.target().pool.take() {
-                return Ok(connection);
+                return Ok((connection, None));
             }
             let tried_at = Instant::now();
             let error = match resident.connect(until.within(CONNECT_TIME)) {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    resident.listened();
+                    return Ok((connection, starts.then(|| self.started.elapsed())));
+                }
                 Err(error) => error,
             };
             if self.deadline.has_passed() {
@@ -173,11 +197,23 @@ impl Call<'_> {
                 self.answer_text(exchange, 502, &text)
             }
             Cause::Timeout(_) => {
+                // The process may be waiting for the rest of a body, or was given too little time.
+                if let (Some(resident), true) =
+                    (&self.function.resident, is_long(self.limit) && exchange.has_read_body())
+                {
+                    resident.timed_out(self.answers);
+                }
                 log::warn!("call={} was given up: {}", self.id, self.timeout_text());
                 self.answer_timeout(exchange)
             }
         }
     }
+}
+
+/// Whether a process that does not answer within a call's time limit may be said to hang. A caller that asks for less
+/// than the process usually takes must not have it ended.
+fn is_long((name, span): (&str, Duration)) -> bool {
+    name == EXEC_TIMEOUT || span >= HANG_TIME
 }
 
 fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadWriter {
@@ -207,5 +243,17 @@ fn code(cause: Cause) -> u16 {
         Cause::ClientGone => CLIENT_CLOSED,
         Cause::Closed | Cause::Unreachable(_) | Cause::Invalid(_) => 502,
         Cause::Timeout(_) => 504,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_cannot_have_a_process_ended_for_its_impatience() {
+        let almost = HANG_TIME - Duration::from_millis(1);
+        assert!(!is_long(("X-Timeout", almost)) && is_long(("X-Timeout", HANG_TIME)));
+        assert!(is_long((EXEC_TIMEOUT, Duration::from_millis(1))));
     }
 }

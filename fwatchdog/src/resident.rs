@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use kit::sys::signal::Signal;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Backoff, Deadline, duration};
 
-use crate::config::ENV_PORT;
+use crate::config::{Config, ENV_PORT};
 use crate::function::Function;
 use crate::lines::{self, Lines};
 use crate::own_port::OwnPort;
@@ -47,6 +47,13 @@ pub(crate) struct Resident {
     upstream: Upstream,
     client: ClientConfig,
     target: Mutex<Arc<Target>>,
+    /// How many calls in a row may time out; 0 is no limit.
+    max_timeouts: u32,
+    timeouts: AtomicU32,
+    /// Answers that began, of all processes one after the other.
+    answers: AtomicU64,
+    /// Whether the present process has taken a connection.
+    has_listened: AtomicBool,
     wake: EventFd,
     is_stopping: AtomicBool,
 }
@@ -64,9 +71,9 @@ impl Target {
 }
 
 impl Resident {
-    /// One that is not started yet; `max_idle` connections to it are kept. `call_time` is how long a call may take; zero
-    /// is no limit.
-    pub(crate) fn new(upstream: Upstream, max_idle: usize, call_time: Duration) -> io::Result<Resident> {
+    /// One that is not started yet; `max_idle` connections to it are kept.
+    pub(crate) fn new(upstream: Upstream, max_idle: usize, config: &Config) -> io::Result<Resident> {
+        let call_time = config.exec_timeout; // zero is no limit
         let client = ClientConfig {
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: if call_time.is_zero() { IDLE_TIMEOUT } else { IDLE_TIMEOUT.min(call_time / 2) },
@@ -81,6 +88,10 @@ impl Resident {
             upstream,
             client,
             target: Mutex::new(target),
+            max_timeouts: config.max_timeouts,
+            timeouts: AtomicU32::new(0),
+            answers: AtomicU64::new(0),
+            has_listened: AtomicBool::new(false),
             wake: EventFd::new()?,
             is_stopping: AtomicBool::new(false),
         })
@@ -113,6 +124,47 @@ impl Resident {
             }
         }
         Err(error)
+    }
+
+    /// How many answers have begun.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// An answer has begun: it does not hang.
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.timeouts.store(0, Ordering::Relaxed);
+        self.listened();
+    }
+
+    /// A call got no answer in time; `before` is what [`Resident::answers`] said as it began. While others are answered
+    /// it does not count: many calls may time out at the same moment.
+    pub(crate) fn timed_out(&self, before: u64) {
+        if before == self.answers() && self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_timeouts
+        {
+            self.wake.notify();
+        }
+    }
+
+    /// Whether too many calls in a row have timed out.
+    pub(crate) fn hangs(&self) -> bool {
+        self.max_timeouts > 0 && self.timeouts.load(Ordering::Relaxed) >= self.max_timeouts
+    }
+
+    /// Whether the present process has taken a connection: a call that waits for one does not wait for its start.
+    pub(crate) fn has_listened(&self) -> bool {
+        self.has_listened.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn listened(&self) {
+        self.has_listened.store(true, Ordering::Relaxed);
+    }
+
+    /// Another process is started, of which nothing is known.
+    fn forget(&self) {
+        self.timeouts.store(0, Ordering::Relaxed);
+        self.has_listened.store(false, Ordering::Relaxed);
     }
 
     /// Whether it takes connections.
@@ -161,6 +213,18 @@ pub(crate) fn start(function: &Arc<Function>) -> io::Result<JoinHandle<ExitCode>
     })
 }
 
+/// Why a process is not there any more.
+enum Reason {
+    /// fwatchdog ends.
+    Told,
+    /// It was ended since it did not answer.
+    Hung,
+    /// It left others behind to do its work.
+    Background,
+    /// It has ended, or was ended by somebody else.
+    Itself,
+}
+
 struct Keeper<'a> {
     function: &'a Function,
     resident: &'a Resident,
@@ -171,21 +235,34 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn run(mut self) -> ExitCode {
         let program = self.function.config.program();
-        loop {
-            let started_at = Instant::now();
+        while !self.resident.is_stopping() {
+            let (started_at, answers) = (Instant::now(), self.resident.answers());
             let how = match self.start() {
                 Ok(process) => {
                     log::info!("started `{program}`, process {}", process.child.pid());
-                    let (end, in_background) = self.watch(process);
-                    if self.resident.is_stopping() {
-                        return exit_code(end);
-                    }
-                    if in_background {
-                        format!(
-                            "`{program}` has gone to the background, where it cannot be watched, and was ended"
-                        )
-                    } else {
-                        format!("`{program}` has ended by itself with {}", described(end))
+                    let (end, reason) = self.watch(process);
+                    let end_text = described(end);
+                    let answers = self.resident.answers() - answers;
+                    match reason {
+                        Reason::Told => return exit_code(end),
+                        Reason::Hung => format!(
+                            "`{program}` has not answered {} calls in a row, see max_timeouts, and was ended",
+                            self.resident.max_timeouts
+                        ),
+                        Reason::Background => {
+                            format!(
+                                "`{program}` has gone to the background, where it cannot be watched, and was ended"
+                            )
+                        }
+                        // A server that ends after so many requests, to give back what it leaks. Each start has to be
+                        // earned by an answer.
+                        Reason::Itself if end == Some(End::Exited(0)) && answers > 0 => {
+                            log::info!(
+                                "`{program}` has ended with {end_text} after {answers} answers; it is started again"
+                            );
+                            continue;
+                        }
+                        Reason::Itself => format!("`{program}` has ended by itself with {end_text}"),
                     }
                 }
                 Err(error) => format!("cannot start `{program}`: {error}"),
@@ -193,15 +270,14 @@ impl Keeper<'_> {
             let pause = self.backoff.failed(started_at.elapsed());
             log::error!("{how}, see fprocess; it is started again in {}", duration::format(pause));
             self.rest(pause);
-            if self.resident.is_stopping() {
-                return ExitCode::SUCCESS;
-            }
         }
+        ExitCode::SUCCESS
     }
 
     fn start(&mut self) -> io::Result<Started> {
         // The last one is held until nobody is sent there any more.
         self.port = self.resident.choose_port()?;
+        self.resident.forget();
         Started::start(self.function, Mark::new(), |environment| {
             if let Some(port) = &self.port {
                 environment.set(ENV_PORT.as_bytes(), &[port.number.to_string().as_bytes()]);
@@ -217,23 +293,28 @@ impl Keeper<'_> {
         }
     }
 
-    /// Logs what it writes until it has ended, by itself or since it was told to. Answers how it ended, and whether it
-    /// did so like a daemon: in order, with what it had started for its successor.
-    fn watch(&self, process: Started) -> (Option<End>, bool) {
+    /// Logs what it writes until it has ended, by itself or since it was told to.
+    fn watch(&self, process: Started) -> (Option<End>, Reason) {
         let Started { mut child, pipes, mark } = process;
         let Pipes { stdin, stdout, stderr } = pipes;
         drop(stdin);
         let mut streams = [Stream::new(Some(stdout)), Stream::new(stderr)];
         let mut told: Option<Deadline> = None;
         while !matches!(child.ended(), Ok(Some(_)) | Err(_)) && !told.is_some_and(Deadline::has_passed) {
-            if told.is_none() && self.resident.is_stopping() {
+            if told.is_none() && (self.resident.is_stopping() || self.resident.hangs()) {
                 child.signal_group(Signal::TERM);
                 told = Some(Deadline::after(self.function.config.kill_grace));
             }
             self.wait(&child, &mut streams, told.unwrap_or_else(|| self.resident.sweep()));
         }
         let end = child.ended().ok().flatten();
-        let in_background = told.is_none() && end == Some(End::Exited(0)) && tree::has_descendants();
+        let reason = match told {
+            _ if self.resident.is_stopping() => Reason::Told,
+            Some(_) => Reason::Hung,
+            // As a daemon does: it ends in order, and what it has started is to go on.
+            None if end == Some(End::Exited(0)) && tree::has_descendants() => Reason::Background,
+            None => Reason::Itself,
+        };
         // What it has started may hold the port, and would be there beside its successor.
         let grace = if told.is_some() { Duration::ZERO } else { self.function.config.kill_grace };
         tree::end(&mut child, mark, grace);
@@ -241,7 +322,7 @@ impl Keeper<'_> {
         streams.iter_mut().for_each(Stream::close);
         let end = end.or_else(|| child.ended().ok().flatten());
         started::reap(child, self.function);
-        (end, in_background)
+        (end, reason)
     }
 
     fn wait(&self, child: &Child, streams: &mut [Stream; 2], deadline: Deadline) {
@@ -318,5 +399,42 @@ fn exit_code(end: Option<End>) -> ExitCode {
             log::warn!("the process ended with {}, see kill_grace", described(other));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn resident(max_timeouts: u32) -> Resident {
+        let max_timeouts = max_timeouts.to_string();
+        let source = HashMap::from([("fprocess", "cat"), ("max_timeouts", max_timeouts.as_str())]);
+        let config = Config::read(&source, 1).unwrap();
+        Resident::new(Upstream::parse("http://localhost:0").unwrap(), 1, &config).unwrap()
+    }
+
+    #[test]
+    fn timeouts_count_in_a_row_and_not_beside_answers() {
+        let resident = resident(2);
+        resident.timed_out(0);
+        assert!(!resident.hangs());
+        resident.answered();
+        resident.timed_out(1);
+        for _ in 0..5 {
+            resident.timed_out(0); // it was answered while these waited
+        }
+        assert!(!resident.hangs());
+        resident.timed_out(1);
+        assert!(resident.hangs());
+        resident.answered();
+        assert!(!resident.hangs());
+    }
+
+    #[test]
+    fn without_a_limit_it_never_hangs() {
+        let resident = resident(0);
+        (0..100).for_each(|_| resident.timed_out(0));
+        assert!(!resident.hangs());
     }
 }

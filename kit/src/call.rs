@@ -14,6 +14,9 @@ pub const MAX_ID_BYTES: usize = 128;
 /// The header with what is left of the caller's own deadline.
 pub const TIMEOUT: &str = "X-Timeout";
 
+/// The header of an answer with how many milliseconds its call waited for a replica, or for the replica's process.
+pub const COLD_START_MS: &str = "X-Cold-Start-Ms";
+
 /// The name in a value of [`ID`]: visible ASCII characters, at most [`MAX_ID_BYTES`]. Any other is not taken, and the
 /// call gets a new name: half a name would find the wrong lines in the caller's log.
 #[must_use]

@@ -227,6 +227,79 @@ fn localhost_is_whichever_of_its_addresses_the_process_listens_on() {
 }
 
 #[test]
+fn one_that_hangs_is_started_again_after_as_many_timeouts_in_a_row() {
+    let dog = http().env("exec_timeout", "300ms").env("max_timeouts", "3").start();
+    let (first, _) = words(&dog.post("/", "x").text());
+    for _ in 0..2 {
+        assert_eq!([dog.get("/sleep").status, dog.get("/sleep").status], [504, 504]);
+        assert_eq!(words(&dog.post("/", "x").text()).0, first, "an answer came between");
+    }
+    for _ in 0..3 {
+        assert_eq!(dog.get("/sleep").status, 504);
+    }
+    dog.wait_log("has not answered 3 calls in a row, see max_timeouts", SOON);
+    eventually(SOON, || match dog.post("/", "x") {
+        reply if reply.status == 200 && words(&reply.text()).0 != first => Ok(()),
+        reply => Err(reply.text()), // it ends with the call in hand
+    });
+    assert_eq!(dog.get("/_/health").status, 200);
+}
+
+#[test]
+fn one_that_hangs_is_unhealthy_until_it_answers() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The process is told to end and does not; somebody else has the port.
+    let dog = around(&program("sleeps"), port).env("kill_grace", "60s").env("exec_timeout", "200ms");
+    let dog = dog.env("max_timeouts", "2").start();
+    dog.wait_log("ready", SOON);
+    assert_eq!((dog.get("/").status, dog.get("/_/health").status), (504, 200));
+    assert_eq!(dog.get("/").status, 504);
+    let health = dog.get("/_/health");
+    assert!(health.status == 503 && health.text().contains("max_timeouts"), "{}", health.text());
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let _peer = Peer::on(listener, vec![Script::new().request().send(answer).repeat()]);
+    eventually(SOON, || if dog.get("/").status == 200 { Ok(()) } else { Err("no answer".to_owned()) });
+    assert_eq!(dog.get("/_/health").status, 200);
+    dog.signal(proc::SIGTERM);
+    dog.signal(proc::SIGTERM);
+}
+
+/// Servers that end after so many requests, so that what they leak is given back.
+#[test]
+fn one_that_ends_in_order_after_answers_is_started_again_at_once() {
+    let port = reserved_port();
+    let dog = around(&program(&format!("serves {port} 0 0")), port).start();
+    for round in 1..=4 {
+        let (pid, _) = words(&dog.post("/", "x").text());
+        assert_eq!(dog.post("/exit", "x").status, 502);
+        eventually(SOON, || match dog.log().matches("exit code 0").count() {
+            count if count == round => Ok(()),
+            count => Err(format!("{count} ends")),
+        });
+        assert_ne!(words(&dog.post("/", "x").text()).0, pid);
+    }
+    assert!(!dog.log().contains("is started again in"), "{}", dog.log());
+}
+
+#[test]
+fn one_that_ends_in_order_without_an_answer_is_started_with_pauses() {
+    let dog = around(&program("exits 0"), reserved_port()).start();
+    dog.wait_log("exit code 0, see fprocess; it is started again in 200ms", SOON);
+}
+
+#[test]
+fn a_call_that_waits_for_the_process_to_start_is_told_how_long() {
+    let port = reserved_port();
+    let dog = around(&program(&format!("serves {port} 3000")), port).start();
+    let waited =
+        |reply: testkit::Reply| reply.header("x-cold-start-ms").map(|value| value.parse::<u64>().unwrap());
+    let first = waited(dog.get("/"));
+    assert!(first.is_some_and(|waited| waited >= 500), "{first:?}");
+    assert_eq!(waited(dog.get("/")), None);
+}
+
+#[test]
 fn a_time_limit_is_504_and_spares_the_process() {
     let dog = http().env("exec_timeout", "2s").start();
     let pid = process(&dog);

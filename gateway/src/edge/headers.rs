@@ -14,7 +14,6 @@ const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
-const X_COLD_START_MS: &str = "X-Cold-Start-Ms";
 
 /// The name of one call, in logs and on the wire: the caller's own, or 16 hex digits of `random`.
 pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
@@ -106,7 +105,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
 }
 
 /// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
-/// it did.
+/// it did; how long it waited there for the process is the replica's to say.
 pub(crate) fn to_client(
     response: &ResponseHead,
     id: &str,
@@ -114,14 +113,19 @@ pub(crate) fn to_client(
     cold_start: Option<Duration>,
 ) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
-    let ours = [call::ID, X_DURATION_SECONDS, X_COLD_START_MS, X_GATEWAY_ERROR];
+    let ours = [call::ID, X_DURATION_SECONDS, call::COLD_START_MS, X_GATEWAY_ERROR];
     head.forward(response.headers(), &ours);
     if response.status() < 200 {
         return head; // of the answer nothing is known yet
     }
     own(&mut head, id, took);
-    if let Some(waited) = cold_start {
-        head.number(X_COLD_START_MS, waited.as_millis() as u64, "");
+    let theirs = response
+        .headers()
+        .get(call::COLD_START_MS)
+        .and_then(|value| str::from_utf8(value).ok()?.parse().ok());
+    let waits = [cold_start.map(|waited| waited.as_millis() as u64), theirs];
+    if let Some(waited) = waits.into_iter().flatten().reduce(u64::saturating_add) {
+        head.number(call::COLD_START_MS, waited, "");
     }
     head
 }
@@ -202,6 +206,25 @@ mod tests {
             "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\nX-Call-Id: id1\r\n\
              X-Duration-Seconds: 0.001500\r\nX-Cold-Start-Ms: 7\r\n"
         );
+    }
+
+    #[test]
+    fn a_cold_start_is_the_wait_here_and_the_one_that_the_replica_tells() {
+        let ms = |waited| Some(Duration::from_millis(waited));
+        for (theirs, ours, want) in [
+            ("", None, None),
+            ("", ms(7), Some("7")),
+            ("X-Cold-Start-Ms: 30\r\n", None, Some("30")),
+            ("X-Cold-Start-Ms: 30\r\n", ms(7), Some("37")),
+            ("X-Cold-Start-Ms: soon\r\n", ms(7), Some("7")),
+            ("X-Cold-Start-Ms: 18446744073709551615\r\n", ms(7), Some("18446744073709551615")),
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{theirs}Content-Length: 0\r\n\r\n");
+            let answer = ResponseHead::parse(answer.into(), 128, false).unwrap();
+            let head = written(to_client(&answer, "id1", Duration::ZERO, ours));
+            let got = head.lines().find_map(|line| line.strip_prefix("X-Cold-Start-Ms: "));
+            assert_eq!(got, want, "{theirs}");
+        }
     }
 
     #[test]

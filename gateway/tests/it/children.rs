@@ -72,6 +72,19 @@ fn a_function_has_the_limit_of_open_files_that_the_gateway_was_started_with() {
     assert_eq!(gateway.get(&path("")).text(), "300\n");
 }
 
+/// fwatchdog takes connections before its process does.
+#[test]
+fn a_cold_start_includes_that_of_a_process_that_stays() {
+    let serves = format!("sh -c 'exec {} $PORT 3000'", program("serves"));
+    let environment = json!({ "mode": "http", "upstream_url": "http://127.0.0.1:0" });
+    let function = json!({ "name": ONE, "fprocess": serves, "environment": environment, "replicas": 0 });
+    let gateway = gateway(&[function]).start();
+    let reply = gateway.get(&path(""));
+    let waited: u64 = reply.header("x-cold-start-ms").expect("it waited").parse().unwrap();
+    assert!(reply.status == 200 && waited >= 500, "{}: {waited} ms", reply.status);
+    assert_eq!(gateway.get(&path("")).header("x-cold-start-ms"), None);
+}
+
 /// Each has a port of its own, which it is told.
 #[test]
 fn replicas_that_stay_do_not_share_a_port() {
