@@ -36,6 +36,8 @@ pub struct Service {
     pub networks: Vec<String>,
     /// The image of its tasks.
     pub image: String,
+    /// The program and the arguments of its tasks, as far as these are not the image's own.
+    pub command: Vec<String>,
     /// The environment of its tasks, `NAME=value`.
     pub environment: Vec<String>,
     /// The state of its last update, such as `updating` or `completed`; empty before the first.
@@ -72,6 +74,11 @@ impl Service {
             mode,
             networks,
             image: document.text(&format!("{spec}/Image"))?,
+            command: [
+                document.each(&format!("{spec}/Command"), |word| word.text(""))?,
+                document.each(&format!("{spec}/Args"), |word| word.text(""))?,
+            ]
+            .concat(),
             environment: document.each(&format!("{spec}/Env"), |entry| entry.text(""))?,
             update_state: document.text("/UpdateStatus/State")?,
         })

@@ -125,6 +125,7 @@ fn a_service_from_its_creation_to_its_end() {
         mode: Mode::Replicated(2),
         networks: vec![network.clone()],
         image: IMAGE.into(),
+        command: ["/busybox", "sleep", "3600"].map(str::to_owned).to_vec(),
         environment: vec!["fprocess=cat -".into(), "EMPTY=".into()],
         update_state: String::new(),
     };

@@ -127,11 +127,16 @@ fn is_service(service: &Service, value: &Value) -> bool {
         Mode::Other => !is("/Spec/Mode/Global") && !is("/Spec/Mode/Replicated"),
     };
     let environment = value.pointer("/Spec/TaskTemplate/ContainerSpec/Env").and_then(Value::as_array);
+    let words = |field| {
+        let path = format!("/Spec/TaskTemplate/ContainerSpec/{field}");
+        value.pointer(&path).and_then(Value::as_array).map_or(0, Vec::len)
+    };
     mode && !service.id.is_empty()
         && service.id == text(value, "/ID")
         && service.name == text(value, "/Spec/Name")
         && service.image == text(value, "/Spec/TaskTemplate/ContainerSpec/Image")
         && service.update_state == text(value, "/UpdateStatus/State")
+        && service.command.len() == words("Command") + words("Args")
         && service.environment.len() == environment.map_or(0, Vec::len)
         && is_labels(&service.labels, value.pointer("/Spec/Labels"))
         && is_labels(&service.container_labels, value.pointer("/Spec/TaskTemplate/ContainerSpec/Labels"))

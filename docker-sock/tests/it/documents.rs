@@ -42,6 +42,7 @@ fn services_of_engine_1() {
         mode: Mode::Replicated(1),
         networks: texts(&["4qvuz4ko70xaltuqbt8956gd1", "1u8pgcmb4ysyd2yr2fmkvkxg9"]),
         image: "alpine:3.4".into(),
+        command: Vec::new(),
         environment: texts(&["fprocess=cat"]),
         update_state: String::new(),
     };
@@ -59,6 +60,7 @@ fn services_of_engine_20() {
         mode: Mode::Replicated(2),
         networks: texts(&["t7id96pd1rpf12ksg1wrq66zo"]),
         image: "cap:1".into(),
+        command: texts(&["/bin/sh", "-c", "sleep 600"]),
         environment: texts(&["fprocess=cat", "write_debug=true"]),
         update_state: "completed".into(),
     };
@@ -78,6 +80,7 @@ fn services_of_engine_29() {
         mode: Mode::Replicated(0),
         networks: texts(&["w5q9n1functions0000000000", "backend"]),
         image,
+        command: Vec::new(),
         environment: texts(&["fprocess=convert - -resize 50% -", "LANG=C.UTF-8"]),
         update_state: "updating".into(),
     };

@@ -19,6 +19,12 @@ pub(super) struct Own {
     pub(super) service: Option<String>,
 }
 
+impl Own {
+    fn is(&self, service: &Service) -> bool {
+        self.service.as_deref() == Some(service.id.as_str())
+    }
+}
+
 /// Whether a task that does not run yet may be tried.
 pub(super) type MayTry<'a> = &'a dyn Fn(&Task) -> bool;
 
@@ -45,20 +51,28 @@ pub(super) fn select(
     for task in tasks {
         of_service.entry(task.service_id.as_str()).or_default().push(task);
     }
+    let program = services.iter().find(|service| own.is(service)).and_then(program);
     let mut found = Found { functions: Vec::new(), services: HashSet::new(), warnings: Vec::new() };
     for service in services {
         let is_shared =
             |network: &Network| service.networks.iter().any(|id| *id == network.id || *id == network.name);
-        if own.service.as_deref() == Some(service.id.as_str()) || !own.networks.iter().any(is_shared) {
+        if own.is(service) || !own.networks.iter().any(is_shared) {
             continue;
         }
         let (labels, warnings) = Labels::from_map(pairs(service));
         if !labels.function.unwrap_or(!require_label) {
             continue;
         }
-        if service.mode == Mode::Other {
-            if labels.function == Some(true) {
-                found.warnings.push(format!("service {} is no function: it is a job", service.name));
+        let other = match service.mode {
+            Mode::Other => Some(("it is a job", labels.function == Some(true))),
+            _ if labels.function.is_none() && program.is_some() && program == self::program(service) => {
+                Some(("it is a gateway, by its image; label function=true would make it one", true))
+            }
+            _ => None,
+        };
+        if let Some((what, is_told)) = other {
+            if is_told {
+                found.warnings.push(format!("service {} is no function: {what}", service.name));
             }
             continue;
         }
@@ -73,6 +87,13 @@ pub(super) fn select(
     }
     found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     found
+}
+
+/// What a service runs, whatever the version of its image: the image without tag and digest, and the command.
+fn program(service: &Service) -> Option<(&str, &[String])> {
+    let image = service.image.split('@').next().filter(|image| !image.is_empty())?;
+    let tag = image.rfind(':').filter(|colon| !image[*colon..].contains('/'));
+    Some((tag.map_or(image, |colon| &image[..colon]), &service.command))
 }
 
 /// The labels of a service's containers, then its own: of a repeated one the last counts. In a stack file the former are
@@ -184,6 +205,7 @@ mod tests {
             mode: Mode::Replicated(2),
             networks: vec![network.to_owned()],
             image: String::new(),
+            command: Vec::new(),
             environment: Vec::new(),
             update_state: String::new(),
         }
@@ -360,6 +382,31 @@ mod tests {
         let tasks =
             [task("echo", "running", &[]), task("echo", "preparing", &[]), task("echo", "running", &[])];
         assert_eq!(select(&[service], &tasks, (&own(), &|_| false), false).functions[0].wanted, 3);
+    }
+
+    #[test]
+    fn services_that_run_the_gateways_program_are_gateways() {
+        let with = |name, image: &str, command: &[&str], labels| Service {
+            image: image.to_owned(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            ..service(name, "n1", labels)
+        };
+        let gateway = with("gateway", "localhost:5000/faas/gateway:1@sha256:01", &[], &[]);
+        let services = [
+            gateway,
+            with("another-version", "localhost:5000/faas/gateway:2", &[], &[]),
+            with("no-tag", "localhost:5000/faas/gateway", &[], &[]),
+            with("another-command", "localhost:5000/faas/gateway:1", &["fwatchdog"], &[]),
+            with("another-image", "localhost:5000/faas/gateway-cat:1", &[], &[]),
+            with("asked-for", "localhost:5000/faas/gateway:1", &[], &[("function", "true")]),
+        ];
+        let found = select(&services, &[], (&own(), &|_| false), false);
+        let names: Vec<_> = found.functions.iter().map(|known| known.name.as_str()).collect();
+        assert_eq!(names, ["another-command", "another-image", "asked-for"]);
+        assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+        // Functions have no image in common with a gateway that is no service.
+        let alone = Own { service: None, ..own() };
+        assert_eq!(select(&services, &[], (&alone, &|_| false), false).functions.len(), 6);
     }
 
     #[test]
