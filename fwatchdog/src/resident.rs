@@ -302,11 +302,15 @@ impl Keeper<'_> {
         let mut told: Option<Deadline> = None;
         while !matches!(child.ended(), Ok(Some(_)) | Err(_)) && !told.is_some_and(Deadline::has_passed) {
             if told.is_none() && (self.resident.is_stopping() || self.resident.hangs()) {
+                // Many servers end when their connections have ended.
+                self.resident.target().pool.clear();
                 child.signal_group(Signal::TERM);
                 told = Some(Deadline::after(self.function.config.kill_grace));
             }
             self.wait(&child, &mut streams, told.unwrap_or_else(|| self.resident.sweep()));
         }
+        // The same holds for what it has started.
+        self.resident.target().pool.clear();
         let end = child.ended().ok().flatten();
         let reason = match told {
             _ if self.resident.is_stopping() => Reason::Told,

@@ -130,7 +130,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     }
     log::info!("listening on {}", server.address());
     serve(&signals, &table, &*provider);
-    Ok(drain(config, Parts { server, control, scaler, provider }, &signals))
+    Ok(drain(config, Parts { server, control, scaler, table, provider }, &signals))
 }
 
 /// What is to be ended, in this order.
@@ -138,6 +138,8 @@ struct Parts {
     server: Server,
     control: Arc<Control>,
     scaler: Arc<Scaler>,
+    /// Its connections are closed before the functions are told to end: many servers wait for that.
+    table: Arc<Table>,
     provider: Arc<dyn Provider>,
 }
 
@@ -215,7 +217,7 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
 /// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
 /// make it a failure.
 fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
-    let Parts { server, control, scaler, provider } = parts;
+    let Parts { server, control, scaler, table, provider } = parts;
     log::info!("draining, {} connections active", server.stats().connections_active);
     server.begin_drain();
     let deadline = Deadline::after(config.drain_timeout);
@@ -248,6 +250,7 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     server.stop();
     control.stop();
     scaler.stop();
+    table.close_idle();
     provider.stop(Deadline::after(STOP_TIME).min(Deadline::after(config.drain_timeout)));
     log::info!("stopped");
     code

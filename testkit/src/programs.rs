@@ -4,7 +4,7 @@
 use crate::locate;
 
 /// The modes of `testkit-program`.
-const MODES: [&str; 14] = [
+const MODES: [&str; 15] = [
     "arguments",
     "closes_stdin",
     "dies_by_signal",
@@ -15,6 +15,7 @@ const MODES: [&str; 14] = [
     "holds_stdout",
     "ignores_stdin",
     "serves",
+    "serves_to_the_end",
     "sleeps",
     "spawns_grandchild",
     "writes",

@@ -5,7 +5,8 @@ use std::thread;
 
 use testkit::rng::Rng;
 use testkit::surplus::{self, Surplus};
-use testkit::{Bin, Gate, Peer, Running, Script, eventually, program, upstreams};
+use testkit::unreachable::reserved_port;
+use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc, program, upstreams};
 
 use crate::SOON;
 
@@ -87,4 +88,16 @@ fn idle_connections_are_closed_in_time() {
         });
         assert_eq!((dog.get("/").status, peer.connections()), (200, 2));
     }
+}
+
+/// Many servers end in order when their last connection has ended.
+#[test]
+fn a_process_is_told_to_end_when_nothing_is_connected_to_it() {
+    let port = reserved_port();
+    let dog =
+        Bin::fwatchdog().env("fprocess", program(&format!("serves_to_the_end {port}"))).env("mode", "http");
+    let dog = dog.env("upstream_url", format!("http://127.0.0.1:{port}")).env("kill_grace", "600s").start();
+    assert_eq!(dog.get("/").status, 200);
+    dog.signal(proc::SIGTERM);
+    assert_eq!(dog.wait(SOON).code(), Some(0), "{}", dog.log());
 }

@@ -25,6 +25,7 @@ const USAGE: &str = "usage: testkit-program MODE [ARGUMENT…]
   ignores_stdin          prints `ignored` without reading STDIN, which stays open until the end
   serves PORT [MS] [CODE] listens on PORT after MS [0] and answers over HTTP with its process id, method, target and
                          body; exits with CODE [7] when asked for /exit, and with 0 at SIGTERM
+  serves_to_the_end PORT listens on PORT, answers over HTTP, and ends after SIGTERM when its connections have ended
   sleeps                 ignores SIGTERM and sleeps
   spawns_grandchild      starts two sleepers, one of them an orphan in a session of its own; all ignore
                          SIGTERM; says `ready` on STDERR and sleeps
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         "holds_stdout" => start("sleeps", Stdio::inherit()).map(drop).and_then(|()| say("done")),
         "ignores_stdin" => say("ignored"),
         "serves" => serves(number(0, 0), Duration::from_millis(number(1, 0) as u64), number(2, 7)),
+        "serves_to_the_end" => serves_to_the_end(number(0, 0)),
         "sleeps" => sleeps(),
         "spawns_grandchild" => spawns_grandchild(),
         // Not for tests: the go-between that makes an orphan.
@@ -183,6 +185,23 @@ fn serves(port: usize, wait: Duration, code: usize) -> io::Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+fn serves_to_the_end(port: usize) -> io::Result<()> {
+    let ends = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(15, Arc::clone(&ends))?;
+    let port = u16::try_from(port).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let script = testkit::Script::new().request().send(ok).repeat();
+    let peer = testkit::Peer::on(listener, vec![script]);
+    for _ in 0..LIFE.as_millis() / 5 {
+        if ends.load(std::sync::atomic::Ordering::Relaxed) && peer.open_connections() == 0 {
+            std::process::exit(0)
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 fn sleeps() -> io::Result<()> {
