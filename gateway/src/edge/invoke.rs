@@ -179,7 +179,6 @@ struct Call {
     function: Arc<Function>,
     target: Below,
     length: Length,
-    in_flight: InFlight,
     started: Instant,
     times: Times,
     limits: Limits,
@@ -205,6 +204,8 @@ struct Call {
     cold_start: Option<Duration>,
     /// Whether kept connections were closed for it.
     has_made_room: bool,
+    /// Observes it at its end, also when serving it panics: behind all that it holds, and so the last field.
+    in_flight: InFlight,
 }
 
 impl Call {
@@ -214,7 +215,7 @@ impl Call {
         let label = invocation.function.known.labels.timeout;
         let times = Times::new(edge.limits.upstream_timeout, label, headers::timeout(request));
         Call {
-            in_flight: invocation.function.series.begin_call(),
+            in_flight: invocation.function.series.begin_call(started),
             function: invocation.function,
             target: invocation.target,
             length: invocation.length,
@@ -247,7 +248,7 @@ impl Call {
     /// is counted there has a replica started.
     fn renew(&mut self, function: Arc<Function>) {
         if !Arc::ptr_eq(&function.series, &self.function.series) {
-            self.in_flight = function.series.begin_call();
+            self.in_flight.move_to(&function.series);
             (self.wait, self.pass) = (None, Pass::default());
         }
         self.function = function;
@@ -293,9 +294,8 @@ impl Call {
     }
 
     fn observe(self, code: u16) {
-        drop((self.wait, self.pass));
-        drop(self.in_flight); // before it is observed, so that a reader never sees it twice
-        self.function.series.observe(code, self.started.elapsed());
+        drop((self.wait, self.pass)); // before it is observed, so that a reader never sees it twice
+        self.in_flight.end(code);
     }
 
     fn answer(&self, exchange: &mut Exchange<'_>, failure: &Failure) {

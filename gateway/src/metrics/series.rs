@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http1::Refusal;
 
@@ -93,11 +93,15 @@ impl FunctionSeries {
         self.retries[retry as usize].fetch_add(1, Relaxed);
     }
 
-    /// Counts a call as being served for as long as the returned value lives.
-    pub(crate) fn begin_call(self: &Arc<Self>) -> InFlight {
+    /// Counts a call as being served for as long as the returned value lives, and observes it then.
+    pub(crate) fn begin_call(self: &Arc<Self>, started: Instant) -> InFlight {
+        self.enter();
+        InFlight { series: Arc::clone(self), started, code: PANICKED }
+    }
+
+    pub(super) fn enter(&self) {
         self.started.fetch_add(1, Relaxed);
         self.inflight.0.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
     }
 
     /// Counts a call as waiting for as long as the returned value lives, unless `most` calls wait already.
@@ -133,12 +137,35 @@ impl FunctionSeries {
     }
 }
 
-/// A call being served.
-pub(crate) struct InFlight(Arc<FunctionSeries>);
+/// The code of a call of which nobody said how it ended: serving it panicked.
+const PANICKED: u16 = 500;
+
+/// A call being served. It is observed when this ends, however that comes about.
+pub(crate) struct InFlight {
+    series: Arc<FunctionSeries>,
+    started: Instant,
+    code: u16,
+}
+
+impl InFlight {
+    /// Goes on as a call of another function, and is none of the first one any more.
+    pub(crate) fn move_to(&mut self, series: &Arc<FunctionSeries>) {
+        series.enter();
+        self.series.inflight.0.fetch_sub(1, Relaxed);
+        self.series = Arc::clone(series);
+    }
+
+    /// Ends it with what the client was told.
+    pub(crate) fn end(mut self, code: u16) {
+        self.code = code;
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.inflight.0.fetch_sub(1, Relaxed);
+        // Before it is observed, so that a reader never sees it twice.
+        self.series.inflight.0.fetch_sub(1, Relaxed);
+        self.series.observe(self.code, self.started.elapsed());
     }
 }
 
@@ -347,7 +374,7 @@ mod tests {
         let series = Arc::new(FunctionSeries::default());
         let (first, second) = (series.begin_wait(2), series.begin_wait(2));
         assert!(first.is_some() && second.is_some() && series.begin_wait(2).is_none());
-        let call = series.begin_call();
+        let call = series.begin_call(Instant::now());
         assert_eq!((series.waiting.get(), series.inflight.get(), series.started()), (2, 1, 1));
         drop(first);
         assert_eq!(series.waiting.get(), 1);
@@ -355,6 +382,24 @@ mod tests {
         assert_eq!((series.waiting.get(), series.inflight.get(), series.started()), (0, 0, 1));
         series.wanted.set(5);
         assert_eq!(series.wanted.get(), 5);
+    }
+
+    #[test]
+    fn a_call_is_observed_once_at_its_end_also_when_serving_it_panics() {
+        let (series, other) = (Arc::new(FunctionSeries::default()), Arc::new(FunctionSeries::default()));
+        series.begin_call(Instant::now()).end(200);
+        let call = series.begin_call(Instant::now());
+        let panics = std::panic::AssertUnwindSafe(move || {
+            let _call = call;
+            panic!("as the test wants it");
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        let mut call = series.begin_call(Instant::now());
+        call.move_to(&other);
+        call.end(404);
+        assert_eq!(counts(&series.codes), [(200, 1), (500, 1)]);
+        assert_eq!(counts(&other.codes), [(404, 1)]);
+        assert_eq!((series.inflight.get(), other.inflight.get()), (0, 0));
     }
 
     #[test]

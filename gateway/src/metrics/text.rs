@@ -214,7 +214,7 @@ mod tests {
         busy.observe_cold_start(Duration::from_micros(1_234_567));
         busy.count_retry(Retry::Connect);
         let busy = Arc::new(busy);
-        drop(busy.begin_call());
+        busy.enter();
         for (gauge, value) in [(&busy.wanted, 3), (&busy.ready, 2), (&busy.inflight, 7), (&busy.waiting, 1)] {
             gauge.set(value);
         }
