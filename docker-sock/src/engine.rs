@@ -141,15 +141,13 @@ impl Engine {
         self.all("list tasks", &target, Task::from_json)
     }
 
-    /// All tasks of a service that the manager remembers, ended ones too. Only these tell why a service
-    /// does not come up: a task that was rejected or failed is no longer meant to run.
+    /// All tasks that the manager remembers, ended ones too. Only these tell why a service does not come up: a task that
+    /// was rejected or failed is no longer meant to run.
     ///
     /// # Errors
-    /// 404 when there is no such service.
-    pub fn all_tasks(&self, service: &str) -> Result<Vec<Task>, Error> {
-        let filters = serde_json::json!({"service": [service]});
-        let target = format!("/tasks?filters={}", encode(&filters.to_string()));
-        self.all(&format!("list tasks of service `{service}`"), &target, Task::from_json)
+    /// 503 when it is not a manager.
+    pub fn all_tasks(&self) -> Result<Vec<Task>, Error> {
+        self.all("list all tasks", "/tasks", Task::from_json)
     }
 
     /// All networks.

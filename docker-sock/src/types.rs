@@ -97,6 +97,8 @@ pub fn is_update_over(state: &str) -> bool {
 pub struct Task {
     /// Its id.
     pub id: String,
+    /// The version of the Swarm in which it was last changed; a later change has a larger one.
+    pub version: u64,
     /// The service it belongs to.
     pub service_id: String,
     /// The node it runs on; empty while it is on none.
@@ -151,6 +153,7 @@ impl Task {
         let addresses = document.each("/NetworksAttachments", Address::from_json)?;
         Ok(Task {
             id: document.needed_text("/ID")?,
+            version: document.number("/Version/Index")?.unwrap_or(0),
             service_id: document.text("/ServiceID")?,
             node_id: document.text("/NodeID")?,
             slot: document.number("/Slot")?.unwrap_or(0),

@@ -96,6 +96,7 @@ fn tasks_of_engine_1() {
     let tasks = tasks(include_str!("../data/tasks_1_24.json"));
     let want = Task {
         id: "0kzzo1i0y4jz6027t0k7aezc7".into(),
+        version: 71,
         service_id: "9mnpnzenvg8p8tdbtq4wvbkcz".into(),
         node_id: "60gvrl6tm78dmak4yl7srz94v".into(),
         slot: 1,
@@ -118,6 +119,7 @@ fn a_task_that_no_node_takes() {
     let tasks = tasks(include_str!("../data/tasks_1_41.json"));
     let want = Task {
         id: "jer2cqy5owtmnh4dhgc9qg9tr".into(),
+        version: 17,
         service_id: "lt0txvwstu1itfi8bndgfoutr".into(),
         node_id: String::new(),
         slot: 1,

@@ -231,6 +231,10 @@ impl Sink for Table {
         self.snapshot().values().any(|function| function.is_waited_for() && is_without(function))
     }
 
+    fn has_replica(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|function| !function.replicas.is_empty())
+    }
+
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
         let function = self.find(name);
         let of = |function: &Function| {

@@ -116,6 +116,12 @@ pub(crate) trait Sink: Send + Sync {
         false
     }
 
+    /// Whether a replica of the function takes calls.
+    fn has_replica(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
     /// Calls that the replica at this address of a function has in hand.
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
         let _ = (name, address);

@@ -4,6 +4,7 @@
 
 mod image;
 mod news;
+mod reasons;
 mod resize;
 mod root;
 mod select;
@@ -21,9 +22,10 @@ use kit::sys::{EventFd, PollFd, Ready, poll};
 
 use super::{Known, Provider, ScaleError, Sink};
 use news::{Interests, News};
+use reasons::{Reasons, Seen};
 use resize::{Edit, Resize};
 pub(crate) use root::{USER, leave_root};
-use select::{Own, refusal, select};
+use select::{Own, select};
 
 /// The longest that the engine may take for one answer. A busy manager answers in some milliseconds.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,9 +57,6 @@ const EVENTS_PAUSE: Duration = Duration::from_secs(1);
 /// How long the engine may take to say that it updates a service whose tasks were changed. It says so in some
 /// milliseconds; where no task had to be replaced it never does.
 const UPDATE_BEGINS_TIME: Duration = Duration::from_secs(1);
-
-/// Functions without a replica whose tasks are asked for in one look.
-const MAX_QUESTIONS: usize = 8;
 
 /// What the provider is started with.
 pub(crate) struct Settings {
@@ -202,6 +201,8 @@ impl Swarm {
             own: None,
             known: None,
             services: HashSet::new(),
+            reasons: Reasons::default(),
+            waited_since: None,
             warned: Vec::new(),
             events: None,
             starting: HashMap::new(),
@@ -314,6 +315,9 @@ struct Watcher {
     known: Option<Vec<Known>>,
     /// The services of these functions, by id.
     services: HashSet<String>,
+    reasons: Reasons,
+    /// Since when there are calls for functions of which no replica is known.
+    waited_since: Option<Instant>,
     /// What was warned about, so that it is said once.
     warned: Vec<String>,
     events: Option<EventStream>,
@@ -355,7 +359,11 @@ impl Watcher {
         }
         let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
         let mut found = select(&services, &tasks, (own, &may_try), self.settings.require_label);
-        self.ask_why(&mut found.functions);
+        let seen = Seen { services: &services, tasks: &tasks, sink: &*self.sink };
+        let explained = self.reasons.explain(&mut found.functions, seen, (now, || self.engine.all_tasks()));
+        if let Err(error) = explained {
+            log::debug!("{error}"); // the services and the tasks that run are known all the same
+        }
         image::explain(&mut found.functions);
         for warning in &found.warnings {
             if !self.warned.contains(warning) {
@@ -371,25 +379,6 @@ impl Watcher {
             self.hot_until = now + HOT_TIME;
         }
         Ok(())
-    }
-
-    /// Adds the reason why a function has no replica where its tasks are refused, such as for want of the
-    /// image. These tasks are not among those that are meant to run. One that ended by itself is not a
-    /// reason: another takes its place, and calls wait for that.
-    fn ask_why(&self, functions: &mut [Known]) {
-        let mut left = MAX_QUESTIONS;
-        for function in functions {
-            let is_without =
-                function.endpoints.is_empty() && function.wanted > 0 && function.problem.is_none();
-            if !is_without || left == 0 {
-                continue;
-            }
-            left -= 1;
-            match self.engine.all_tasks(function.name.as_str()) {
-                Ok(tasks) => function.problem = refusal(&tasks),
-                Err(error) => log::debug!("{error}"),
-            }
-        }
     }
 
     /// Says what came of a look, and once in the log when that changes.
@@ -428,7 +417,9 @@ impl Watcher {
 
     /// Waits for the next reason to look; whether it is time to end.
     fn wait(&mut self, began: Instant) -> bool {
-        let mut due = began + self.interval();
+        let now = Instant::now();
+        self.waited_since = self.sink.is_waited_for().then(|| self.waited_since.unwrap_or(now));
+        let mut due = began + self.interval(now);
         loop {
             let is_woken = self.is_woken(due);
             let news = self.take_events();
@@ -448,12 +439,12 @@ impl Watcher {
     }
 
     /// How long the next look can wait.
-    fn interval(&self) -> Duration {
+    fn interval(&self, now: Instant) -> Duration {
         let is_complete = self.known.as_ref().is_some_and(|known| {
             known.iter().all(|function| function.endpoints.len() >= function.wanted as usize)
         });
-        match (Instant::now() < self.hot_until, is_complete) {
-            _ if self.sink.is_waited_for() => MIN_INTERVAL,
+        match (now < self.hot_until, is_complete) {
+            _ if self.waited_since.is_some_and(|since| now < since + HOT_TIME) => MIN_INTERVAL,
             (true, _) => HOT_INTERVAL,
             (false, false) => WARM_INTERVAL,
             (false, true) => COLD_INTERVAL,

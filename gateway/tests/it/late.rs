@@ -2,11 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::unreachable::reserved_port;
 use testkit::{Peer, Running, Script, eventually};
 
-use crate::engines::{gateway, knows};
+use crate::engines::{below, gateway, knows};
 use crate::swarm::{Engine, serves, service, task};
 use crate::{OK, SOON, is_own, well};
 
@@ -78,4 +78,54 @@ fn a_task_that_never_listens_is_504_and_told_apart_from_none() {
     let parts =
         ["`deaf`", "500ms", &address.to_string(), "take connections", "faas.port", "upstream_timeout"];
     is_own(&gateway.get("/function/deaf"), (504, "timeout_replica"), &parts);
+}
+
+/// A task that ended with these words, and whose place another one takes after a pause.
+fn ended(service: &Value, (version, state, error): (u64, &str, &str)) -> Value {
+    json!({
+        "ID": format!("{}-{version}", service["ID"].as_str().unwrap()),
+        "Version": { "Index": version },
+        "ServiceID": service["ID"],
+        "DesiredState": "shutdown",
+        "Status": { "State": state, "Err": error },
+    })
+}
+
+#[test]
+fn every_broken_function_is_refused_in_the_engines_words_and_one_question_is_for_all() {
+    const FUNCTIONS: u64 = 12;
+    let engine = Engine::start();
+    let address = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
+    let services: Vec<Value> =
+        (0..FUNCTIONS).map(|number| service(&format!("broken{number}"), json!({}), address)).collect();
+    engine.says("services", json!(services));
+    let gateway = gateway(&engine.peer).start();
+    knows(&gateway, FUNCTIONS as usize);
+    let waiting: Vec<Value> = services.iter().map(|service| {
+        json!({ "ID": format!("next-{}", service["ID"]), "ServiceID": service["ID"], "DesiredState": "ready", "Status": { "State": "ready" } })
+    }).collect();
+    let fails = |service: &Value, number: u64| {
+        [2, 3]
+            .map(|version| ended(service, (version, "failed", &format!("task: non-zero exit (10{number})"))))
+    };
+    let all = services.iter().zip(0..).flat_map(|(service, number)| fails(service, number)).chain(waiting);
+    // The same list for those that are meant to run: the gateway asks for these apart, and has to look at their state.
+    engine.says("tasks", json!(all.collect::<Vec<_>>()));
+    for number in 0..FUNCTIONS {
+        let reply = gateway.get(&format!("/function/broken{number}"));
+        is_own(
+            &reply,
+            (503, "cannot_start"),
+            &[&format!("`broken{number}`"), &format!("non-zero exit (10{number})")],
+        );
+    }
+    let requests = engine.peer.requests();
+    let count = |is: &dyn Fn(&str) -> bool| {
+        requests.iter().filter(|request| below(request) == "tasks" && is(&request.target)).count()
+    };
+    let (of_one, of_all) =
+        (count(&|target| target.contains("service")), count(&|target| !target.contains('?')));
+    let looks = count(&|target| target.contains("desired-state"));
+    assert_eq!(of_one, 0);
+    assert!((1..=looks).contains(&of_all), "{of_all} questions in {looks} looks");
 }

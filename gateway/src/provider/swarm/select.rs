@@ -154,7 +154,7 @@ fn known(
 
 /// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason
 /// to wait, not to refuse calls.
-fn is_over(task: &Task) -> bool {
+pub(super) fn is_over(task: &Task) -> bool {
     const OVER: [&str; 6] = ["complete", "shutdown", "failed", "rejected", "remove", "orphaned"];
     OVER.contains(&task.state.as_str())
 }
@@ -166,36 +166,12 @@ fn backend(task: &Task, labels: &Labels, own: &Own) -> Option<Backend> {
     Some(Backend { address: SocketAddr::new(address.ip, labels.port), task: Some(task.id.as_str().into()) })
 }
 
-/// What the engine says of a task that ended with the exit code of a configuration that cannot be used.
-const BAD_CONFIGURATION: &str = "non-zero exit (2)";
-
-/// So many of them are no accident.
-const MANY: usize = 2;
-
-/// Why a service's tasks do not start, by all that the engine remembers of them: what it says of one that it
-/// refused, or of some that refused their settings, unless one is further than that.
-pub(super) fn refusal(tasks: &[Task]) -> Option<String> {
-    let is_starting =
-        |task: &&Task| matches!(task.state.as_str(), "preparing" | "starting" | "running" | "complete");
-    if tasks.iter().any(|task| is_starting(&task)) {
-        return None;
-    }
-    let refused = tasks.iter().filter(|task| task.state == "rejected" && !task.error.is_empty());
-    if let Some(task) = refused.clone().next() {
-        return Some(task.error.clone());
-    }
-    let is_misconfigured = |task: &&Task| task.state == "failed" && task.error.contains(BAD_CONFIGURATION);
-    let mut misconfigured = tasks.iter().filter(is_misconfigured);
-    let task = misconfigured.nth(MANY - 1)?;
-    Some(format!("{}: a setting was refused, see docker service logs", task.error))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use docker_sock::Address;
 
-    fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {
+    pub(in super::super) fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {
         Service {
             id: format!("id-{name}"),
             version: 1,
@@ -211,7 +187,7 @@ mod tests {
         }
     }
 
-    fn task(service: &str, state: &str, addresses: &[(&str, &str)]) -> Task {
+    pub(in super::super) fn task(service: &str, state: &str, addresses: &[(&str, &str)]) -> Task {
         let address = |(network, ip): &(&str, &str)| Address {
             network_id: (*network).to_owned(),
             network: String::new(),
@@ -219,6 +195,7 @@ mod tests {
         };
         Task {
             id: String::new(),
+            version: 1,
             service_id: format!("id-{service}"),
             node_id: String::new(),
             slot: 0,
@@ -314,38 +291,6 @@ mod tests {
         };
         assert_eq!(problem(std::slice::from_ref(&pending)).as_deref(), Some("no suitable node"));
         assert_eq!(problem(&[pending, running]), None, "one that runs is enough");
-    }
-
-    #[test]
-    fn a_refused_task_is_a_reason_unless_another_starts() {
-        let with = |states: &[&str]| {
-            let tasks: Vec<_> = states
-                .iter()
-                .map(|state| Task { error: format!("it is {state}"), ..task("echo", state, &[]) })
-                .collect();
-            refusal(&tasks)
-        };
-        assert_eq!(with(&["ready", "rejected"]).as_deref(), Some("it is rejected"));
-        assert_eq!(with(&["failed", "ready"]), None, "it is started again");
-        assert_eq!(with(&["starting", "rejected"]), None);
-        assert_eq!(with(&[]), None);
-    }
-
-    #[test]
-    fn settings_that_were_refused_again_and_again_are_a_reason() {
-        let with = |rows: &[(&str, &str)]| {
-            let tasks: Vec<_> = rows
-                .iter()
-                .map(|(state, error)| Task { error: (*error).to_owned(), ..task("echo", state, &[]) })
-                .collect();
-            refusal(&tasks)
-        };
-        let (two, other) = (("failed", "task: non-zero exit (2)"), ("failed", "task: non-zero exit (137)"));
-        let told = with(&[("ready", ""), two, two]).expect("a reason");
-        assert!(told.starts_with("task: non-zero exit (2): "), "{told}");
-        assert_eq!(with(&[("ready", ""), two]), None, "once is an accident");
-        assert_eq!(with(&[("ready", ""), other, other, other]), None);
-        assert_eq!(with(&[("starting", ""), two, two]), None);
     }
 
     #[test]

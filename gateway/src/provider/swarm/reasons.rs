@@ -1,0 +1,219 @@
+//! Why functions have no replica, by what the engine remembers of their tasks: of all functions in one question, and no
+//! more than one question in [`ASK_INTERVAL`].
+//!
+//! A task that ends once is an accident: another takes its place, and calls wait for that one. Only tasks count that
+//! ended since the function last had a replica, and since its service was last written, as scaling from zero does.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use docker_sock::{Service, Task};
+
+use super::select::is_over;
+use crate::provider::{Known, Sink};
+
+/// Between two questions. The answer has all tasks, also those that ended: some five for each replica.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many ends in a row are no accident.
+const MANY: usize = 2;
+
+/// What the engine says of a task that ended with the exit code of a configuration that cannot be used.
+const BAD_CONFIGURATION: &str = "non-zero exit (2)";
+
+#[derive(Default)]
+pub(super) struct Reasons {
+    /// By the ids of services: the version of the Swarm up to which nothing counts.
+    since: HashMap<String, u64>,
+    /// By the ids of services: what the last question has found.
+    found: HashMap<String, String>,
+    next: Option<Instant>,
+}
+
+/// What is seen in one look: the services, and the tasks that are meant to run.
+pub(super) struct Seen<'a> {
+    pub(super) services: &'a [Service],
+    pub(super) tasks: &'a [Task],
+    /// Knows which functions have replicas that take calls.
+    pub(super) sink: &'a dyn Sink,
+}
+
+impl Reasons {
+    /// Adds the reasons to functions without a replica of which no task is on its way up. `ask` gets all tasks there are.
+    pub(super) fn explain<E>(
+        &mut self,
+        functions: &mut [Known],
+        seen: Seen<'_>,
+        (now, ask): (Instant, impl FnOnce() -> Result<Vec<Task>, E>),
+    ) -> Result<(), E> {
+        let ids: HashMap<&str, &Service> =
+            seen.services.iter().map(|service| (service.name.as_str(), service)).collect();
+        let is_there = |id: &String| ids.values().any(|service| service.id == *id);
+        self.since.retain(|id, _| is_there(id));
+        let newest = seen.tasks.iter().map(|task| task.version).max().unwrap_or_default();
+        let mut without = Vec::new();
+        for function in functions {
+            let Some(service) = ids.get(function.name.as_str()) else { continue };
+            let since = self.since.entry(service.id.clone()).or_insert(newest);
+            if seen.sink.has_replica(function.name.as_str()) {
+                *since = newest;
+            }
+            let lacks = function.endpoints.is_empty() && function.wanted > 0 && function.problem.is_none();
+            if lacks && !seen.tasks.iter().any(|task| task.service_id == service.id && is_under_way(task)) {
+                without.push((function, *service, service.version.max(*since)));
+            }
+        }
+        if !without.is_empty() && self.next.is_none_or(|next| next <= now) {
+            self.next = Some(now + ASK_INTERVAL);
+            let tasks = ask()?;
+            let why = |(_, service, since): &(&mut Known, &Service, u64)| {
+                Some((service.id.clone(), refusal(&tasks, service, *since)?))
+            };
+            self.found = without.iter().filter_map(why).collect();
+        }
+        for (function, service, _) in without {
+            function.problem = self.found.get(&service.id).cloned();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a container is being made of it, or runs.
+fn is_under_way(task: &Task) -> bool {
+    matches!(task.state.as_str(), "preparing" | "starting" | "running")
+}
+
+/// Why a service's tasks do not start, in the engine's words for the last one that ended: where one was rejected, some
+/// have failed, or one has ended and none is to follow.
+fn refusal(tasks: &[Task], service: &Service, since: u64) -> Option<String> {
+    let own = || tasks.iter().filter(|task| task.service_id == service.id);
+    let ended =
+        |since: u64| own().filter(move |task| task.version > since && is_over(task) && has_reason(task));
+    let newest = |since: u64| ended(since).max_by_key(|task| task.version);
+    let is_last = !own().any(|task| matches!(task.desired_state.as_str(), "running" | "ready"));
+    let last = match newest(since) {
+        Some(last) if last.state == "rejected" || ended(since).count() >= MANY => last,
+        _ if is_last => newest(service.version)?,
+        _ => return None,
+    };
+    Some(match last.error.as_str() {
+        "" => "the process ended by itself with code 0".to_owned(),
+        error if error.contains(BAD_CONFIGURATION) => {
+            format!("{error}: a setting was refused, see docker service logs")
+        }
+        error => error.to_owned(),
+    })
+}
+
+/// Whether it ended by itself, and not since it was told to.
+fn has_reason(task: &Task) -> bool {
+    !task.error.is_empty() || task.state == "complete"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::swarm::select::tests::{service, task};
+
+    struct Table(bool);
+
+    impl Sink for Table {
+        fn set(&self, _: Vec<Known>) {}
+
+        fn has_replica(&self, _: &str) -> bool {
+            self.0
+        }
+    }
+
+    /// Tasks of the service `echo`: version, state, error.
+    fn tasks(rows: &[(u64, &str, &str)]) -> Vec<Task> {
+        let one = |(version, state, error): &(u64, &str, &str)| Task {
+            version: *version,
+            error: (*error).to_owned(),
+            desired_state: if *state == "ready" { "ready" } else { "shutdown" }.to_owned(),
+            ..task("echo", state, &[])
+        };
+        rows.iter().map(one).collect()
+    }
+
+    fn why(rows: &[(u64, &str, &str)], since: u64) -> Option<String> {
+        refusal(&tasks(rows), &service("echo", "n1", &[]), since)
+    }
+
+    const WAITS: (u64, &str, &str) = (90, "ready", "");
+
+    #[test]
+    fn a_rejected_task_is_a_reason_and_a_failed_one_an_accident() {
+        let (failed, other) = ((11, "failed", "exit (1)"), (12, "failed", "exit (137)"));
+        assert_eq!(why(&[WAITS, (11, "rejected", "no such image")], 10).as_deref(), Some("no such image"));
+        assert_eq!(why(&[WAITS, failed], 10), None);
+        assert_eq!(why(&[WAITS, other, failed], 10).as_deref(), Some("exit (137)"), "the last one's words");
+        assert_eq!(why(&[WAITS, other, failed], 11), None, "one of them does not count");
+        assert_eq!(
+            why(&[WAITS, (11, "shutdown", ""), (12, "shutdown", "")], 10),
+            None,
+            "they were told to end"
+        );
+        let complete = [WAITS, (11, "complete", ""), (12, "complete", "")];
+        assert_eq!(why(&complete, 10).as_deref(), Some("the process ended by itself with code 0"));
+        let refused =
+            [WAITS, (11, "failed", "task: non-zero exit (2)"), (12, "failed", "task: non-zero exit (2)")];
+        let told = why(&refused, 10).unwrap();
+        assert!(told.starts_with("task: non-zero exit (2): a setting was refused"), "{told}");
+        assert_eq!(why(&[], 10), None);
+    }
+
+    #[test]
+    fn one_end_is_enough_where_no_other_task_follows() {
+        let failed = (11, "failed", "exit (1)");
+        assert_eq!(why(&[failed], 20).as_deref(), Some("exit (1)"), "since the service was written");
+        assert_eq!(why(&[(1, "failed", "exit (1)")], 20), None, "that was before");
+    }
+
+    /// Looks at a function without a replica: its problem, and whether the tasks were asked for.
+    fn look(
+        reasons: &mut Reasons,
+        history: &[Task],
+        (seen, table): (&[Task], bool),
+        now: Instant,
+    ) -> (Option<String>, bool) {
+        let services = [service("echo", "n1", &[])];
+        let mut functions = [Known::named("echo")];
+        let mut is_asked = false;
+        let ask = || {
+            is_asked = true;
+            Ok::<_, ()>(history.to_vec())
+        };
+        let seen = Seen { services: &services, tasks: seen, sink: &Table(table) };
+        reasons.explain(&mut functions, seen, (now, ask)).unwrap();
+        (functions[0].problem.clone(), is_asked)
+    }
+
+    #[test]
+    fn what_was_before_the_last_replica_does_not_count() {
+        let (mut reasons, now) = (Reasons::default(), Instant::now());
+        let later = |seconds| now + seconds * ASK_INTERVAL;
+        let old = tasks(&[(5, "failed", "exit (1)"), (6, "failed", "exit (1)"), WAITS]);
+        let at = |version| [Task { version, ..task("echo", "assigned", &[]) }];
+        let none = (None, true);
+        assert_eq!(look(&mut reasons, &old, (&at(7), false), now), none, "from before the gateway");
+        assert_eq!(look(&mut reasons, &old, (&at(8), true), later(1)), none);
+        let new = tasks(&[(8, "failed", "exit (1)"), (9, "failed", "exit (1)"), WAITS]);
+        assert_eq!(
+            look(&mut reasons, &new, (&at(10), false), later(2)),
+            none,
+            "one of them is the replica's end"
+        );
+        let new = tasks(&[(9, "failed", "exit (1)"), (11, "failed", "exit (3)"), WAITS]);
+        let told = Some("exit (3)".to_owned());
+        assert_eq!(look(&mut reasons, &new, (&at(12), false), later(3)), (told.clone(), true));
+        assert_eq!(
+            look(&mut reasons, &new, (&at(12), false), later(3)),
+            (told.clone(), false),
+            "not again so soon"
+        );
+        let starting = [Task { version: 12, ..task("echo", "starting", &[]) }];
+        assert_eq!(look(&mut reasons, &new, (&starting, false), later(4)), (None, false), "it may do");
+        assert_eq!(look(&mut reasons, &new, (&at(13), false), later(4)), (told, true));
+    }
+}
