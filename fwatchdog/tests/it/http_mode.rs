@@ -228,7 +228,7 @@ fn localhost_is_whichever_of_its_addresses_the_process_listens_on() {
 
 #[test]
 fn one_that_hangs_is_started_again_after_as_many_timeouts_in_a_row() {
-    let dog = http().env("exec_timeout", "300ms").env("max_timeouts", "3").start();
+    let dog = http().env("exec_timeout", "1s").env("max_timeouts", "3").start();
     let (first, _) = words(&dog.post("/", "x").text());
     for _ in 0..2 {
         assert_eq!([dog.get("/sleep").status, dog.get("/sleep").status], [504, 504]);
