@@ -17,7 +17,7 @@ use crate::function::{self, Function};
 use crate::relay::{Answer, Limits, Outcome, Relay};
 use crate::resident::Resident;
 use crate::rest::Rest;
-use crate::started::{self, Mark, Started};
+use crate::started::{Mark, Started};
 use crate::tree;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -116,7 +116,7 @@ impl<'a> Call<'a> {
             return (code, Some(Rest { id, child, mark, deadline, limit, output }));
         }
         output.end(&self.id);
-        started::reap(child, self.function);
+        drop(child);
         let code = match outcome {
             Outcome::Ended(end) => self.answer_end(exchange, end, answer),
             other => self.answer_failure(exchange, other),

@@ -51,7 +51,7 @@ pub(crate) struct Function {
     is_draining: AtomicBool,
     /// The groups of running calls. An entry goes before its process is waited for, so that no id in here
     /// belongs to somebody else.
-    groups: Mutex<Vec<i32>>,
+    pub(crate) groups: Arc<Mutex<Vec<i32>>>,
 }
 
 impl Function {
@@ -71,7 +71,7 @@ impl Function {
             stop,
             in_flight: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
-            groups: Mutex::new(Vec::new()),
+            groups: Arc::default(),
         }))
     }
 

@@ -22,7 +22,7 @@ use crate::function::Function;
 use crate::lines::{self, Lines};
 use crate::own_port::OwnPort;
 use crate::relay::Pipes;
-use crate::started::{self, Mark, Started};
+use crate::started::{Mark, Started};
 use crate::tree;
 use crate::upstream::Upstream;
 
@@ -325,7 +325,7 @@ impl Keeper<'_> {
         tree::end_descendants(grace); // all that is below fwatchdog comes from this process
         streams.iter_mut().for_each(Stream::close);
         let end = end.or_else(|| child.ended().ok().flatten());
-        started::reap(child, self.function);
+        drop(child);
         (end, reason)
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use kit::sys::child::{Child, End};
+use kit::sys::child::End;
 use kit::sys::pipe::PipeEnd;
 use kit::sys::{PollFd, Ready, poll};
 use kit::{Deadline, duration};
@@ -13,7 +13,7 @@ use kit::{Deadline, duration};
 use crate::function::Function;
 use crate::lines::{self, Lines};
 use crate::relay::log_line;
-use crate::started::{self, Mark};
+use crate::started::{Listed, Mark};
 use crate::tree;
 
 /// Between two looks at a process that has no descriptor to be polled, on old kernels.
@@ -25,7 +25,7 @@ const LAST_READS: usize = 64 * 1024 / lines::READ_BYTES;
 /// What is left of a call.
 pub(crate) struct Rest {
     pub(crate) id: String,
-    pub(crate) child: Child,
+    pub(crate) child: Listed,
     pub(crate) mark: Mark,
     /// When the process must have ended.
     pub(crate) deadline: Deadline,
@@ -64,7 +64,7 @@ impl Rest {
         }
         self.output.drain(&self.id);
         self.output.end(&self.id);
-        started::reap(self.child, function);
+        drop(self.child);
     }
 
     /// How the process ended; `None` where it has to be ended.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kit::sys::child::{Child, Environment, Spawn};
 use kit::sys::{limits, pipe};
@@ -13,11 +15,51 @@ use crate::processes;
 use crate::relay::Pipes;
 use crate::tree;
 
-/// The process. It is in the list of [`Function::groups`] until it is reaped.
+/// The process.
 pub(crate) struct Started {
-    pub(crate) child: Child,
+    pub(crate) child: Listed,
     pub(crate) pipes: Pipes,
     pub(crate) mark: Mark,
+}
+
+/// A process that is in the list of [`Function::groups`] for as long as this lives. Its id leaves the list before
+/// another process can get it: behind that the process is waited for, and killed where it has not ended.
+pub(crate) struct Listed {
+    child: Child,
+    groups: Arc<Mutex<Vec<i32>>>,
+}
+
+impl Listed {
+    fn new(child: Child, groups: &Arc<Mutex<Vec<i32>>>) -> Listed {
+        let listed = Listed { child, groups: Arc::clone(groups) };
+        listed.groups().push(listed.child.pid());
+        listed
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Listed {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for Listed {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let pid = self.child.pid();
+        self.groups().retain(|group| *group != pid);
+    }
 }
 
 /// What the processes of one call are known by, wherever they have gone. They inherit it twice: as a variable, and as a
@@ -84,23 +126,37 @@ impl Started {
             mark: Some(mark.number()),
         }
         .start()?;
-        function.groups().push(child.pid());
+        let child = Listed::new(child, &function.groups);
         Ok(Started { child, pipes: Pipes { stdin, stdout, stderr }, mark })
     }
 
     /// Ends it and all that it has started. Its STDIN stays open until then: an end of file would tell it to begin.
     pub(crate) fn end(mut self, function: &Function) {
         tree::end(&mut self.child, self.mark, function.config.kill_grace);
-        drop(self.pipes);
-        reap(self.child, function);
+        drop((self.pipes, self.child));
     }
 }
 
-/// Waits for a process that has ended, or soon will. Its id leaves the list before another process can get it.
-pub(crate) fn reap(child: Child, function: &Function) {
-    let pid = child.pid();
-    function.groups().retain(|group| *group != pid);
-    if let Err(error) = child.reap() {
-        log::error!("process {pid} was lost: {error}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_process_whose_call_panics_leaves_the_list_and_ends() {
+        let source = HashMap::from([("fprocess", "cat")]);
+        let environment = crate::config::base_environment();
+        let function = Function::new(Config::read(&source, 1).unwrap(), environment).unwrap();
+        let started = Started::start(&function, Mark::new(), |_| {}).unwrap();
+        let pid = started.child.pid();
+        assert_eq!(function.groups()[..], [pid]);
+        let panics = std::panic::AssertUnwindSafe(move || {
+            let _started = started;
+            panic!("as the test wants it");
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert!(function.groups().is_empty());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }
