@@ -368,6 +368,7 @@ fn a_missing_image_is_named_whatever_words_the_engine_has() {
     ] {
         let mut rejected = task(&echo, well.addr());
         rejected["DesiredState"] = json!("shutdown");
+        rejected["Version"] = json!({ "Index": 2 }); // after the service was written
         rejected["Status"] = json!({ "State": "rejected", "Err": words });
         engine.says("tasks", json!([rejected]));
         let parts = ["image `localhost/faas/echo:1`", "registry `localhost`", &words, "docker service ps"];
