@@ -117,6 +117,8 @@ pub struct Task {
     pub addresses: Vec<Address>,
     /// Its container; empty while it has none.
     pub container_id: String,
+    /// Its environment, `NAME=value`, as its own spec has it: during an update tasks differ.
+    pub environment: Vec<String>,
 }
 
 /// An address of a task.
@@ -163,6 +165,7 @@ impl Task {
             message: document.text("/Status/Message")?,
             addresses: addresses.into_iter().flatten().collect(),
             container_id: document.text("/Status/ContainerStatus/ContainerID")?,
+            environment: document.each("/Spec/ContainerSpec/Env", |entry| entry.text(""))?,
         })
     }
 

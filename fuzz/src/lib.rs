@@ -11,6 +11,10 @@ pub mod cgi_block;
 pub mod chunked;
 pub mod docker;
 mod engine;
+pub mod load;
+#[path = "../../gateway/src/name.rs"]
+#[allow(dead_code)] // for `load`, which needs a part of it
+mod name;
 pub mod request_head;
 pub mod response_head;
 pub mod rules;
@@ -19,11 +23,12 @@ pub mod rules;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All parts; each name is also that of its seeds and of its program.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("chunked", chunked::check),
     ("alexa", alexa::check),
     ("docker", docker::check),
     ("cgi_block", cgi_block::check),
+    ("load", load::check),
 ];

@@ -111,3 +111,8 @@ fn documents_of_the_engine_are_what_json_says() {
 fn header_blocks_of_processes_make_the_head_that_they_say() {
     check_part("cgi_block");
 }
+
+#[test]
+fn loads_of_other_gateways_are_what_their_lines_say() {
+    check_part("load");
+}

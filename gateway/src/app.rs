@@ -17,10 +17,11 @@ use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
 use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge};
 use crate::functions::{Probe, Table};
+use crate::load::Instance;
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
 use crate::provider::{Provider, Sink};
-use crate::scaler::Scaler;
+use crate::scaler::{Asker, Scaler};
 use crate::secrets;
 
 /// Open files that the gateway asks for: room for every connection it would hold.
@@ -94,7 +95,8 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         max_header_bytes: config.max_header_bytes + head::ADDED_BYTES,
         max_headers: config.max_headers + head::ADDED_HEADERS,
     }));
-    let provider = provider(config, &table)?;
+    let port = listener.address().map_or(config.port, |address| address.port());
+    let provider = provider(config, port, &table)?;
     log::info!("{} functions known", table.snapshot().len());
     let control = control(config, &table, &provider)?;
     let room = config.room(open_files.saturating_sub(files_in_use()));
@@ -110,9 +112,13 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     // Only there a replica has an address before it listens.
     let is_swarm = provider.name() == "swarm";
     let probe = if is_swarm { Some(Probe::start(Arc::clone(&table)).map_err(start)?) } else { None };
+    let instance = Instance(limits::random());
+    let asker = || Asker::start(instance, Arc::clone(&provider), Arc::clone(&scaler));
+    let asker = if is_swarm { Some(asker().map_err(start)?) } else { None };
     let is_open = credentials.is_none();
     let door = Door::new(Box::new(Arc::clone(&control)), credentials, control::MAX_BODY_BYTES, room.workers);
     let behind = Behind {
+        instance,
         table: Arc::clone(&table),
         provider: Arc::clone(&provider),
         scaler: Arc::clone(&scaler),
@@ -130,13 +136,14 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     }
     log::info!("listening on {}", server.address());
     serve(&signals, &table, &*provider);
-    Ok(drain(config, Parts { server, control, scaler, table, provider }, &signals))
+    Ok(drain(config, Parts { server, control, asker, scaler, table, provider }, &signals))
 }
 
 /// What is to be ended, in this order.
 struct Parts {
     server: Server,
     control: Arc<Control>,
+    asker: Option<Asker>,
     scaler: Arc<Scaler>,
     /// Its connections are closed before the functions are told to end: many servers wait for that.
     table: Arc<Table>,
@@ -217,7 +224,7 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
 /// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
 /// make it a failure.
 fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
-    let Parts { server, control, scaler, table, provider } = parts;
+    let Parts { server, control, asker, scaler, table, provider } = parts;
     log::info!("draining, {} connections active", server.stats().connections_active);
     server.begin_drain();
     let deadline = Deadline::after(config.drain_timeout);
@@ -249,6 +256,7 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     }
     server.stop();
     control.stop();
+    asker.iter().for_each(Asker::stop);
     scaler.stop();
     table.close_idle();
     provider.stop(Deadline::after(STOP_TIME).min(Deadline::after(config.drain_timeout)));
@@ -272,7 +280,7 @@ fn check_provider(config: &Config) -> Result<(), Error> {
 }
 
 /// The provider that the settings ask for. An engine that does not answer is waited for.
-fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
+fn provider(config: &Config, port: u16, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     let (runs_on, why) = config.runs_on();
     if config.provider == ProviderKind::Auto {
         let name = if runs_on == RunsOn::Swarm { "swarm" } else { "local" };
@@ -283,17 +291,18 @@ fn provider(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Er
             if config.functions_file.is_some() {
                 log::warn!("functions_file is not read, since {why}: provider=local would read it");
             }
-            on_swarm(config, table)
+            on_swarm(config, port, table)
         }
         RunsOn::Local => on_this_machine(config, table),
     }
 }
 
-fn on_swarm(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
+fn on_swarm(config: &Config, port: u16, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     let settings = swarm::Settings {
         docker_host: config.docker_host.clone(),
         require_label: config.require_label,
         functions_network: config.functions_network.clone(),
+        port,
     };
     if let Some(state_dir) = &config.state_dir
         && user::is_root()

@@ -11,6 +11,7 @@ mod floor;
 mod functions;
 mod functions_file;
 mod labels;
+mod load;
 mod metrics;
 mod name;
 mod provider;

@@ -20,6 +20,8 @@ pub(crate) enum Route<'a> {
     Metrics,
     /// The gateway's own health.
     Health,
+    /// What other gateways of the service ask for.
+    Load,
     /// `/system…` and `/ui…`.
     Control,
     /// `POST /async-function/NAME…`.
@@ -78,6 +80,7 @@ impl<'a> Route<'a> {
             b"/" => of_root(method, Target { path, query }, x_function),
             b"/metrics" | b"/metrics/" => only_reads(method, Route::Metrics),
             b"/healthz" => only_reads(method, Route::Health),
+            crate::load::PATH => only_reads(method, Route::Load),
             b"/system" | b"/ui" => Route::Control,
             _ if path.starts_with(b"/system/") || path.starts_with(b"/ui/") => Route::Control,
             _ => of_named(method, path, query),
@@ -209,6 +212,10 @@ mod tests {
             ("GET /healthz", Route::Health),
             ("HEAD /healthz", Route::Health),
             ("PUT /healthz", reads),
+            ("GET /load", Route::Load),
+            ("POST /load", reads),
+            ("GET /load/", Route::NotFound),
+            ("GET /loads", Route::NotFound),
             ("GET /healthz/", Route::NotFound),
             ("GET /system", Route::Control),
             ("DELETE /system/functions", Route::Control),

@@ -109,6 +109,7 @@ fn tasks_of_engine_1() {
             address("4qvuz4ko70xaltuqbt8956gd1", "functions", "10.0.0.3"),
         ],
         container_id: "e5d62702a1b48d01c3e02ca1e0212a250801fa8d67caca0b6f35919ebc12f035".into(),
+        environment: texts(&["fprocess=cat"]),
     };
     assert_eq!(tasks, [want]);
     assert!(tasks[0].is_running());
@@ -129,6 +130,7 @@ fn a_task_that_no_node_takes() {
         message: "pending task scheduling".into(),
         addresses: vec![address("t7id96pd1rpf12ksg1wrq66zo", "functions", "10.0.1.3")],
         container_id: String::new(),
+        environment: texts(&["fprocess=cat", "write_debug=true"]),
     };
     assert_eq!(tasks[0], want);
     assert!(!tasks[0].is_running());

@@ -17,6 +17,7 @@ use kit::{Deadline, duration};
 
 use crate::alexa;
 use crate::functions::{Function, Table};
+use crate::load::{self, Instance, Load};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
 use crate::route::{Below, Route};
@@ -49,6 +50,8 @@ pub(crate) struct CallLimits {
 
 /// What the edge serves its requests with.
 pub(crate) struct Behind {
+    /// This gateway, for the others of its service.
+    pub(crate) instance: Instance,
     pub(crate) table: Arc<Table>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) scaler: Arc<Scaler>,
@@ -64,6 +67,7 @@ pub(crate) struct Edge {
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
     control: Door,
+    instance: Instance,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
     rejected: Rejected,
@@ -73,7 +77,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind { table, provider, scaler, control } = behind;
+        let Behind { instance, table, provider, scaler, control } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
@@ -82,6 +86,7 @@ impl Edge {
             provider,
             scaler,
             control,
+            instance,
             this: Weak::clone(this),
             rejected: Rejected::default(),
             last_look: Mutex::new(None),
@@ -104,6 +109,10 @@ impl Edge {
             }
             Route::Metrics => self.metrics(exchange),
             Route::Health => self.health(exchange),
+            Route::Load => {
+                self.load(exchange);
+                Ok(())
+            }
             Route::RedirectToUi => {
                 let mut head = HeadWriter::response(302);
                 head.text("Location", "/ui/");
@@ -215,6 +224,19 @@ impl Edge {
         Ok(())
     }
 
+    /// What this gateway tells the others of its service. It tells nothing that `/metrics` does not.
+    fn load(&self, exchange: &mut Exchange<'_>) {
+        let snapshot = self.table.snapshot();
+        let functions = snapshot.iter().map(|(name, function)| {
+            let in_flight = u32::try_from(function.series.inflight.get()).unwrap_or(u32::MAX);
+            (name, Load { in_flight, ended: function.series.invocations() })
+        });
+        let page = load::write(self.instance, functions);
+        let mut head = HeadWriter::response(200);
+        head.text("Content-Type", "text/plain; charset=utf-8");
+        respond(exchange, head, &page);
+    }
+
     fn health(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         if exchange.is_draining() {
             return Err(Failure::Draining);
@@ -279,6 +301,7 @@ impl Service for Edge {
             _ if head.starts_with(b"GET /healthz ") => MAX_URGENT,
             // A long page to a client that does not read holds its thread: one is left for health checks.
             _ if head.starts_with(b"GET /metrics ") => MAX_URGENT - 1,
+            _ if head.starts_with(b"GET /load ") => MAX_URGENT - 1,
             _ => 0,
         }
     }

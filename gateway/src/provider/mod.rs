@@ -84,6 +84,14 @@ pub(crate) struct About {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+/// Another gateway of the same service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Whether it should answer: it starts or runs, and is meant to.
+    pub(crate) is_expected: bool,
+}
+
 /// Why the number of replicas was not changed, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScaleError {
@@ -144,6 +152,11 @@ pub(crate) trait Provider: Send + Sync {
     /// Why the table may be old, in one line; `None` when it is fresh.
     fn problem(&self) -> Option<String> {
         None
+    }
+
+    /// The other gateways of the same service. The gateway itself may be among them.
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
     }
 
     /// What it is called: `swarm` or `local`.

@@ -4,6 +4,7 @@
 
 mod image;
 mod news;
+mod peers;
 mod reasons;
 mod resize;
 mod root;
@@ -20,7 +21,7 @@ use docker_sock::{Container, Engine, EventStream, Host, Network, Task};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
-use super::{Known, Provider, ScaleError, Sink};
+use super::{Known, Peer, Provider, ScaleError, Sink};
 use news::{Interests, News};
 use reasons::{Reasons, Seen};
 use resize::{Edit, Resize};
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) docker_host: String,
     pub(crate) require_label: bool,
     pub(crate) functions_network: Option<String>,
+    /// Where the gateway listens.
+    pub(crate) port: u16,
 }
 
 /// Why the functions of the Swarm are not known.
@@ -137,6 +140,8 @@ struct State {
     asked: u64,
     answered: u64,
     problem: Option<String>,
+    /// The other gateways, as of the last look that succeeded.
+    peers: Vec<Peer>,
     is_stopping: bool,
 }
 
@@ -148,8 +153,9 @@ impl Shared {
 
 /// The networks and the service of the gateway itself.
 fn own(engine: &Engine, settings: &Settings) -> Result<Own, Error> {
-    let container = match docker_sock::own_container_id() {
-        Some(id) => match engine.container(&id) {
+    let own_id = docker_sock::own_container_id();
+    let container = match &own_id {
+        Some(id) => match engine.container(id) {
             Ok(container) => Some(container),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
@@ -158,7 +164,7 @@ fn own(engine: &Engine, settings: &Settings) -> Result<Own, Error> {
     };
     let service = container.as_ref().and_then(|container| container.service_id()).map(str::to_owned);
     let networks = shared(engine.networks()?, container.as_ref(), settings.functions_network.as_deref())?;
-    Ok(Own { networks, service })
+    Ok(Own { networks, service, container: own_id, port: settings.port })
 }
 
 /// The networks that functions are on: that of the setting, else those of the gateway's container.
@@ -267,6 +273,10 @@ impl Provider for Swarm {
         "swarm"
     }
 
+    fn peers(&self) -> Vec<Peer> {
+        self.shared.state().peers.clone()
+    }
+
     /// Changes the number of replicas in the spec that the engine has, and nothing else.
     fn scale(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), ScaleError> {
         let deadline = Deadline::after(UPDATE_BEGINS_TIME);
@@ -352,7 +362,12 @@ impl Watcher {
             self.own = Some((own(&self.engine, &self.settings)?, now));
         }
         let tasks = self.engine.tasks(None)?;
-        let Some((own, _)) = &self.own else { return Ok(()) };
+        let Some((own, _)) = &mut self.own else { return Ok(()) };
+        if own.service.is_none() {
+            own.service = peers::own_service(&tasks, own, peers::local_address);
+        }
+        self.shared.state().peers = peers::peers(&tasks, own);
+        let own = &*own;
         self.starting.retain(|id, _| tasks.iter().any(|task| task.id == *id && !task.is_running()));
         for task in tasks.iter().filter(|task| task.state == "starting") {
             self.starting.entry(task.id.clone()).or_insert(now + STARTING_TIME);

@@ -93,6 +93,8 @@ pub(crate) struct Signals {
     pub(crate) in_flight: usize,
     /// Calls that have ended so far; never falls.
     pub(crate) calls: u64,
+    /// How often another gateway came or went so far: calls that it had may be unknown here.
+    pub(crate) turnovers: u64,
     /// Replicas that the provider was told to run.
     pub(crate) wanted: u32,
     /// How often that has changed so far: to another number and back is not seen by it.
@@ -101,6 +103,8 @@ pub(crate) struct Signals {
     pub(crate) ready: u32,
     /// Whether the function is in an update: the number of its replicas stays, unless it is 0.
     pub(crate) is_held: bool,
+    /// Whether no replica is to be taken away: another gateway does that, or may have calls that are not known here.
+    pub(crate) is_kept: bool,
 }
 
 /// What was seen at one tick, to compare a later one with.
@@ -128,6 +132,7 @@ pub(crate) struct Memory {
     in_flight: u32,
     ready: u32,
     calls: u64,
+    turnovers: u64,
     /// The replicas that were wanted, and how often that had changed.
     wanted: (u32, u64),
     /// The newest first; those from `marked` on are not in use.
@@ -167,6 +172,7 @@ impl Memory {
             in_flight: 0,
             ready: 0,
             calls: 0,
+            turnovers: 0,
             wanted: (0, 0),
             marks: [Mark::default(); MARKS],
             marked: 0,
@@ -201,6 +207,7 @@ impl Memory {
             0 => bounds.min.max(1),
             wanted if bounds.step == 0 => wanted,
             wanted if need.max(bounds.min) > wanted => need.max(bounds.min),
+            wanted if signals.is_kept => wanted,
             wanted => self.lower(bounds, wanted),
         };
         let is_held = signals.is_held && signals.wanted > 0;
@@ -224,8 +231,9 @@ impl Memory {
         self.area = self.area.wrapping_add(u64::from(self.in_flight) * gap);
         self.ready_area = self.ready_area.wrapping_add(u64::from(self.ready) * gap);
         self.ready = signals.ready;
-        if signals.in_flight > 0 || signals.calls != self.calls {
-            self.calls = signals.calls;
+        let seen = (signals.calls, signals.turnovers);
+        if signals.in_flight > 0 || seen != (self.calls, self.turnovers) {
+            (self.calls, self.turnovers) = seen;
             self.idle_since = now;
         }
         let wanted = (signals.wanted, signals.changes);

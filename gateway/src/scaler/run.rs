@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::decide::{Bounds, Memory, Signals};
+use super::peers::View;
 use crate::functions::{Function, Table};
 use crate::name::FunctionName;
 use crate::provider::{Provider, ScaleError};
@@ -31,11 +32,12 @@ struct Shared {
     ordered: Condvar,
 }
 
-#[derive(Default)]
 struct Orders {
-    /// A call waits for a first replica.
+    /// A call waits for a first replica, or the other gateways told their load.
     is_woken: bool,
     is_stopping: bool,
+    /// What the other gateways told last.
+    others: Arc<View>,
 }
 
 impl Scaler {
@@ -44,7 +46,9 @@ impl Scaler {
     /// # Errors
     /// When there is no room for one.
     pub(crate) fn start(table: Arc<Table>, provider: Arc<dyn Provider>) -> io::Result<Scaler> {
-        let shared = Arc::new(Shared { table, provider, orders: Mutex::default(), ordered: Condvar::new() });
+        let orders = Orders { is_woken: false, is_stopping: false, others: Arc::new(View::alone()) };
+        let shared =
+            Arc::new(Shared { table, provider, orders: Mutex::new(orders), ordered: Condvar::new() });
         let own = Arc::clone(&shared);
         let thread = kit::thread::spawn_vital("scaler", move || own.run())?;
         Ok(Scaler { shared, thread: Mutex::new(Some(thread)) })
@@ -57,6 +61,14 @@ impl Scaler {
             orders.is_woken = true;
             self.shared.ordered.notify_one();
         }
+    }
+
+    /// Says what the other gateways have in hand. Returns at once.
+    pub(super) fn tell(&self, others: View) {
+        let mut orders = self.shared.orders();
+        orders.others = Arc::new(others);
+        orders.is_woken = true;
+        self.shared.ordered.notify_one();
     }
 
     /// Ends the thread, within what one change may take.
@@ -112,26 +124,30 @@ impl Shared {
             memories.clear(); // it begins anew once it is known again how things are
             return false;
         }
-        let mut is_busy = false;
+        let others = Arc::clone(&self.orders().others);
+        let mut is_busy = others.is_busy();
         for function in snapshot.values().filter(|function| function.known.is_scalable) {
             if self.orders().is_stopping {
                 break; // each change may take its time
             }
-            let in_flight = function.series.inflight.get();
-            is_busy |= in_flight > 0;
-            let now = Instant::now();
             let name = &function.known.name;
+            let (own, other) = (function.series.inflight.get(), others.load(name));
+            is_busy |= own > 0;
+            let in_flight = own.saturating_add(other.in_flight as usize);
+            let now = Instant::now();
             if !memories.contains_key(name) {
                 memories.insert(name.clone(), Memory::new(now));
             }
             let Some(memory) = memories.get_mut(name) else { continue };
             let signals = Signals {
                 in_flight,
-                calls: function.series.invocations(),
+                calls: function.series.invocations().saturating_add(other.ended),
+                turnovers: others.turnovers,
                 wanted: function.known.wanted,
                 changes: function.changes,
                 ready: u32::try_from(function.replicas.len()).unwrap_or(u32::MAX),
                 is_held: function.known.in_update.is_some(),
+                is_kept: !others.may_shrink(now),
             };
             if let Some(to) = memory.decide(&Bounds::from(&function.known), &signals, now) {
                 self.scale(function, to, in_flight);

@@ -1,6 +1,7 @@
 //! A function under load, an engine and a clock, all of them numbers: what `Memory::decide` makes of them.
 //! Nothing waits, and a scene always plays the same way.
 
+mod gateways;
 mod load;
 mod plot;
 mod properties;
@@ -257,10 +258,12 @@ impl World<'_> {
         let signals = Signals {
             in_flight: self.in_flight.round() as usize,
             calls: self.ended as u64,
+            turnovers: 0,
             wanted,
             changes: self.changes,
             ready,
             is_held: self.updates,
+            is_kept: false,
         };
         let bounds = self.bounds();
         let asked = self.memory.decide(&bounds, &signals, self.began + at);

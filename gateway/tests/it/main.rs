@@ -13,6 +13,7 @@ mod headers;
 mod hostile;
 mod late;
 mod metrics;
+mod peers;
 mod reload;
 mod retries;
 mod routes;

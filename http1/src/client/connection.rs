@@ -176,8 +176,11 @@ impl Connection {
         self.connect_by.unwrap_or(Deadline::NEVER)
     }
 
-    /// Whether the connection is made by now.
-    pub(crate) fn connected(&mut self) -> io::Result<bool> {
+    /// Whether the connection that [`Pool::begin`](super::Pool::begin) began is made by now. Nothing can be sent before.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn connected(&mut self) -> io::Result<bool> {
         let is_made = self.connect_by.is_none() || self.socket.connected()?;
         if is_made {
             self.connect_by = None;

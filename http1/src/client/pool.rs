@@ -88,11 +88,12 @@ impl Pool {
         }
     }
 
-    /// A new connection that is still being made, for a transfer; until the deadline, or as long as a connect may take.
+    /// A new connection that is still being made, see [`Connection::connected`]; until the deadline, or as long as a
+    /// connect may take.
     ///
     /// # Errors
     /// What connect(2) says at once; `Unsupported` for a UNIX socket.
-    pub(crate) fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
+    pub fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
         Connection::begin(&self.endpoint, self.config, deadline).map(|connection| self.own(connection))
     }
 

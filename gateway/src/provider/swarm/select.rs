@@ -17,6 +17,10 @@ pub(super) struct Own {
     pub(super) networks: Vec<Network>,
     /// The id of its own service, if it is one.
     pub(super) service: Option<String>,
+    /// The id of its own container, if it is in one; perhaps on another node.
+    pub(super) container: Option<String>,
+    /// Where it listens.
+    pub(super) port: u16,
 }
 
 impl Own {
@@ -205,10 +209,11 @@ pub(super) mod tests {
             message: String::new(),
             addresses: addresses.iter().map(address).collect(),
             container_id: String::new(),
+            environment: Vec::new(),
         }
     }
 
-    fn own() -> Own {
+    pub(in super::super) fn own() -> Own {
         let network = |id: &str| Network {
             id: id.to_owned(),
             name: format!("name-{id}"),
@@ -216,7 +221,8 @@ pub(super) mod tests {
             scope: "swarm".to_owned(),
             is_ingress: false,
         };
-        Own { networks: vec![network("n1"), network("n2")], service: Some("id-gateway".to_owned()) }
+        let networks = vec![network("n1"), network("n2")];
+        Own { networks, service: Some("id-gateway".to_owned()), container: None, port: 8080 }
     }
 
     fn addresses(backends: &[Backend]) -> Vec<SocketAddr> {

@@ -384,3 +384,32 @@ fn what_came_and_was_undone_unseen_is_asked_for_at_once() {
         assert_eq!((watched.tick(50), watched.tick(50)), (Some(1), None), "call {call}");
     }
 }
+
+#[test]
+fn a_gateway_that_comes_or_goes_counts_as_a_call() {
+    let bounds = Bounds { zero_after: Some(Duration::from_secs(60)), ..BOUNDS };
+    let mut watched = Watched::new(bounds, 1);
+    assert_eq!(watched.ticks(59_000, 500), []);
+    watched.seen.turnovers += 1;
+    assert_eq!(watched.ticks(60_000, 500), []);
+    assert_eq!(watched.ticks(1000, 500), [(500, 0)]);
+}
+
+#[test]
+fn where_another_gateway_takes_away_only_growth_is_left() {
+    let bounds = Bounds { zero_after: Some(Duration::from_secs(60)), ..BOUNDS };
+    let mut watched = Watched::new(bounds, 4);
+    watched.seen.is_kept = true;
+    assert_eq!(watched.ticks(200_000, 500), []);
+    watched.seen.in_flight = 400;
+    assert_eq!(watched.ticks(2_000, 100).last().map(|(_, asked)| *asked), Some(8));
+    watched.seen.in_flight = 0;
+    assert_eq!(watched.ticks(200_000, 500), []);
+    watched.scaled(1);
+    assert_eq!(watched.ticks(200_000, 500), []);
+    watched.seen.is_kept = false;
+    assert_eq!(watched.tick(500), Some(0));
+    watched.seen.is_kept = true;
+    watched.seen.in_flight = 1;
+    assert_eq!(watched.tick(100), Some(1), "a first one is asked for all the same");
+}

@@ -1,0 +1,4 @@
+//! See `fuzz::load`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::load::check(data));
