@@ -17,7 +17,7 @@ use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
 
 /// What a waiting connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Its first byte.
     New,

@@ -218,7 +218,7 @@ pub struct Stats {
 struct Lane {
     epoll: Epoll,
     wake: EventFd,
-    table: Mutex<Table>,
+    table: Mutex<Table<Box<Conn>>>,
     /// Requests that workers leave to it to wait.
     parked: Mutex<Vec<(Box<Conn>, Turn)>>,
 }
@@ -233,7 +233,7 @@ impl Lane {
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, Table<Box<Conn>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

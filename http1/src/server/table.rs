@@ -5,15 +5,49 @@ use std::time::Instant;
 use super::Stats;
 use super::conn::{Conn, Phase};
 
-enum Slot {
+/// What a table knows of a connection.
+pub(super) trait Slotted {
+    /// The name of its slot.
+    fn token(&self) -> Token;
+
+    /// What it waits for.
+    fn phase(&self) -> Phase;
+
+    /// Since when it does.
+    fn since(&self) -> Instant;
+
+    /// Whether bytes are there that nobody has read or taken.
+    fn has_input(&self) -> bool;
+}
+
+impl Slotted for Box<Conn> {
+    fn token(&self) -> Token {
+        self.token
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn has_input(&self) -> bool {
+        Conn::has_input(self)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Slot<C> {
     Free,
     /// It is with the poller or a worker.
     Busy,
-    Waiting(Box<Conn>),
+    Waiting(C),
 }
 
 /// The name of a slot's present connection, which a stale report cannot have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Token {
     index: u32,
     generation: u32,
@@ -37,14 +71,15 @@ impl Token {
 /// The bits of a generation.
 const GENERATIONS: u32 = u32::MAX >> 1;
 
-pub(super) struct Table {
-    slots: Vec<(u32, Slot)>,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Table<C> {
+    slots: Vec<(u32, Slot<C>)>,
     free: Vec<u32>,
     busy: usize,
 }
 
-impl Table {
-    pub(super) fn new() -> Table {
+impl<C: Slotted> Table<C> {
+    pub(super) fn new() -> Table<C> {
         Table { slots: Vec::new(), free: Vec::new(), busy: 0 }
     }
 
@@ -66,8 +101,8 @@ impl Table {
     }
 
     /// Puts a busy connection back; answers it for the caller to arm.
-    pub(super) fn put(&mut self, conn: Box<Conn>) -> &Conn {
-        let slot = &mut self.slots[conn.token.index as usize].1;
+    pub(super) fn put(&mut self, conn: C) -> &C {
+        let slot = &mut self.slots[conn.token().index as usize].1;
         self.busy -= 1;
         *slot = Slot::Waiting(conn);
         match slot {
@@ -77,7 +112,7 @@ impl Table {
     }
 
     /// Takes a waiting connection; its slot is busy from now on.
-    pub(super) fn take(&mut self, token: Token) -> Option<Box<Conn>> {
+    pub(super) fn take(&mut self, token: Token) -> Option<C> {
         let (generation, slot) = self.slots.get_mut(token.index as usize)?;
         if *generation != token.generation || !matches!(slot, Slot::Waiting(_)) {
             return None;
@@ -102,7 +137,7 @@ impl Table {
     }
 
     /// The waiting connections that `is_due` names.
-    pub(super) fn due(&self, is_due: impl Fn(&Conn) -> bool) -> Vec<Token> {
+    pub(super) fn due(&self, is_due: impl Fn(&C) -> bool) -> Vec<Token> {
         let found = self.waiting().filter(|(_, waiting)| is_due(waiting));
         found.map(|(token, _)| token).collect()
     }
@@ -116,20 +151,20 @@ impl Table {
             Phase::New => 2,
             Phase::Head => 3,
         };
-        let ranks = self.waiting().map(|(token, conn)| ((rank(conn.phase), conn.since), token));
+        let ranks = self.waiting().map(|(token, conn)| ((rank(conn.phase()), conn.since()), token));
         ranks.min_by_key(|(rank, _)| *rank)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = (Token, &Conn)> {
+    fn waiting(&self) -> impl Iterator<Item = (Token, &C)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, slot))| match slot {
-            Slot::Waiting(conn) => Some((Token { index: index as u32, generation: *generation }, &**conn)),
+            Slot::Waiting(conn) => Some((Token { index: index as u32, generation: *generation }, conn)),
             _ => None,
         })
     }
 
     /// Whether a request has arrived that nobody has read yet.
     pub(super) fn has_unread(&self) -> bool {
-        self.waiting().any(|(_, conn)| matches!(conn.phase, Phase::New | Phase::Idle) && conn.has_input())
+        self.waiting().any(|(_, conn)| matches!(conn.phase(), Phase::New | Phase::Idle) && conn.has_input())
     }
 
     /// Closes every waiting connection.
@@ -143,7 +178,7 @@ impl Table {
     pub(super) fn add_stats(&self, stats: &mut Stats) {
         stats.connections_active += self.busy;
         for (_, conn) in self.waiting() {
-            match conn.phase {
+            match conn.phase() {
                 Phase::New | Phase::Idle => stats.connections_idle += 1,
                 Phase::Head => stats.connections_head += 1,
                 Phase::Closing => stats.connections_closing += 1,
@@ -151,3 +186,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod explore;
