@@ -62,7 +62,7 @@ impl Relay for Passing {
     fn ended(mut self: Box<Self>, end: End, connection: Box<Connection>) {
         self.observation.code = match end {
             End::Done(status) => status,
-            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => code(cause),
+            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => broken(&self.id, cause),
         };
         if let Some(resident) = &self.entered.function().resident {
             resident.target().pool.put(connection); // which closes it unless all went well
@@ -94,9 +94,12 @@ fn transfer(
     resident: &Resident,
     (id, deadline): (&str, Deadline),
 ) -> Transfer {
-    let (stall, idle) = (exchange.config().body_stall_timeout, exchange.config().idle_timeout);
+    let config = exchange.config();
+    let (read_stall, write_stall) = (config.body_stall_timeout, config.write_stall_timeout);
+    let idle = config.idle_timeout;
+    let limits = Limits { deadline, total: deadline, silence: None, read_stall, write_stall, idle };
     connection.start(request_head(exchange, resident, id), exchange.body_length());
-    Transfer::new(connection, upload, Limits { deadline, total: deadline, silence: None, stall, idle })
+    Transfer::new(connection, upload, limits)
 }
 
 impl Call<'_> {
@@ -128,7 +131,7 @@ impl Call<'_> {
             upload = rest;
             match end {
                 End::Done(status) => return status,
-                End::Broken(cause) => return code(cause),
+                End::Broken(cause) => return broken(&self.id, cause),
                 End::Again(_) if tries < MAX_TRIES => {}
                 End::Again(cause) | End::Failed(cause) => return self.answer_cause(exchange, cause),
             }
@@ -178,7 +181,7 @@ impl Call<'_> {
     fn answer_cause(&self, exchange: &mut Exchange<'_>, cause: Cause) -> u16 {
         match cause {
             Cause::Refused(refusal) => self.answer_refusal(exchange, refusal),
-            Cause::ClientGone => {
+            Cause::ClientGone | Cause::ClientStalls => {
                 exchange.abort();
                 CLIENT_CLOSED
             }
@@ -237,10 +240,16 @@ fn answer_head(head: &ResponseHead) -> HeadWriter {
 }
 
 /// The status under which an answer counts that was broken off.
-fn code(cause: Cause) -> u16 {
+fn broken(id: &str, cause: Cause) -> u16 {
     match cause {
         Cause::Refused(refusal) => refusal.status(),
         Cause::ClientGone => CLIENT_CLOSED,
+        Cause::ClientStalls => {
+            log::warn!(
+                "call={id} was ended: the client does not read, see write_timeout, or send, see read_timeout"
+            );
+            CLIENT_CLOSED
+        }
         Cause::Closed | Cause::Unreachable(_) | Cause::Invalid(_) => 502,
         Cause::Timeout(_) => 504,
     }

@@ -65,8 +65,10 @@ impl Upload {
 pub enum Cause {
     /// The rest of the request cannot be taken.
     Refused(Refusal),
-    /// The client went away, or stopped reading.
+    /// The client went away.
     ClientGone,
+    /// The client neither reads nor sends.
+    ClientStalls,
     /// The upstream went away with the call in hand.
     Closed,
     /// The upstream's answer breaks the rules of HTTP.
@@ -101,8 +103,10 @@ pub struct Limits {
     pub total: Deadline,
     /// How long the upstream may be silent once its answer has begun.
     pub silence: Option<Duration>,
-    /// How long the client may neither send nor read.
-    pub stall: Duration,
+    /// How long the client may stop sending the body of its request.
+    pub read_stall: Duration,
+    /// How long it may stop reading its answer.
+    pub write_stall: Duration,
     /// How long nothing may move on a connection whose protocol was changed. Only this bounds it then.
     pub idle: Duration,
 }
@@ -223,10 +227,20 @@ impl Transfer {
             |span: Duration| self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + span));
         let standstill = match self.state.wants.is_clients_turn() {
             _ if self.state.is_tunnel => Some(self.limits.idle),
-            true => Some(self.limits.stall),
+            true => Some(self.stall()),
             false => self.limits.silence.filter(|_| self.state.is_answering),
         };
         self.deadline().min(standstill.map_or(Deadline::NEVER, since_last_move))
+    }
+
+    /// How long the client may do nothing.
+    fn stall(&self) -> Duration {
+        let (Limits { read_stall, write_stall, .. }, wants) = (self.limits, self.state.wants);
+        match wants.client_write {
+            true if wants.client_read && !wants.upstream_write => read_stall.min(write_stall),
+            true => write_stall,
+            false => read_stall,
+        }
     }
 
     /// When it ends, whatever moves.
@@ -517,7 +531,7 @@ impl Transfer {
         }
         if self.state.wants.is_clients_turn() && !self.deadline().has_passed() {
             return match self.state.is_answering {
-                true => self.client_is_gone(exchange),
+                true => self.failed(exchange, Cause::ClientStalls),
                 false => End::Failed(Cause::Refused(Refusal::BodyStall)),
             };
         }

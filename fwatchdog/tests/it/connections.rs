@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 use testkit::rng::Rng;
 use testkit::surplus::{self, Surplus};
 use testkit::unreachable::reserved_port;
 use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc, program, upstreams};
 
-use crate::SOON;
+use crate::{SOON, counts};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -100,4 +101,30 @@ fn a_process_is_told_to_end_when_nothing_is_connected_to_it() {
     assert_eq!(dog.get("/").status, 200);
     dog.signal(proc::SIGTERM);
     assert_eq!(dog.wait(SOON).code(), Some(0), "{}", dog.log());
+}
+
+#[test]
+fn a_client_that_stops_reading_is_cut_off_after_write_timeout() {
+    const BODY_BYTES: usize = 64 << 20; // more than any socket takes
+    let answer = || Script::new().head().send("HTTP/1.1 200 OK\r\n\r\n").send(vec![b'x'; BODY_BYTES]).close();
+    let start = |peer: &Peer, read_timeout, write_timeout| {
+        before(peer.addr()).env("read_timeout", read_timeout).env("write_timeout", write_timeout).start()
+    };
+    let peer = Peer::tcp(answer());
+    let dog = start(&peer, "600s", "300ms");
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    counts(&dog, "499", 1.0);
+    assert!(dog.log().contains("write_timeout"), "{}", dog.log());
+    drop(connection);
+
+    // And not after read_timeout.
+    let peer = Peer::tcp(answer());
+    let dog = start(&peer, "100ms", "600s");
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(connection.within(SOON).head().unwrap().status, 200);
+    thread::sleep(Duration::from_millis(500)); // so long it has to be
+    let rest = connection.within(SOON).rest();
+    assert!(rest.bytes.len() > BODY_BYTES, "{} bytes", rest.bytes.len());
 }

@@ -88,8 +88,10 @@ impl Door {
         let mut connection = self.connect(socket, number, deadline)?;
         let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
         connection.start(head, length);
-        let stall = exchange.config().write_stall_timeout;
-        let limits = Limits { deadline, total: deadline, silence: None, stall, idle: stall };
+        let config = exchange.config();
+        let (read_stall, write_stall) = (config.body_stall_timeout, config.write_stall_timeout);
+        let limits =
+            Limits { deadline, total: deadline, silence: None, read_stall, write_stall, idle: write_stall };
         let transfer = Transfer::new(connection, Upload::of(body), limits);
         let (end, connection, _) = transfer.run(exchange, &mut to_client);
         drop(connection);
@@ -124,7 +126,7 @@ impl Door {
 
     fn failure(&self, cause: Cause, number: u64) -> Failure {
         match cause {
-            Cause::ClientGone => Failure::ClientGone,
+            Cause::ClientGone | Cause::ClientStalls => Failure::ClientGone,
             Cause::Refused(refusal) => Failure::Refused(refusal),
             Cause::Timeout(Phase::FirstByte) => {
                 self.plane.hangs(number);

@@ -225,7 +225,8 @@ impl Call {
                 deadline: Deadline::at(started + times.answer.span),
                 total: times.total.map_or(Deadline::NEVER, |total| Deadline::at(started + total.span)),
                 silence: Some(edge.limits.idle_timeout),
-                stall: edge.limits.body_stall_timeout,
+                read_stall: edge.limits.body_stall_timeout,
+                write_stall: edge.limits.body_stall_timeout,
                 idle: edge.limits.idle_timeout,
             },
             id: headers::call_id(request, random),
@@ -330,8 +331,13 @@ impl Call {
 
     /// The status under which a call counts whose answer was broken off.
     fn broken(&self, cause: Cause, address: SocketAddr) -> u16 {
-        if cause == Cause::ClientGone {
-            return CLIENT_GONE;
+        match cause {
+            Cause::ClientGone => return CLIENT_GONE,
+            Cause::ClientStalls => {
+                log::debug!("call {}: the client neither reads nor sends, see body_stall_timeout", self.id);
+                return CLIENT_GONE;
+            }
+            _ => {}
         }
         let failure = self.failure(cause, address);
         log::debug!("call {}: {failure}", self.id);
@@ -341,7 +347,7 @@ impl Call {
     fn failure(&self, cause: Cause, address: SocketAddr) -> Failure {
         match cause {
             Cause::Refused(refusal) => Failure::Refused(refusal),
-            Cause::ClientGone => Failure::ClientGone,
+            Cause::ClientGone | Cause::ClientStalls => Failure::ClientGone,
             Cause::Closed => Failure::Closed(address),
             Cause::Invalid(refusal) => Failure::Invalid(refusal),
             Cause::Timeout(http1::Phase::Body) => {

@@ -79,7 +79,14 @@ impl Service for Proxy {
         head.forward(request.headers(), &[]);
         connection.start(head, exchange.body_length());
         let deadline = Deadline::after(self.limit);
-        let limits = Limits { deadline, total: deadline, silence: None, stall: PATIENCE, idle: PATIENCE };
+        let limits = Limits {
+            deadline,
+            total: deadline,
+            silence: None,
+            read_stall: PATIENCE,
+            write_stall: PATIENCE,
+            idle: PATIENCE,
+        };
         let transfer = Transfer::new(connection, Upload::default(), limits);
         Some(Course::Relay(transfer, Box::new(Passing { proxy: self, path })))
     }

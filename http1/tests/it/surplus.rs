@@ -69,7 +69,14 @@ fn transfer(exchange: &Exchange<'_>, mut connection: Box<Connection>) -> Transfe
     Transfer::new(
         connection,
         Upload::default(),
-        Limits { deadline: soon(), total: soon(), silence: None, stall: PATIENCE, idle: PATIENCE },
+        Limits {
+            deadline: soon(),
+            total: soon(),
+            silence: None,
+            read_stall: PATIENCE,
+            write_stall: PATIENCE,
+            idle: PATIENCE,
+        },
     )
 }
 

@@ -56,7 +56,8 @@ impl Door {
             deadline: Deadline::NEVER,
             total: Deadline::NEVER,
             silence: None,
-            stall: PATIENCE,
+            read_stall: PATIENCE,
+            write_stall: PATIENCE,
             idle: PATIENCE,
         };
         Course::Relay(Transfer::new(connection, Upload::default(), limits), Box::new(Passing(self)))
