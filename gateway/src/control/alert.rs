@@ -1,5 +1,7 @@
 //! Alertmanager's webhook: which functions its alerts are about, and what each is to have. Text in, steps out.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use serde_json::Value;
 
 use super::answer::{self, Problem};
@@ -14,10 +16,38 @@ const LABEL_FUNCTION_NAME: &str = "function_name";
 /// The alerts of a request, by function.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Alerts {
-    /// Functions that an alert fires for, each once, in their order.
-    pub(super) firing: Vec<String>,
+    /// Functions that alerts fire for, each once, in their order.
+    pub(super) firing: Vec<Firing>,
+    /// Alerts that are resolved: their functions and identities.
+    pub(super) resolved: Vec<(String, u64)>,
     /// Alerts that say nothing to do, and why.
     pub(super) ignored: Vec<(String, String)>,
+}
+
+/// The alerts that fire for one function.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Firing {
+    pub(super) name: String,
+    pub(super) alerts: Vec<Alert>,
+}
+
+/// One alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alert {
+    /// The same for each repeat of it, and when it is resolved.
+    pub(super) id: u64,
+    /// Whether it says since when it fires. One that does not, as by hand, is another one each time.
+    pub(super) is_dated: bool,
+}
+
+impl Alert {
+    fn new(alert: &Value) -> Alert {
+        let since = alert.get("startsAt").and_then(Value::as_str).unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        since.hash(&mut hasher);
+        alert.get("labels").map(Value::to_string).hash(&mut hasher); // its keys are sorted
+        Alert { id: hasher.finish(), is_dated: !since.is_empty() }
+    }
 }
 
 impl Alerts {
@@ -55,11 +85,15 @@ impl Alerts {
             let alert = label("alertname").unwrap_or_default().to_owned();
             return self.ignored.push((alert, format!("no label {LABEL_FUNCTION_NAME}")));
         };
-        match status {
-            "firing" if self.firing.iter().any(|other| other == name) => {}
-            "firing" => self.firing.push(name.to_owned()),
+        let alert = Alert::new(alert);
+        if status != "firing" {
             // Scaling down is not an alert's matter: it does not say how far.
-            _ => self.ignored.push((name.to_owned(), "not firing".to_owned())),
+            self.ignored.push((name.to_owned(), "not firing".to_owned()));
+            return self.resolved.push((name.to_owned(), alert.id));
+        }
+        match self.firing.iter_mut().find(|other| other.name == name) {
+            Some(known) => known.alerts.push(alert),
+            None => self.firing.push(Firing { name: name.to_owned(), alerts: vec![alert] }),
         }
     }
 }
@@ -115,7 +149,8 @@ mod tests {
             alert("firing", ""),
         ];
         let alerts = read(&request(&alerts)).unwrap();
-        assert_eq!(alerts.firing, ["b", "c"], "the status of all is that of those without");
+        let names: Vec<_> = alerts.firing.iter().map(|firing| &*firing.name).collect();
+        assert_eq!(names, ["b", "c"], "the status of all is that of those without");
         let reasons: Vec<_> = alerts.ignored.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         let no_label = "no label function_name";
         let want = ["a: not firing", "down: no label function_name"].map(str::to_owned);
@@ -125,6 +160,25 @@ mod tests {
             [format!(": {no_label}"), format!(": {no_label}"), format!("A: {no_label}")]
         );
         assert_eq!(read(r#"{"alerts": []}"#), Ok(Alerts::default()));
+    }
+
+    #[test]
+    fn a_repeated_alert_is_known_by_its_labels_and_its_beginning() {
+        let id = |labels: &str, since: &str| {
+            let body =
+                format!(r#"{{"status": "firing", "labels": {labels}, "startsAt": "{since}", "endsAt": ""}}"#);
+            let mut alerts = read(&request(&[body])).unwrap();
+            alerts.firing.remove(0).alerts.remove(0)
+        };
+        let since = "2026-11-30T10:00:00.5Z";
+        let one = id(r#"{"alertname": "A", "function_name": "f"}"#, since);
+        assert_eq!(id(r#"{"function_name": "f", "alertname": "A"}"#, since), one);
+        assert_ne!(id(r#"{"function_name": "f", "alertname": "B"}"#, since), one);
+        assert_ne!(id(r#"{"function_name": "f", "alertname": "A"}"#, "2026-11-30T10:00:01Z"), one);
+        assert!(one.is_dated && !id(r#"{"function_name": "f"}"#, "").is_dated);
+        let resolved =
+            alert("resolved", "f").replace("{\"status", &format!("{{\"startsAt\": \"{since}\", \"status"));
+        assert_eq!(read(&request(&[resolved])).unwrap().resolved, [("f".to_owned(), one.id)]);
     }
 
     #[test]

@@ -134,6 +134,11 @@ pub(super) fn factor_is_zero() -> String {
     format!("label {LABEL_SCALE_FACTOR} is 0")
 }
 
+/// The same for one that goes on firing.
+pub(super) fn goes_on(replicas: u32) -> String {
+    format!("it goes on firing, {replicas} replicas are kept")
+}
+
 /// The same for one that has all its replicas.
 pub(super) fn is_at_most(max: u32) -> String {
     format!("it has {max} replicas already, see label {LABEL_SCALE_MAX}")

@@ -2,12 +2,12 @@
 //! HTTP but methods and paths.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kit::Deadline;
 use serde_json::{Value, json};
 
-use super::alert::{self, Alerts};
+use super::alert::{self, Alerts, Firing};
 use super::answer::{self, Answer, Problem};
 use super::route::{Route, route};
 use super::shapes::{self, Shown};
@@ -77,34 +77,28 @@ impl Plane {
         Ok(Answer::Json(202, json!({ "name": name, "replicas": to })))
     }
 
-    /// Scales the functions that alerts fire for by one step each. What is wrong with one of them keeps no other from
-    /// it. It is a failure where all of it failed: then it can be sent again.
+    /// Scales the functions that alerts begin to fire for by one step each. What is wrong with one of them keeps no
+    /// other from it. It is a failure where all of it failed: then it can be sent again.
     fn alert(&self, body: &[u8]) -> Result<Answer, Problem> {
         let alerts = Alerts::from_json(body)?;
         let deadline = Deadline::after(ALERT_TIME);
         let mut ignored: Vec<Value> = alerts.ignored.iter().map(|(name, why)| reason(name, why)).collect();
         let (mut scaled, mut failed) = (Vec::new(), Vec::new());
-        for name in &alerts.firing {
-            let (from, to) = match self.planned(name) {
-                Ok(step) => step,
-                Err(why) => {
-                    ignored.push(reason(name, &why));
-                    continue;
-                }
-            };
-            let done = match deadline.has_passed() {
-                true => Err(ScaleError::Unreachable("the others took too long".to_owned())),
-                false => self.provider.scale(name, Some(from), to),
-            };
-            match done {
-                Ok(()) => {
+        for (name, id) in &alerts.resolved {
+            if let Some(function) = self.table.find(name) {
+                function.raised.resolve(*id, Instant::now());
+            }
+        }
+        for firing in &alerts.firing {
+            let name = &firing.name;
+            match self.raise(firing, deadline) {
+                Ok((from, to)) => {
                     tell(name, from, to, "alert");
                     scaled.push(json!({ "name": name, "from": from, "to": to }));
                 }
-                Err(ScaleError::InUpdate(state)) => ignored.push(reason(name, &held(&state))),
-                Err(error) => {
-                    let why = one_line(&error.to_string());
-                    log::warn!("function `{name}` was not scaled from {from} to {to} by alert: {why}");
+                Err(Unraised::Ignored(why)) => ignored.push(reason(name, &why)),
+                Err(Unraised::Failed(why)) => {
+                    log::warn!("function `{name}` was not scaled by alert: {why}");
                     failed.push(reason(name, &why));
                 }
             }
@@ -113,21 +107,53 @@ impl Plane {
         Ok(Answer::Json(status, json!({ "scaled": scaled, "ignored": ignored, "failed": failed })))
     }
 
-    /// What an alert makes of a function: the replicas that it has and is to have, or why nothing is done.
-    fn planned(&self, name: &str) -> Result<(u32, u32), String> {
-        let function = self.find(name).map_err(|problem| match problem {
-            Problem::UnknownFunction(_) => "no such function".to_owned(),
-            other => other.line(),
+    /// Gives a function more replicas since alerts fire, and keeps them while they do. The replicas before and after.
+    fn raise(&self, firing: &Firing, deadline: Deadline) -> Result<(u32, u32), Unraised> {
+        let function = self.find(&firing.name).map_err(|problem| match problem {
+            Problem::UnknownFunction(_) => Unraised::Ignored("no such function".to_owned()),
+            other => Unraised::Ignored(other.line()),
         })?;
-        if !function.known.is_scalable {
-            return Err("it cannot be scaled".to_owned());
+        let Function { known, raised, .. } = &*function;
+        if !known.is_scalable {
+            return Err(Unraised::Ignored("it cannot be scaled".to_owned()));
         }
-        let wanted = function.known.wanted;
-        if let Some(state) = function.known.in_update.as_ref().filter(|_| wanted > 0) {
-            return Err(held(state));
+        let (from, now) = (known.wanted, Instant::now());
+        let mut is_repeat = true;
+        for alert in &firing.alerts {
+            is_repeat &= raised.repeat(alert.id, now) && alert.is_dated;
         }
-        alert::step(&function.known.labels, wanted).map(|to| (wanted, to))
+        if is_repeat {
+            return Err(Unraised::Ignored(answer::goes_on(raised.replicas(now))));
+        }
+        if let Some(state) = known.in_update.as_ref().filter(|_| from > 0) {
+            return Err(Unraised::Ignored(held(state)));
+        }
+        let keep = |replicas: u32| {
+            firing.alerts.iter().for_each(|alert| raised.raise(alert.id, replicas, Instant::now()))
+        };
+        let to = alert::step(&known.labels, from).map_err(|why| {
+            if known.labels.scale_factor > 0 {
+                keep(from); // it has all that it may have
+            }
+            Unraised::Ignored(why)
+        })?;
+        if deadline.has_passed() {
+            return Err(Unraised::Failed("the others took too long".to_owned()));
+        }
+        match self.provider.scale(&firing.name, Some(from), to) {
+            Ok(()) => keep(to),
+            Err(ScaleError::InUpdate(state)) => return Err(Unraised::Ignored(held(&state))),
+            Err(error) => return Err(Unraised::Failed(one_line(&error.to_string()))),
+        }
+        Ok((from, to))
     }
+}
+
+/// Why an alert has given a function no more replicas.
+enum Unraised {
+    /// There is nothing to do.
+    Ignored(String),
+    Failed(String),
 }
 
 fn shown(function: &Function) -> Value {

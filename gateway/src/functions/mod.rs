@@ -3,6 +3,7 @@
 
 mod gate;
 mod probe;
+mod raised;
 mod replica;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::time::Instant;
 pub(crate) use gate::{Gate, Pass};
 use http1::ClientConfig;
 pub(crate) use probe::Probe;
+pub(crate) use raised::Raised;
 pub(crate) use replica::{Replica, Use};
 
 use crate::metrics::FunctionSeries;
@@ -30,6 +32,7 @@ pub(crate) struct Function {
     pub(crate) starting: Vec<Backend>,
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) raised: Arc<Raised>,
     /// How often the number of replicas that should run has changed.
     pub(crate) changes: u64,
 }
@@ -128,9 +131,9 @@ impl Table {
         let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
         let (known, series, gate) = (old.known.clone(), Arc::clone(&old.series), Arc::clone(&old.gate));
-        let changes = old.changes;
+        let (raised, changes) = (Arc::clone(&old.raised), old.changes);
         let mut new = HashMap::clone(&self.snapshot());
-        let function = Function { known, replicas, starting, series, gate, changes };
+        let function = Function { known, replicas, starting, series, gate, raised, changes };
         new.insert(one.name.clone(), Arc::new(function));
         self.replace(new);
     }
@@ -198,8 +201,9 @@ impl Table {
         if known.wanted > 0 {
             gate.set_refusal(None);
         }
+        let raised = old.map_or_else(Arc::default, |old| Arc::clone(&old.raised));
         let changes = old.map_or(0, |old| old.changes + u64::from(old.known.wanted != known.wanted));
-        Arc::new(Function { known, replicas, starting, series, gate, changes })
+        Arc::new(Function { known, replicas, starting, series, gate, raised, changes })
     }
 }
 

@@ -86,6 +86,16 @@ impl From<&Known> for Bounds {
     }
 }
 
+impl Bounds {
+    /// The bounds while alerts keep so many replicas; 0 where none fires.
+    pub(crate) fn raised(self, replicas: u32) -> Bounds {
+        match replicas {
+            0 => self,
+            _ => Bounds { min: self.min.max(replicas).min(self.max), zero_after: None, ..self },
+        }
+    }
+}
+
 /// What is seen of a function at one tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Signals {

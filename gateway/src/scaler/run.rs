@@ -149,7 +149,8 @@ impl Shared {
                 is_held: function.known.in_update.is_some(),
                 is_kept: !others.may_shrink(now),
             };
-            if let Some(to) = memory.decide(&Bounds::from(&function.known), &signals, now) {
+            let bounds = Bounds::from(&function.known).raised(function.raised.replicas(now));
+            if let Some(to) = memory.decide(&bounds, &signals, now) {
                 self.scale(function, to, in_flight);
             }
             if let (Some(to), Some(state)) = (memory.take_held_back(), &function.known.in_update) {

@@ -221,6 +221,38 @@ fn alerts_scale_by_a_step_up_to_the_maximum() {
     }
 }
 
+/// Alertmanager sends what goes on firing again and again.
+#[test]
+fn a_repeated_alert_keeps_what_it_asked_for_and_asks_for_no_more() {
+    let labels = json!({ "com.openfaas.scale.max": "15" });
+    let gateway = gateway(&[labelled(labels)]).start();
+    let since = |status: &str, since: &str| {
+        let mut alert = alert(status, ONE);
+        alert["startsAt"] = since.into();
+        alert
+    };
+    let (early, late) = ("2026-11-30T10:00:00Z", "2026-11-30T10:05:00Z");
+    let reply = is_json(&alerts(&gateway, &[since("firing", early)]), 200);
+    assert_eq!(reply["scaled"], json!([{ "name": ONE, "from": 1, "to": 4 }]));
+    becomes(&gateway, "gateway_service_count", 4.0);
+    let kept = json!([{ "name": ONE, "reason": "it goes on firing, 4 replicas are kept" }]);
+    for _ in 0..3 {
+        let reply = is_json(&alerts(&gateway, &[since("firing", early)]), 200);
+        assert_eq!((&reply["scaled"], &reply["ignored"]), (&json!([]), &kept));
+    }
+    // Somebody asks for fewer: the alert still counts.
+    let fewer = gateway.post(&format!("/system/scale-function/{ONE}"), "{\"replicas\": 2}");
+    assert_eq!(fewer.status, 202, "{}", fewer.text());
+    gateway.wait_log("function `one`: from 2 to 4 replicas", SOON);
+    becomes(&gateway, "gateway_service_count", 4.0);
+    let reply = is_json(&alerts(&gateway, &[since("firing", early), since("firing", late)]), 200);
+    assert_eq!(reply["scaled"], json!([{ "name": ONE, "from": 4, "to": 7 }]));
+    becomes(&gateway, "gateway_service_count", 7.0);
+    alerts(&gateway, &[since("resolved", early), since("resolved", late)]);
+    let reply = is_json(&alerts(&gateway, &[since("firing", early)]), 200);
+    assert_eq!(reply["scaled"], json!([{ "name": ONE, "from": 7, "to": 10 }]), "it was over");
+}
+
 /// The files of a user `admin` with the password `pa:ss`.
 fn secrets(bin: Bin) -> Bin {
     bin.file("basic-auth-user", "admin\n");

@@ -1,6 +1,7 @@
 //! What is in `monitor/`, which Prometheus and Grafana read: that it is sound, that each alert fires when it
 //! should and only then, and that a real Prometheus gets figures for all of it from real gateways under load.
 
+mod alertmanager;
 mod dashboard;
 mod engine;
 mod files;

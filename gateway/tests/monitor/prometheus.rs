@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -25,6 +26,37 @@ impl Prometheus {
         let bin = Bin::at("prometheus");
         bin.file("alerts.yml", rules());
         let config = bin.file("prometheus.yml", configuration(gateways));
+        let prometheus = Prometheus::run(bin, &config);
+        // Now that it is known where it is itself it can read that too.
+        let own = checked_replace(&configuration(gateways), "localhost:9090", &prometheus.addr.to_string());
+        fs::write(config, own).unwrap();
+        prometheus.await_ready();
+        prometheus.process.signal(proc::SIGHUP);
+        eventually(START_TIME, || match prometheus.is_up("prometheus") {
+            true => Ok(()),
+            false => Err(format!("does not read itself\n{}", prometheus.process.report())),
+        });
+        prometheus
+    }
+
+    /// Starts one that reads a gateway every second and sends alerts by these rules to an Alertmanager.
+    pub(crate) fn with_rules(gateway: SocketAddr, rules: &str, alertmanager: SocketAddr) -> Prometheus {
+        let bin = Bin::at("prometheus");
+        bin.file("rules.yml", rules);
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [rules.yml]\n\
+             alerting: {{alertmanagers: [{{static_configs: [{{targets: [\"{alertmanager}\"]}}]}}]}}\n\
+             scrape_configs: [{{job_name: gateway, static_configs: [{{targets: [\"{gateway}\"]}}]}}]\n"
+        );
+        let config = bin.file("prometheus.yml", config);
+        let prometheus = Prometheus::run(bin, &config);
+        prometheus.await_ready();
+        prometheus
+    }
+
+    /// Starts one with this configuration, and has found out where it listens when it returns.
+    fn run(bin: Bin, config: &Path) -> Prometheus {
         let data = bin.dir().join("data");
         let bin = bin
             .arg(format!("--config.file={}", config.display()))
@@ -38,17 +70,7 @@ impl Prometheus {
             let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
             address.and_then(|text| text.parse().ok()).ok_or_else(|| process.report())
         });
-        let prometheus = Prometheus { process, addr };
-        // Now that it is known where it is itself it can read that too.
-        let own = checked_replace(&configuration(gateways), "localhost:9090", &addr.to_string());
-        fs::write(config, own).unwrap();
-        prometheus.await_ready();
-        prometheus.process.signal(proc::SIGHUP);
-        eventually(START_TIME, || match prometheus.is_up("prometheus") {
-            true => Ok(()),
-            false => Err(format!("does not read itself\n{}", prometheus.process.report())),
-        });
-        prometheus
+        Prometheus { process, addr }
     }
 
     fn await_ready(&self) {
@@ -122,7 +144,7 @@ fn rules() -> String {
 
 /// Replaces what must be there exactly once.
 #[track_caller]
-fn checked_replace(text: &str, from: &str, to: &str) -> String {
+pub(crate) fn checked_replace(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "`{from}` in\n{text}");
     text.replace(from, to)
 }

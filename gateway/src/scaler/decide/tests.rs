@@ -413,3 +413,17 @@ fn where_another_gateway_takes_away_only_growth_is_left() {
     watched.seen.in_flight = 1;
     assert_eq!(watched.tick(100), Some(1), "a first one is asked for all the same");
 }
+
+#[test]
+fn what_alerts_keep_is_the_minimum_and_does_not_go_to_zero() {
+    let zero_after = Some(Duration::from_secs(1));
+    let bounds = Bounds { min: 2, zero_after, ..BOUNDS };
+    assert_eq!(bounds.raised(0), bounds);
+    assert_eq!(bounds.raised(5), Bounds { min: 5, zero_after: None, ..bounds });
+    assert_eq!(bounds.raised(1).min, 2);
+    assert_eq!(bounds.raised(100).min, 20);
+    let mut watched = Watched::new(bounds.raised(6), 6);
+    assert_eq!(watched.ticks(600_000, 500), [], "6, not 3");
+    watched.bounds = bounds;
+    assert_eq!(watched.ticks(600_000, 500).iter().map(|ask| ask.1).collect::<Vec<_>>(), [3, 2, 0]);
+}

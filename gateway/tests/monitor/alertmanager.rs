@@ -1,0 +1,138 @@
+//! A real Alertmanager between a real Prometheus and a gateway: an alert that goes on firing keeps what it asked for.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::{Bin, Process, Running, eventually, http};
+
+use crate::prometheus::{Prometheus, checked_replace};
+use crate::text;
+
+/// How long an alert may take from the load to the gateway, and an end.
+const ALERT_TIME: Duration = Duration::from_secs(60);
+
+/// The gateway keeps a need for a minute. Whoever kept replicas for that alone would be seen after it.
+const BEYOND_A_MINUTE: Duration = Duration::from_secs(75);
+
+/// Until the replicas are gone after the end of the alert: steps of ten seconds, and the minute.
+const GONE_TIME: Duration = Duration::from_secs(180);
+
+/// The old rule of the platform that these labels come from.
+const RULES: &str = "groups:
+  - name: openfaas
+    rules:
+      - alert: APIHighInvocationRate
+        expr: sum(rate(gateway_function_invocation_total{code=\"200\"}[10s])) BY (function_name) > 5
+        for: 1s
+        labels:
+          service: gateway
+          severity: major
+";
+
+/// The function, with the labels of a maximum of 15: a step is 3.
+const NAME: &str = "one";
+
+struct Alertmanager {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Alertmanager {
+    /// One as in the document, that sends to this gateway, and again each second.
+    fn start(gateway: SocketAddr) -> Alertmanager {
+        let bin = Bin::at("prometheus-alertmanager");
+        let blocks = testkit::document::blocks(&text("docs/scaling.md")).expect("a document");
+        let block = blocks.iter().find(|block| block.language == "yaml").expect("a configuration");
+        let mut config = block.text.replace("func_gateway:8080", &gateway.to_string());
+        for (name, time) in [("group_wait", "5s"), ("group_interval", "10s"), ("repeat_interval", "1m")] {
+            config = checked_replace(&config, &format!("{name}: {time}\n"), &format!("{name}: 1s\n"));
+        }
+        let config = bin.file("alertmanager.yml", config);
+        let data = bin.dir().join("data");
+        let process = bin
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", data.display()))
+            .arg("--cluster.listen-address=")
+            .arg("--web.listen-address=127.0.0.1:0")
+            .spawn();
+        let addr = eventually(ALERT_TIME, || {
+            let log = process.log();
+            let line = log.lines().find(|line| line.contains(r#"msg="Listening on""#));
+            let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
+            address.and_then(|text| text.parse().ok()).ok_or_else(|| process.report())
+        });
+        Alertmanager { process, addr }
+    }
+
+    /// Requests that the gateway has answered well.
+    fn sent(&self) -> f64 {
+        let reply = http::request(self.addr).path("/metrics").send();
+        let reply = reply.unwrap_or_else(|error| panic!("{error}\n{}", self.process.report()));
+        let text = reply.text();
+        let of = |name: &str| -> f64 {
+            let is_it = |line: &&str| line.starts_with(name) && line.contains("integration=\"webhook\"");
+            let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+            text.lines().filter(is_it).filter_map(value).sum()
+        };
+        of("alertmanager_notifications_total") - of("alertmanager_notifications_failed_total")
+    }
+}
+
+fn wanted(gateway: &Running) -> f64 {
+    let metrics = gateway.metrics("/metrics");
+    metrics.value("gateway_service_count", &[("function_name", NAME)]).unwrap_or_default()
+}
+
+#[track_caller]
+fn wait_wanted(gateway: &Running, want: f64, time: Duration) {
+    eventually(time, || match wanted(gateway) {
+        count if count == want => Ok(()),
+        count => Err(format!("{count} replicas, not {want}\n{}", gateway.log())),
+    });
+}
+
+#[test]
+fn what_an_alert_asked_for_is_kept_while_it_fires() {
+    if !testkit::is_installed("prometheus") || !testkit::is_installed("prometheus-alertmanager") {
+        return;
+    }
+    let labels = json!({ "com.openfaas.scale.max": "15" });
+    let functions = json!({ "functions": [{ "name": NAME, "fprocess": "cat", "labels": labels }] });
+    let bin = Bin::gateway().env("provider", "local");
+    let file = bin.file("functions.json", functions.to_string());
+    let gateway = bin.env("functions_file", file).start();
+    let alertmanager = Alertmanager::start(gateway.addr());
+    let _prometheus = Prometheus::with_rules(gateway.addr(), RULES, alertmanager.addr);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _end = OnDrop(&is_over);
+        scope.spawn(|| {
+            let mut client = gateway.client();
+            while !is_over.load(Relaxed) {
+                let path = format!("/function/{NAME}");
+                assert_eq!(client.request().path(path).send().expect("an answer").status, 200);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        wait_wanted(&gateway, 4.0, ALERT_TIME);
+        let (began, sent) = (Instant::now(), alertmanager.sent());
+        while began.elapsed() < BEYOND_A_MINUTE || alertmanager.sent() < sent + 10.0 {
+            assert_eq!(wanted(&gateway), 4.0, "{}", gateway.log());
+            assert!(began.elapsed() < BEYOND_A_MINUTE + ALERT_TIME, "it is not repeated");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        println!("4 replicas are kept over {} requests", alertmanager.sent() - sent);
+    });
+    wait_wanted(&gateway, 1.0, GONE_TIME);
+}
+
+/// Ends the load also when a check in between fails.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
