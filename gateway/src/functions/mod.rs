@@ -126,7 +126,7 @@ impl Table {
         let Some(old) = self.find(one.name.as_str()).filter(|old| old.starting.contains(&one.backend)) else {
             return;
         };
-        let fresh = Arc::new(Replica::new(one.backend.clone(), self.client));
+        let fresh = Arc::new(Replica::new(one.backend.clone(), self.client_of(&old.known)));
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
         let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
@@ -175,13 +175,21 @@ impl Table {
         }
     }
 
+    /// The bounds of calls to a function. Unused connections are closed before a call that waits behind them is over.
+    fn client_of(&self, known: &Known) -> ClientConfig {
+        let idle_timeout = self.client.idle_timeout;
+        let idle_timeout = known.labels.timeout.map_or(idle_timeout, |timeout| idle_timeout.min(timeout / 2));
+        ClientConfig { idle_timeout, ..self.client }
+    }
+
     /// The next form of a function: figures and connections of what stays are kept.
     fn renewed(&self, known: Known, old: Option<&Arc<Function>>) -> Arc<Function> {
         let kept = |backend: &Backend| {
             old?.replicas.iter().find(|replica| replica.backend() == backend).map(Arc::clone)
         };
         let fresh = |backend: &Backend| {
-            backend.task.is_none().then(|| Arc::new(Replica::new(backend.clone(), self.client)))
+            let replica = || Arc::new(Replica::new(backend.clone(), self.client_of(&known)));
+            backend.task.is_none().then(replica)
         };
         let (mut replicas, mut starting) = (Vec::new(), Vec::new());
         let backends =
@@ -278,6 +286,18 @@ mod tests {
         [0, 2, 2].into_iter().for_each(|wanted| table.set(vec![scaled(wanted)]));
         assert_eq!((after.changes, table.find("a").unwrap().changes), (0, 2));
         assert!(table.find("b").is_none());
+    }
+
+    #[test]
+    fn unused_connections_are_closed_within_the_time_of_a_call() {
+        let table = Table::new(ClientConfig::default());
+        let mut short = known("short", &["127.0.0.1:1"]);
+        short.labels.timeout = Some(Duration::from_secs(2));
+        table.set(vec![short, known("usual", &["127.0.0.1:2"])]);
+        let now = Instant::now();
+        let next = |name: &str| table.find(name).unwrap().replicas[0].pool().sweep(now);
+        assert_eq!(next("short"), now + Duration::from_secs(1));
+        assert_eq!(next("usual"), now + ClientConfig::default().idle_timeout);
     }
 
     #[test]

@@ -92,3 +92,12 @@ fn idle_connections_are_closed_before_a_call_behind_them_is_over() {
         count => Err(format!("{count} open")),
     });
 }
+
+#[test]
+fn idle_clients_are_closed_after_idle_timeout() {
+    let gateway = before(well().addr()).env("idle_timeout", "200ms").start();
+    let mut connection = gateway.connect();
+    connection.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
+    assert_eq!(connection.within(SOON).rest().end, testkit::http::End::Closed);
+}
