@@ -378,7 +378,7 @@ impl Connection {
     /// Whether the server, by itself, made this response the last of the connection: it may be about to end.
     #[must_use]
     pub fn is_told_to_close(&self) -> bool {
-        let head = self.head.as_ref().filter(|head| head.version == Version::Http11);
+        let head = self.head.as_ref().filter(|head| head.version == Version::Http11 && !self.is_for_one_call);
         head.is_some_and(|head| head.headers().has_token("connection", "close"))
     }
 
@@ -462,6 +462,7 @@ mod tests {
     use testkit::unreachable::lose_input;
 
     use super::*;
+    use crate::Pool;
 
     const SOON: Duration = Duration::from_secs(60);
 
@@ -501,6 +502,30 @@ mod tests {
                     assert!(!connection.is_untouched(), "and nothing else");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_told_that_a_request_is_the_last_is_not_about_to_end() {
+        for trust in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+            let pool = Pool::new(endpoint, ClientConfig::default());
+            if !trust {
+                pool.distrust();
+            }
+            let mut connection = pool.connect(Deadline::after(SOON)).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            connection.start(HeadWriter::request("GET", b"/"), Length::None);
+            assert!(connection.finish().unwrap());
+            server.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+            connection.socket().wait(Ready::READ, Deadline::after(SOON)).unwrap();
+            assert!(connection.response().unwrap().is_some());
+            assert_eq!(connection.is_told_to_close(), trust);
+            let mut request = [0; 100];
+            let count = server.read(&mut request).unwrap();
+            let says = String::from_utf8_lossy(&request[..count]).contains("Connection: close\r\n");
+            assert_eq!(says, !trust);
         }
     }
 

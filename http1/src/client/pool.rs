@@ -114,7 +114,7 @@ impl Pool {
     }
 
     /// From now on connections serve one call each.
-    fn distrust(&self) {
+    pub(crate) fn distrust(&self) {
         if !self.is_distrusted.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "{} sent bytes behind an answer, which the next caller would get: its connections serve one call each from now on",
