@@ -100,6 +100,8 @@ impl<'a> Call<'a> {
                 Mode::Fork => self.function.config.buffer_output,
                 Mode::Streaming | Mode::Http(_) => 0,
             },
+            held_output: self.function.config.buffer_output,
+            spools: &self.function.spools,
             cgi_content_type: self.function.config.cgi_response.then_some(&self.content_type),
             stop: &self.function.stop,
         };
@@ -233,6 +235,14 @@ impl<'a> Call<'a> {
             }
             Outcome::Stalled => {
                 log::warn!("call={} was ended: the client does not read, see write_timeout", self.id);
+                exchange.abort();
+                CLIENT_CLOSED
+            }
+            Outcome::Unread(why) => {
+                log::warn!(
+                    "call={} was ended: the client sends and does not read, and no more is held: {why}",
+                    self.id
+                );
                 exchange.abort();
                 CLIENT_CLOSED
             }

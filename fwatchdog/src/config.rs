@@ -124,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) kill_grace: Duration,
     /// The lock file to keep, if any.
     pub(crate) lock_file: Option<PathBuf>,
+    /// Where temporary files go.
+    pub(crate) temporary: PathBuf,
     /// Whether the listening socket was inherited.
     pub(crate) inherits_listener: bool,
     /// The process to end with.
@@ -155,7 +157,8 @@ impl Config {
             buffer_output: reader.bytes("buffer_output", 0, MAX_BUFFER_BYTES)? as usize,
             drain_timeout: reader.duration("drain_timeout")?,
             kill_grace: reader.duration("kill_grace")?,
-            lock_file: (!reader.boolean("suppress_lock")?).then(|| lock_file(source)),
+            lock_file: (!reader.boolean("suppress_lock")?).then(|| temporary(source).join(LOCK_FILE)),
+            temporary: temporary(source),
             inherits_listener: inherits_listener(source, pid)?,
             parent: parent(source)?,
         })
@@ -242,8 +245,8 @@ fn set(source: &dyn Source, name: &str) -> Option<String> {
     source.value(name).filter(|value| !value.is_empty())
 }
 
-fn lock_file(source: &dyn Source) -> PathBuf {
-    PathBuf::from(set(source, ENV_TMPDIR).unwrap_or_else(|| "/tmp".to_owned())).join(LOCK_FILE)
+fn temporary(source: &dyn Source) -> PathBuf {
+    set(source, ENV_TMPDIR).unwrap_or_else(|| "/tmp".to_owned()).into()
 }
 
 /// A socket that was passed to another process is not ours: the variables are inherited along.

@@ -17,6 +17,7 @@ use crate::config::{Config, Mode};
 use crate::metrics::{self, Metrics};
 use crate::proxy;
 use crate::resident::Resident;
+use crate::spool::Spools;
 use crate::warm::Warm;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -45,6 +46,8 @@ pub(crate) struct Function {
     pub(crate) warm: Warm,
     /// The process that stays, with `mode=http`.
     pub(crate) resident: Option<Resident>,
+    /// Output that waits for clients that do not read yet.
+    pub(crate) spools: Spools,
     /// Readable once running calls are to be given up.
     pub(crate) stop: EventFd,
     in_flight: AtomicUsize,
@@ -64,6 +67,7 @@ impl Function {
         Ok(Arc::new_cyclic(|this| Function {
             this: Weak::clone(this),
             resident,
+            spools: Spools::new(config.temporary.clone()),
             config,
             environment,
             metrics: Metrics::new(),

@@ -3,6 +3,7 @@
 //! held in memory is bounded whatever the sizes are.
 
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use kit::sys::{EventFd, PollFd, Ready, poll};
 use crate::cgi_response::{Block, Found, Malformed};
 use crate::lines::{self, Lines};
 use crate::rest::Output;
+use crate::spool::{Spool, Spools};
+use crate::started::Pipes;
 
 /// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
 /// is not waited for.
@@ -34,6 +37,13 @@ const BURST: usize = 16;
 const FIRST_READ_BYTES: usize = 4 * 1024;
 const MAX_READ_BYTES: usize = 64 * 1024;
 
+/// How long a client must have taken nothing, while it sends and the process does not take more, before output goes to
+/// a file: one that reads but slowly is waited for as ever.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// How long such a client is waited for where no more of the output can be held: neither side can move.
+const UNREAD_TIME: Duration = Duration::from_secs(5);
+
 /// Why a call is over.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -49,6 +59,8 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// The client does not read its answer.
     Stalled,
+    /// The client sends and does not read, and why no more of the answer can be held for it.
+    Unread(String),
     /// The output does not begin as `cgi_response` asks for.
     Malformed(Malformed),
     /// fwatchdog ends.
@@ -57,20 +69,16 @@ pub(crate) enum Outcome {
     Failed(io::Error),
 }
 
-/// The ends of the process's pipes.
-pub(crate) struct Pipes {
-    pub(crate) stdin: PipeEnd,
-    pub(crate) stdout: PipeEnd,
-    /// `None` where STDERR goes into STDOUT.
-    pub(crate) stderr: Option<PipeEnd>,
-}
-
 /// What a call may take.
 pub(crate) struct Limits<'a> {
     /// When the process must have ended, and its output with it.
     pub(crate) deadline: Deadline,
     /// Output up to this many bytes is kept until the process has ended; 0 keeps none.
     pub(crate) buffer_output: usize,
+    /// Output that may wait in memory for a client that still sends.
+    pub(crate) held_output: usize,
+    /// Where output waits beyond that.
+    pub(crate) spools: &'a Spools,
     /// The answer's type, where the output must begin with a header block and names none there.
     pub(crate) cgi_content_type: Option<&'a [u8]>,
     /// Readable once the call is to be given up.
@@ -126,8 +134,12 @@ pub(crate) struct Relay<'a, 'e> {
     output: Vec<u8>,
     /// How much of `output` was sent, once the answer has started.
     sent: usize,
+    /// What comes behind `output`.
+    spool: Spool<'a>,
     /// The last time that the client took something.
     sent_at: Instant,
+    /// The last time that something of its request was taken.
+    fed_at: Instant,
     is_stdout_ready: bool,
     is_stderr_ready: bool,
     lines: Lines,
@@ -147,6 +159,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     ) -> Relay<'a, 'e> {
         let now = Instant::now();
         let block = limits.cgi_content_type.map(|_| Block::default());
+        let spool = Spool::new(limits.spools);
         Relay {
             exchange,
             limits,
@@ -162,7 +175,9 @@ impl<'a, 'e> Relay<'a, 'e> {
             feed: Feed::Ready,
             output: Vec::new(),
             sent: 0,
+            spool,
             sent_at: now,
+            fed_at: now,
             is_stdout_ready: false,
             is_stderr_ready: false,
             lines: Lines::default(),
@@ -249,7 +264,27 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// Whether some of the answer waits for the client.
     fn is_backed_up(&self) -> bool {
-        self.is_streaming() && self.sent < self.output.len()
+        self.is_streaming() && (self.sent < self.output.len() || !self.spool.is_empty())
+    }
+
+    /// Whether the client sends what the process does not take, since its output is not taken.
+    fn is_jammed(&self) -> bool {
+        self.feed == Feed::Pipe && self.is_backed_up()
+    }
+
+    /// Whether output is read: while the client keeps up, or still sends and there is a place for it.
+    fn reads_stdout(&self) -> bool {
+        !self.is_backed_up() || self.feed != Feed::Done && (self.has_memory() || self.spools())
+    }
+
+    fn has_memory(&self) -> bool {
+        self.spool.is_empty() && self.output.len() - self.sent < self.limits.held_output
+    }
+
+    /// Whether output goes to the file.
+    fn spools(&self) -> bool {
+        let is_silent = || self.is_jammed() && later(self.sent_at, SILENCE).has_passed();
+        self.spool.refusal().is_none() && (!self.spool.is_empty() || is_silent())
     }
 
     /// The body goes to STDIN. What a process does not want is read and dropped: a client that sends before
@@ -276,7 +311,10 @@ impl<'a, 'e> Relay<'a, 'e> {
                 None => Ok(Some(data.len())),
             };
             match taken {
-                Ok(Some(count)) => self.exchange.consume(count),
+                Ok(Some(count)) => {
+                    self.exchange.consume(count);
+                    self.fed_at = Instant::now();
+                }
                 Ok(None) => {
                     self.feed = Feed::Pipe;
                     return Ok(());
@@ -290,9 +328,12 @@ impl<'a, 'e> Relay<'a, 'e> {
     fn read_stdout(&mut self) -> Result<(), Outcome> {
         for _ in 0..BURST {
             let Some(stdout) = &self.stdout else { return Ok(()) };
-            if self.is_backed_up() {
+            if !self.reads_stdout() {
                 return Ok(());
             }
+            let to_spool = self.is_backed_up() && !self.has_memory();
+            self.output.drain(..mem::take(&mut self.sent)); // what was sent makes room for what comes
+            let before = self.output.len();
             let (count, room) = match read_into(&mut self.output, stdout) {
                 Ok((None, _)) => {
                     self.is_stdout_ready = false;
@@ -310,6 +351,10 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.received += count as u64;
             self.look_for_block()?;
             self.drop_surplus(count);
+            if to_spool {
+                self.spool.push(&self.output[before..]);
+                self.output.truncate(before);
+            }
             let is_over = self.output.len() > self.limits.buffer_output;
             if is_over && self.block.is_none() && !self.is_streaming() {
                 self.start();
@@ -360,19 +405,25 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     fn send(&mut self) -> Result<(), Outcome> {
-        if self.output.is_empty() {
+        if !self.is_backed_up() {
             return Ok(());
         }
-        while self.sent < self.output.len() {
-            match self.exchange.write(&self.output[self.sent..]) {
-                Ok(0) => return Ok(()),
-                Ok(count) => self.sent += count,
-                Err(_) => return Err(Outcome::HungUp),
+        for _ in 0..BURST {
+            while self.sent < self.output.len() {
+                match self.exchange.write(&self.output[self.sent..]) {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => self.sent += count,
+                    Err(_) => return Err(Outcome::HungUp),
+                }
+                self.sent_at = Instant::now();
             }
-            self.sent_at = Instant::now();
+            self.output.clear();
+            self.sent = 0;
+            if self.spool.is_empty() {
+                break;
+            }
+            self.spool.pull(&mut self.output).map_err(Outcome::Failed)?;
         }
-        self.output.clear();
-        self.sent = 0;
         // STDOUT was not read while the client was waited for: its quiet begins now.
         self.quiet_since = self.sent_at;
         Ok(())
@@ -416,7 +467,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         let reads_client = matches!(feed, Feed::Client(_));
         let client = Ready::HANG_UP.and(Ready::READ.when(reads_client)).and(Ready::WRITE.when(is_backed_up));
         let stdin = self.stdin.as_ref().filter(|_| feed == Feed::Pipe).map(AsFd::as_fd);
-        let stdout = self.stdout.as_ref().filter(|_| !is_backed_up).map(AsFd::as_fd);
+        let stdout = self.stdout.as_ref().filter(|_| self.reads_stdout()).map(AsFd::as_fd);
         let end = if self.end.is_none() { child.end_fd() } else { None };
         let mut fds = [
             PollFd::new(self.exchange.socket().as_fd(), client),
@@ -463,7 +514,7 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// The next moment at which something must be decided though no descriptor is ready.
     fn next_deadline(&self, child: &Child) -> Deadline {
-        if self.feed == Feed::Ready || self.is_stdout_ready && !self.is_backed_up() || self.is_stderr_ready {
+        if self.feed == Feed::Ready || self.is_stdout_ready && self.reads_stdout() || self.is_stderr_ready {
             return Deadline::at(Instant::now()); // a burst was cut short
         }
         let mut deadline = self.time_limit();
@@ -478,9 +529,18 @@ impl<'a, 'e> Relay<'a, 'e> {
             deadline = deadline.min(later(since, config.body_stall_timeout));
         }
         if self.is_backed_up() {
-            deadline = deadline.min(later(self.sent_at, config.write_stall_timeout));
+            deadline = deadline.min(self.stalls_at());
+        }
+        if self.is_jammed() && !self.reads_stdout() {
+            let span = if self.spool.refusal().is_none() { SILENCE } else { UNREAD_TIME };
+            deadline = deadline.min(later(self.sent_at, span));
         }
         deadline
+    }
+
+    /// When the client has moved nothing for too long, in neither direction.
+    fn stalls_at(&self) -> Deadline {
+        later(self.sent_at.max(self.fed_at), self.exchange.config().write_stall_timeout)
     }
 
     /// When the call is over whatever happens. None where only the client is waited for.
@@ -499,7 +559,12 @@ impl<'a, 'e> Relay<'a, 'e> {
         {
             return Err(Outcome::Refused(Refusal::BodyStall));
         }
-        if self.is_backed_up() && later(self.sent_at, config.write_stall_timeout).has_passed() {
+        if let Some(why) = self.spool.refusal().filter(|_| self.is_jammed())
+            && later(self.sent_at, UNREAD_TIME).has_passed()
+        {
+            return Err(Outcome::Unread(why.to_owned()));
+        }
+        if self.is_backed_up() && self.stalls_at().has_passed() {
             return Err(Outcome::Stalled);
         }
         Ok(())

@@ -21,8 +21,7 @@ use crate::config::{Config, ENV_PORT};
 use crate::function::Function;
 use crate::lines::{self, Lines};
 use crate::own_port::OwnPort;
-use crate::relay::Pipes;
-use crate::started::{Mark, Started};
+use crate::started::{Mark, Pipes, Started};
 use crate::tree;
 use crate::upstream::Upstream;
 

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kit::sys::child::{Child, Environment, Spawn};
+use kit::sys::pipe::PipeEnd;
 use kit::sys::{limits, pipe};
 
 use crate::config::ENV_MARK;
 use crate::function::Function;
 use crate::processes;
-use crate::relay::Pipes;
 use crate::tree;
 
 /// The process.
@@ -60,6 +60,14 @@ impl Drop for Listed {
         let pid = self.child.pid();
         self.groups().retain(|group| *group != pid);
     }
+}
+
+/// The ends of the process's pipes.
+pub(crate) struct Pipes {
+    pub(crate) stdin: PipeEnd,
+    pub(crate) stdout: PipeEnd,
+    /// `None` where STDERR goes into STDOUT.
+    pub(crate) stderr: Option<PipeEnd>,
 }
 
 /// What the processes of one call are known by, wherever they have gone. They inherit it twice: as a variable, and as a

@@ -1,10 +1,11 @@
 //! Bodies of any size, in both directions at once, with processes that read and write as they like.
 
+use std::io::{Read as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::rng::{Matches, Noise, Rng};
-use testkit::{Bin, eventually, program};
+use testkit::{Bin, Reply, Running, eventually, program};
 
 use crate::{SOON, counts, dog, shell};
 
@@ -205,4 +206,59 @@ fn max_body_bounds_both_framings() {
     assert_eq!(dog.post("/", vec![b'x'; 65_536]).status, 200);
     assert_eq!(dog.post("/", vec![b'x'; 65_537]).status, 413);
     testkit::hostile::check(dog.addr(), &testkit::hostile::body_limits("/", 65_536));
+}
+
+/// Sends a whole request before it reads any of the answer, as many clients do.
+fn send_then_read(dog: &Running, bytes: u64) -> Result<(Reply, bool), String> {
+    let mut connection = dog.connect();
+    connection.within(3 * SOON);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+    connection.send(head).map_err(|error| error.to_string())?;
+    let (mut noise, mut piece) = (Noise::new(9, bytes), vec![0; MIB]);
+    loop {
+        match noise.read(&mut piece).unwrap() {
+            0 => break,
+            count => connection.send(&piece[..count]).map_err(|error| error.to_string())?,
+        }
+    }
+    let reply = connection.reply("POST").map_err(|error| error.to_string())?;
+    let mut matches = Matches::new(9, bytes);
+    matches.write_all(&reply.body).unwrap();
+    Ok((reply, matches.is_whole()))
+}
+
+#[test]
+fn a_client_may_send_everything_before_it_reads() {
+    for mode in ["fork", "streaming"] {
+        let dog = Bin::fwatchdog().env("fprocess", "cat").env("mode", mode).start();
+        let (reply, is_whole) = send_then_read(&dog, 64 * MIB as u64).unwrap();
+        assert!(reply.status == 200 && is_whole, "{mode}: {} bytes", reply.body_bytes);
+        let peak = dog.peak_rss_bytes();
+        assert!(peak < 8 * MIB as u64, "{peak} bytes resident");
+        let files = std::fs::read_dir(dog.dir()).unwrap().map(|file| file.unwrap().file_name());
+        let left: Vec<_> = files.filter(|name| name.to_string_lossy().contains("fwatchdog-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        counts(&dog, "200", 1.0);
+    }
+}
+
+/// Two sides that wait for each other are told apart from a slow client, and long before `write_timeout`.
+#[test]
+fn where_no_more_can_be_held_such_a_client_is_cut_off_and_the_log_says_why() {
+    let cat = || Bin::fwatchdog().env("fprocess", "cat").env("write_timeout", "1h");
+    for (dog, why) in [
+        (cat().env("TMPDIR", "/no/such/folder"), "/no/such/folder (TMPDIR): No such file"),
+        (cat().limit('f', 4096), "bytes already"), // 2 MiB, or 4, as the shell has it
+    ] {
+        let dog = dog.start();
+        assert!(send_then_read(&dog, 64 * MIB as u64).is_err());
+        dog.wait_log("the client sends and does not read", SOON);
+        assert!(dog.log().contains(why), "{why} in {}", dog.log());
+        counts(&dog, "499", 1.0);
+        eventually(SOON, || match dog.descendants()[..] {
+            [] => Ok(()),
+            ref left => Err(format!("{left:?}")),
+        });
+        assert_eq!(dog.post("/", "hello").text(), "hello");
+    }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use testkit::http::Connection;
-use testkit::{Bin, Peer, Reply, Running, Script, program};
+use testkit::unreachable::reserved_port;
+use testkit::{Bin, Peer, Reply, Running, Script, is_installed, program};
 
 use crate::{ONE, SOON, gateway, path, process};
 
@@ -140,4 +141,70 @@ fn the_largest_head_of_an_answer_reaches_the_client() {
         assert_eq!((reply.status, reply.header("x-gateway-error")), (204, None), "{}", reply.text());
         assert_eq!(reply.head.headers.iter().filter(|(name, _)| name.starts_with("F-")).count(), most.1 - 1);
     }
+}
+
+/// A client that sends its whole body before it reads: by `http.client`, and by `urllib`.
+const PYTHON_CLIENT: &str = "
+import http.client, sys, urllib.request
+host, path, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+body = bytes(range(251)) * (size // 251)
+connection = http.client.HTTPConnection(host, timeout=100)
+connection.request('POST', path, body)
+answer = connection.getresponse()
+print(answer.status, answer.read() == body)
+with urllib.request.urlopen(urllib.request.Request(f'http://{host}{path}', body), timeout=100) as answer:
+    print(answer.status, answer.read() == body)
+";
+
+/// A server that reads a whole request before it answers.
+const PYTHON_ECHO: &str = "
+import http.server, sys
+class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_POST(self):
+        length = self.headers['Content-Length']
+        body = self.rfile.read(int(length))
+        self.send_response(200)
+        self.send_header('Content-Length', length)
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
+";
+
+fn echoes_to_python(gateway: &Running) {
+    let (address, size) = (gateway.addr().to_string(), (64 << 20).to_string());
+    let mut client = std::process::Command::new("python3");
+    let output = client.args(["-c", PYTHON_CLIENT, &address, &path(""), &size]).output().unwrap();
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(printed, "200 True\n200 True\n", "{said}\n{}", gateway.log());
+}
+
+/// Neither the gateway nor fwatchdog cuts such a client off: its output waits in fwatchdog.
+#[test]
+fn a_python_client_gets_its_answer_through_the_chain() {
+    if !is_installed("python3") {
+        return;
+    }
+    for mode in ["fork", "streaming"] {
+        let function = set("cat", json!({ "mode": mode, "write_timeout": "15s" }));
+        let gateway =
+            gateway(&[function]).env("body_stall_timeout", "15s").env("upstream_timeout", "5m").start();
+        echoes_to_python(&gateway);
+    }
+}
+
+#[test]
+fn a_python_client_gets_its_answer_from_a_python_server() {
+    if !is_installed("python3") {
+        return;
+    }
+    let port = reserved_port();
+    let folder = Bin::gateway();
+    let server = folder.file("echo.py", PYTHON_ECHO);
+    let environment = json!({ "mode": "http", "upstream_url": format!("http://127.0.0.1:{port}") });
+    let function = set(&format!("python3 {} {port}", server.display()), environment);
+    let gateway = gateway(&[function]).env("upstream_timeout", "5m").start();
+    echoes_to_python(&gateway);
 }
