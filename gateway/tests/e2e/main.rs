@@ -13,6 +13,7 @@ mod image;
 mod kills;
 mod lab;
 mod load;
+mod networks;
 mod scaling;
 mod stack;
 mod updates;
