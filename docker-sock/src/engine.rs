@@ -179,6 +179,20 @@ impl Engine {
         self.one(&format!("inspect container `{id}`"), &target, Container::from_json)
     }
 
+    /// The tasks of which containers are unhealthy on this node, by their ids.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn unhealthy_tasks(&self) -> Result<Vec<String>, Error> {
+        const LABEL: &str = "com.docker.swarm.task.id";
+        let filters = serde_json::json!({"health": ["unhealthy"], "label": [LABEL]});
+        let target = format!("/containers/json?filters={}", encode(&filters.to_string()));
+        let tasks = self.all("list unhealthy containers", &target, |document| {
+            document.text(&format!("/Labels/{LABEL}"))
+        })?;
+        Ok(tasks.into_iter().filter(|id| !id.is_empty()).collect())
+    }
+
     /// What happens from now on to things of the given kinds, such as `service`: actions such as `update`, or whatever
     /// happens where none is given. What happened before this returns may not be in it: look at the services once
     /// more then.

@@ -21,10 +21,11 @@ pub(crate) const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
 pub(crate) const LABEL_PORT: &str = "faas.port";
 pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
 pub(crate) const LABEL_TIMEOUT: &str = "faas.timeout";
+pub(crate) const LABEL_WAIT: &str = "faas.wait";
 /// Written by the gateway itself, see [`Note`].
 pub(crate) const LABEL_FLOOR: &str = "faas.scale.floor";
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     LABEL_FUNCTION,
     LABEL_SCALE_MIN,
     LABEL_SCALE_MAX,
@@ -35,6 +36,7 @@ const KNOWN: [&str; 11] = [
     LABEL_PORT,
     LABEL_CONCURRENCY,
     LABEL_TIMEOUT,
+    LABEL_WAIT,
     LABEL_FLOOR,
 ];
 
@@ -80,6 +82,8 @@ pub(crate) struct Labels {
     pub(crate) concurrency: u32,
     /// How long a call may take in all, in the place of `upstream_timeout`.
     pub(crate) timeout: Option<Duration>,
+    /// Whether a first replica gets calls only when its health check has passed, and not as soon as it listens.
+    pub(crate) waits_for_health: bool,
     /// What the gateway noted when it set the number of replicas.
     pub(crate) floor: Option<Note>,
 }
@@ -97,6 +101,7 @@ impl Default for Labels {
             port: 8080,
             concurrency: 0,
             timeout: None,
+            waits_for_health: false,
             floor: None,
         }
     }
@@ -138,6 +143,7 @@ impl Labels {
             port: values.integer(LABEL_PORT, 1, u16::MAX).unwrap_or(default.port),
             concurrency: values.integer(LABEL_CONCURRENCY, 0, MAX_CALLS).unwrap_or(default.concurrency),
             timeout: values.span(LABEL_TIMEOUT),
+            waits_for_health: values.waits_for_health().unwrap_or(default.waits_for_health),
             floor: values.parsed(LABEL_FLOOR, Note::EXPECTED, Note::parse),
         };
         if let Some(min) = labels.scale_min.filter(|min| *min > labels.max()) {
@@ -226,6 +232,14 @@ impl Values<'_> {
         })
     }
 
+    fn waits_for_health(&mut self) -> Option<bool> {
+        self.parsed(LABEL_WAIT, "healthy or listening", |text| match text {
+            "healthy" => Some(true),
+            "listening" => Some(false),
+            _ => None,
+        })
+    }
+
     fn span(&mut self, label: &'static str) -> Option<Duration> {
         self.parsed(label, &format!("more than zero: {}", duration::EXPECTED), |text| {
             duration::parse(text).filter(|span| !span.is_zero())
@@ -260,6 +274,7 @@ mod tests {
                 port: 8080,
                 concurrency: 0,
                 timeout: None,
+                waits_for_health: false,
                 floor: None,
             };
         });
@@ -280,6 +295,7 @@ mod tests {
             ("faas.port", "3000"),
             ("faas.concurrency", "100"),
             ("faas.timeout", "5m"),
+            ("faas.wait", "healthy"),
             ("faas.scale.floor", "3/4"),
         ];
         check(&pairs, &[], |labels| {
@@ -294,6 +310,7 @@ mod tests {
                 port: 3000,
                 concurrency: 100,
                 timeout: Some(Duration::from_secs(300)),
+                waits_for_health: true,
                 floor: Some(Note { asked: 3, set: 4 }),
             };
         });
@@ -323,6 +340,7 @@ mod tests {
             ("faas.port", "65536", "an integer from 1 to 65535"),
             ("faas.concurrency", "1000001", "an integer from 0 to 1000000"),
             ("com.openfaas.scale.zero", "on", "true, false, 1 or 0"),
+            ("faas.wait", "running", "healthy or listening"),
         ];
         for (label, value, expected) in cases {
             let warning = format!("label {label}: expected {expected}, got `{value}`; its default is used");

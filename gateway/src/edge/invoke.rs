@@ -576,13 +576,15 @@ impl From<Failure> for Stop {
     }
 }
 
-/// The replica that has less in hand of two, of those that `standing` allows and that did not fail lately.
+/// The replica that has less in hand of two, of those that `standing` allows, that are healthy and did not fail lately.
 fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Option<&Arc<Replica>> {
     let is_avoided = |replica: &Replica| replica.has_failed() && replica.is_avoided(Instant::now());
     let limit = function.known.labels.concurrency as usize;
     let is_full = |replica: &Replica| limit > 0 && replica.in_flight() >= limit;
     let standing = |replica: &Arc<Replica>| match standing(replica) {
-        Standing::Usable if is_avoided(replica) || is_full(replica) => Standing::Outlier,
+        Standing::Usable if replica.is_unhealthy() || is_avoided(replica) || is_full(replica) => {
+            Standing::Outlier
+        }
         other => other,
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();

@@ -197,7 +197,10 @@ impl Table {
         let backends = backends.chain(known.starting.iter().map(|backend| kept(backend).ok_or(backend)));
         for backend in backends {
             match backend {
-                Ok(replica) => replicas.push(replica),
+                Ok(replica) => {
+                    replica.set_unhealthy(known.unhealthy.contains(replica.backend()));
+                    replicas.push(replica);
+                }
                 Err(backend) => starting.push(backend.clone()),
             }
         }

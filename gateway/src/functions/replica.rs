@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Endpoint, Pool};
@@ -21,6 +21,7 @@ pub(crate) struct Replica {
     first_failure_ms: AtomicU64,
     last_failure_ms: AtomicU64,
     since: Instant,
+    is_unhealthy: AtomicBool,
 }
 
 impl Replica {
@@ -32,6 +33,7 @@ impl Replica {
             first_failure_ms: AtomicU64::new(0),
             last_failure_ms: AtomicU64::new(0),
             since: Instant::now(),
+            is_unhealthy: AtomicBool::new(false),
         }
     }
 
@@ -45,6 +47,15 @@ impl Replica {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Whether its health check has failed, by what its provider says.
+    pub(crate) fn is_unhealthy(&self) -> bool {
+        self.is_unhealthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_unhealthy(&self, is_unhealthy: bool) {
+        self.is_unhealthy.store(is_unhealthy, Ordering::Relaxed);
     }
 
     /// Calls that it has in hand.

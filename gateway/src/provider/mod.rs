@@ -41,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) endpoints: Vec<Backend>,
     /// Where it may soon be callable: replicas that are starting. Told only where there is no other.
     pub(crate) starting: Vec<Backend>,
+    /// Those among the endpoints whose health check has failed: only called where there is no other.
+    pub(crate) unhealthy: Vec<Backend>,
     /// Replicas that should run.
     pub(crate) wanted: u32,
     /// Replicas that somebody else than the gateway asked for last, see [`crate::floor`].
@@ -64,6 +66,7 @@ impl Known {
             about: Arc::default(),
             endpoints: Vec::new(),
             starting: Vec::new(),
+            unhealthy: Vec::new(),
             wanted: 1,
             asked: 1,
             problem: None,

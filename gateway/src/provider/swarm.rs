@@ -21,7 +21,7 @@ use docker_sock::{Container, Engine, EventStream, Host, Network, Task};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
-use super::{Known, Peer, Provider, ScaleError, Sink};
+use super::{Backend, Known, Peer, Provider, ScaleError, Sink};
 use news::{Interests, News};
 use reasons::{Reasons, Seen};
 use resize::{Edit, Resize};
@@ -212,6 +212,7 @@ impl Swarm {
             warned: Vec::new(),
             events: None,
             starting: HashMap::new(),
+            unhealthy: HashSet::new(),
             next_open: now,
             has_told: false,
             hot_until: now + HOT_TIME,
@@ -333,6 +334,9 @@ struct Watcher {
     events: Option<EventStream>,
     /// Tasks that start, by their ids, and when they may be tried.
     starting: HashMap<String, Instant>,
+    /// Tasks on the engine's own node whose health check has failed since they ran. The engine ends such a task, and may
+    /// take its time; of other nodes nothing tells.
+    unhealthy: HashSet<String>,
     next_open: Instant,
     /// Whether it was said that the engine refuses to tell events.
     has_told: bool,
@@ -372,6 +376,7 @@ impl Watcher {
         for task in tasks.iter().filter(|task| task.state == "starting") {
             self.starting.entry(task.id.clone()).or_insert(now + STARTING_TIME);
         }
+        self.unhealthy.retain(|id| tasks.iter().any(|task| task.id == *id));
         let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
         let mut found = select(&services, &tasks, (own, &may_try), self.settings.require_label);
         let seen = Seen { services: &services, tasks: &tasks, sink: &*self.sink };
@@ -380,6 +385,12 @@ impl Watcher {
             log::debug!("{error}"); // the services and the tasks that run are known all the same
         }
         image::explain(&mut found.functions);
+        for function in &mut found.functions {
+            let is_unhealthy = |backend: &&Backend| {
+                backend.task.as_deref().is_some_and(|task| self.unhealthy.contains(task))
+            };
+            function.unhealthy = function.endpoints.iter().filter(is_unhealthy).cloned().collect();
+        }
         for warning in &found.warnings {
             if !self.warned.contains(warning) {
                 log::warn!("{warning}");
@@ -421,7 +432,13 @@ impl Watcher {
         }
         self.next_open = now + EVENTS_PAUSE;
         match self.engine.events(&news::KINDS, &news::ACTIONS) {
-            Ok(events) => self.events = Some(events),
+            Ok(events) => {
+                self.events = Some(events);
+                match self.engine.unhealthy_tasks() {
+                    Ok(tasks) => self.unhealthy = tasks.into_iter().take(MAX_STARTED).collect(),
+                    Err(error) => log::debug!("{error}"), // events tell of the next ones
+                }
+            }
             Err(error) if error.is_transport() || self.has_told => log::debug!("no events: {error}"),
             Err(error) => {
                 log::warn!("what happens on the Swarm is seen up to a second later: {error}");
@@ -506,6 +523,13 @@ impl Watcher {
             }
             if news >= News::OfFunctions {
                 self.hot_until = Instant::now() + HOT_TIME;
+            }
+            match news::is_unhealthy(&event) {
+                Some(true) if self.unhealthy.len() < MAX_STARTED => {
+                    _ = self.unhealthy.insert(event.task.clone())
+                }
+                Some(false) => _ = self.unhealthy.remove(&event.task),
+                _ => {}
             }
             if event.action == "start" && !event.task.is_empty() && self.starting.len() < MAX_STARTED {
                 self.starting.insert(event.task, Instant::now());

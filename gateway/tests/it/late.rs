@@ -129,3 +129,75 @@ fn every_broken_function_is_refused_in_the_engines_words_and_one_question_is_for
     assert_eq!(of_one, 0);
     assert!((1..=looks).contains(&of_all), "{of_all} questions in {looks} looks");
 }
+
+#[test]
+fn a_task_whose_health_check_fails_is_called_only_where_there_is_no_other() {
+    let engine = Engine::start();
+    let first = well();
+    let second = SocketAddr::from(([127, 0, 0, 2], first.addr().port()));
+    let second =
+        Peer::on(TcpListener::bind(second).unwrap(), vec![Script::new().request().send(OK).repeat()]);
+    let service = service("echo", json!({}), first.addr());
+    let [one, mut other] = [&first, &second].map(|peer| task(&service, peer.addr()));
+    other["ID"] = json!("other");
+    let both = json!([one, other]);
+    engine.says("tasks", both.clone());
+    engine.says("services", json!([service]));
+    let unhealthy =
+        |task: &Value| json!([{ "Id": "c1", "Labels": { "com.docker.swarm.task.id": task["ID"] } }]);
+    engine.says("containers/json", unhealthy(&one)); // since before the gateway
+    let gateway = gateway(&engine.peer).start();
+    serves(&gateway, "echo");
+    let ready = || gateway.metrics("/metrics").value("gateway_service_ready", &[("function_name", "echo")]);
+    eventually(SOON, || if ready() == Some(2.0) { Ok(()) } else { Err(format!("{:?} ready", ready())) });
+    engine.is_looked_at(2);
+    let calls = || {
+        let before = [&first, &second].map(|peer| peer.requests().len());
+        (0..50).for_each(|_| assert_eq!(gateway.get("/function/echo").status, 200));
+        let after = [&first, &second].map(|peer| peer.requests().len());
+        [after[0] - before[0], after[1] - before[1]]
+    };
+    assert_eq!(calls(), [0, 50]);
+    let health = |task: &Value, status: &str| {
+        let labels =
+            json!({ "com.docker.swarm.task.id": task["ID"], "com.docker.swarm.service.id": service["ID"] });
+        let action = format!("health_status: {status}");
+        engine.tells(
+            &json!({ "Type": "container", "Action": action, "Actor": { "ID": "c", "Attributes": labels } }),
+        );
+        engine.is_looked_at(2);
+    };
+    health(&one, "healthy");
+    let [of_first, of_second] = calls();
+    assert!(of_first > 0 && of_second > 0, "{of_first} {of_second}");
+    health(&other, "unhealthy");
+    assert_eq!(calls(), [50, 0]);
+    engine.says("tasks", json!([other]));
+    engine.is_looked_at(2);
+    assert_eq!(calls(), [0, 50], "there is no other");
+}
+
+#[test]
+fn a_first_task_is_called_when_its_health_check_has_passed_where_the_label_says_so() {
+    let (engine, well) = (Engine::start(), well());
+    let starting = |name: &str, label: &str| {
+        let service = service(name, json!({ "faas.wait": label }), well.addr());
+        let mut task = task(&service, well.addr());
+        task["Status"]["State"] = json!("starting");
+        (service, task)
+    };
+    let ((patient, mut its_task), (hasty, other)) =
+        (starting("patient", "healthy"), starting("hasty", "listening"));
+    engine.says("tasks", json!([its_task, other]));
+    engine.says("services", json!([patient, hasty]));
+    let gateway = gateway(&engine.peer).start();
+    knows(&gateway, 2);
+    let mut call = gateway.connect();
+    call.send("GET /function/patient HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    serves(&gateway, "hasty");
+    wait(&gateway, "patient", 1.0);
+    assert_eq!(well.requests().len(), 1, "only the other one");
+    its_task["Status"]["State"] = json!("running");
+    engine.says("tasks", json!([its_task, other]));
+    assert_eq!(call.within(3 * SOON).reply("GET").unwrap().status, 200);
+}

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Tells an event.
-    fn tells(&self, event: &Value) {
+    pub(crate) fn tells(&self, event: &Value) {
         let line = format!("{event}\n");
         self.peer.send_where("/events?", format!("{:x}\r\n{line}\r\n", line.len()));
     }

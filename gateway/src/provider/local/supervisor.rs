@@ -271,6 +271,7 @@ impl Function {
             problem: problem.map(str::to_owned),
             endpoints,
             starting: Vec::new(),
+            unhealthy: Vec::new(),
             wanted,
             asked: self.asked,
             is_scalable: matches!(declared.serves, Serves::Process(_)),

@@ -8,8 +8,12 @@ use docker_sock::{Event, Network};
 /// What is heard of. There are no events of tasks, but of their containers on the engine's own node: that one runs, or
 /// has died, is known from these before the manager hears of it.
 pub(super) const KINDS: [&str; 4] = ["service", "network", "node", "container"];
-pub(super) const ACTIONS: [&str; 8] =
-    ["create", "update", "remove", "destroy", "start", "die", "connect", "disconnect"];
+pub(super) const ACTIONS: [&str; 9] =
+    ["create", "update", "remove", "destroy", "start", "die", HEALTH, "connect", "disconnect"];
+
+/// How the action begins that tells of a health check; the rest is `: healthy` or `: unhealthy`. It comes when that
+/// changes.
+const HEALTH: &str = "health_status";
 
 /// How much an event matters, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +59,12 @@ impl Interests<'_> {
     fn is_on(&self, network: &str) -> bool {
         self.networks.is_none_or(|networks| networks.iter().any(|one| one.id == network))
     }
+}
+
+/// Whether the health check of the event's container has failed or passed; `None` where it is about something else.
+pub(super) fn is_unhealthy(event: &Event) -> Option<bool> {
+    let status = event.action.strip_prefix(HEALTH)?;
+    Some(status.ends_with("unhealthy"))
 }
 
 #[cfg(test)]

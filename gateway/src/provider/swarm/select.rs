@@ -121,7 +121,7 @@ fn known(
     endpoints.sort_unstable(); // the engine's order changes without a reason
     endpoints.dedup_by_key(|endpoint| endpoint.address);
     let mut starting = Vec::new();
-    if endpoints.is_empty() {
+    if endpoints.is_empty() && !labels.waits_for_health {
         starting.extend(
             tasks
                 .iter()
@@ -149,6 +149,7 @@ fn known(
         about: Arc::new(about),
         endpoints,
         starting,
+        unhealthy: Vec::new(),
         wanted,
         problem,
         is_scalable: matches!(service.mode, Mode::Replicated(_)),
@@ -322,6 +323,9 @@ pub(super) mod tests {
         let all = starting(&tasks, &|_| true);
         assert_eq!(all, ["10.0.1.7:8080".parse().unwrap(), "10.0.1.8:8080".parse().unwrap()]);
         assert_eq!(starting(&tasks, &|task| task.state == "starting"), all[..1]);
+        let patient = [service("echo", "n1", &[("faas.wait", "healthy")])];
+        let found = select(&patient, &tasks, (&own(), &|_| true), false);
+        assert_eq!(found.functions[0].starting, [], "its health check is waited for");
         tasks.push(task("echo", "running", &[("n1", "10.0.1.6")]));
         assert_eq!(starting(&tasks, &|_| true), []);
     }
