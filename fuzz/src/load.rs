@@ -38,10 +38,11 @@ fn is_page(data: &[u8]) -> bool {
         && data.len() <= product::MAX_BYTES
         && lines.all(|line| {
             let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-            fields.len() == 3
+            fields.len() == 4
                 && is_name(fields[0])
                 && is_number(fields[1], u128::from(u32::MAX))
                 && is_number(fields[2], u128::from(u64::MAX))
+                && is_number(fields[3], u128::from(u32::MAX))
                 && names.insert(fields[0].to_vec())
         })
 }

@@ -1,6 +1,6 @@
 //! The load page: what a gateway tells the other gateways of its service about its calls. The first line names the
-//! format and the running gateway, each further line a function, the calls that it has in hand, and those that have
-//! ended: `resize 12 3456`.
+//! format and the running gateway, each further line a function, the calls that it has in hand, those that have ended,
+//! and the replicas that alerts keep: `resize 12 3456 0`.
 //!
 //! The page comes from another process, perhaps of another version: what is not exactly this is refused as a whole.
 
@@ -34,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) in_flight: u32,
     /// Calls that have ended.
     pub(crate) ended: u64,
+    /// Replicas that are kept since alerts fire; 0 when none does.
+    pub(crate) kept: u32,
 }
 
 /// A page that was read.
@@ -53,8 +55,10 @@ impl Page {
         for line in lines {
             let mut fields = line.split(' ');
             let name = FunctionName::parse(fields.next()?.as_bytes())?;
-            let (in_flight, ended) = (number(fields.next()?)?, number(fields.next()?)?);
-            let load = Load { in_flight: u32::try_from(in_flight).ok()?, ended };
+            let mut next = || number(fields.next()?);
+            let (in_flight, ended, kept) = (next()?, next()?, next()?);
+            let small = |number: u64| u32::try_from(number).ok();
+            let load = Load { in_flight: small(in_flight)?, ended, kept: small(kept)? };
             if fields.next().is_some() || functions.insert(name, load).is_some() {
                 return None;
             }
@@ -70,7 +74,7 @@ pub(crate) fn write<'a>(
 ) -> String {
     let mut text = format!("{FORMAT}{instance}\n");
     for (name, load) in functions.filter(|(_, load)| *load != Load::default()) {
-        text += &format!("{name} {} {}\n", load.in_flight, load.ended);
+        text += &format!("{name} {} {} {}\n", load.in_flight, load.ended, load.kept);
     }
     text
 }
@@ -97,16 +101,18 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let functions = [
-            (name("echo"), Load { in_flight: 12, ended: 3456 }),
-            (name("a.b-c_9"), Load { in_flight: u32::MAX, ended: u64::MAX }),
-            (name("quiet"), Load { in_flight: 0, ended: 1 }),
+            (name("echo"), Load { in_flight: 12, ended: 3456, kept: 0 }),
+            (name("a.b-c_9"), Load { in_flight: u32::MAX, ended: u64::MAX, kept: u32::MAX }),
+            (name("quiet"), Load { ended: 1, ..Load::default() }),
+            (name("kept"), Load { kept: 4, ..Load::default() }),
         ];
         let never_called = name("never-called");
         let all = functions.iter().map(|(name, load)| (name, *load));
         let text = write(Instance(0xa1), all.chain([(&never_called, Load::default())]));
         assert_eq!(
             text,
-            "load 1 00000000000000a1\necho 12 3456\na.b-c_9 4294967295 18446744073709551615\nquiet 0 1\n"
+            "load 1 00000000000000a1\necho 12 3456 0\na.b-c_9 4294967295 18446744073709551615 4294967295\n\
+             quiet 0 1 0\nkept 0 0 4\n"
         );
         let want = Page { instance: Instance(0xa1), functions: functions.into_iter().collect() };
         assert_eq!(Page::parse(text.as_bytes()), Some(want));
@@ -134,37 +140,39 @@ mod tests {
             "",
             "echo",
             "echo 1",
-            "echo 1 2 3",
-            "echo  1 2",
-            " echo 1 2",
-            "echo 1 2 ",
-            "echo 1 2\r",
-            "echo -1 2",
-            "echo +1 2",
-            "echo 1 +2",
-            "echo 1.0 2",
-            "echo 4294967296 2",
-            "echo 1 18446744073709551616",
-            ".echo 1 2",
-            "echo 1 2\necho 1 2",
+            "echo 1 2",
+            "echo 1 2 3 4",
+            "echo  1 2 3",
+            " echo 1 2 3",
+            "echo 1 2 3 ",
+            "echo 1 2 3\r",
+            "echo -1 2 3",
+            "echo +1 2 3",
+            "echo 1 +2 3",
+            "echo 1.0 2 3",
+            "echo 4294967296 2 3",
+            "echo 1 18446744073709551616 3",
+            "echo 1 2 4294967296",
+            ".echo 1 2 3",
+            "echo 1 2 3\necho 1 2 3",
         ] {
             assert_eq!(Page::parse(format!("{first}{line}\n").as_bytes()), None, "{line:?}");
         }
-        assert_eq!(Page::parse(&[first.as_bytes(), b"\xff 1 2\n"].concat()), None);
+        assert_eq!(Page::parse(&[first.as_bytes(), b"\xff 1 2 3\n"].concat()), None);
     }
 
     #[test]
     fn a_page_at_its_limit_is_read_and_a_longer_one_refused() {
         let mut text = "load 1 00000000000000a1\n".to_owned();
         for number in 0.. {
-            let line = format!("f{number} 1 1\n");
+            let line = format!("f{number} 1 1 0\n");
             if text.len() + line.len() + 30 > MAX_BYTES {
                 break;
             }
             text += &line;
         }
-        let digits = MAX_BYTES - text.len() - "last 1 \n".len();
-        let at = |digits: usize| format!("{text}last 1 {:0>digits$}\n", 1);
+        let digits = MAX_BYTES - text.len() - "last 1  0\n".len();
+        let at = |digits: usize| format!("{text}last 1 {:0>digits$} 0\n", 1);
         assert_eq!(at(digits).len(), MAX_BYTES);
         assert!(Page::parse(at(digits).as_bytes()).is_some());
         assert_eq!(Page::parse(at(digits + 1).as_bytes()), None);

@@ -226,10 +226,11 @@ impl Edge {
 
     /// What this gateway tells the others of its service. It tells nothing that `/metrics` does not.
     fn load(&self, exchange: &mut Exchange<'_>) {
-        let snapshot = self.table.snapshot();
+        let (snapshot, now) = (self.table.snapshot(), Instant::now());
         let functions = snapshot.iter().map(|(name, function)| {
             let in_flight = u32::try_from(function.series.inflight.get()).unwrap_or(u32::MAX);
-            (name, Load { in_flight, ended: function.series.invocations() })
+            let kept = function.raised.replicas(now);
+            (name, Load { in_flight, ended: function.series.invocations(), kept })
         });
         let page = load::write(self.instance, functions);
         let mut head = HeadWriter::response(200);

@@ -104,7 +104,7 @@ impl View {
         View { loads: HashMap::new(), turnovers: 0, is_first: true, as_of: None, is_complete: true }
     }
 
-    /// The calls of a function at all other gateways.
+    /// The calls of a function at all other gateways, and the most that one of them keeps.
     pub(super) fn load(&self, name: &FunctionName) -> Load {
         self.loads.get(name).copied().unwrap_or_default()
     }
@@ -206,6 +206,7 @@ impl Peers {
             for (name, load) in &page.functions {
                 let sum = view.loads.entry(name.clone()).or_default();
                 sum.in_flight = sum.in_flight.saturating_add(load.in_flight);
+                sum.kept = sum.kept.max(load.kept);
             }
         }
         for (name, ended) in &self.ended {

@@ -149,7 +149,8 @@ impl Shared {
                 is_held: function.known.in_update.is_some(),
                 is_kept: !others.may_shrink(now),
             };
-            let bounds = Bounds::from(&function.known).raised(function.raised.replicas(now));
+            let kept = function.raised.replicas(now).max(other.kept);
+            let bounds = Bounds::from(&function.known).raised(kept);
             if let Some(to) = memory.decide(&bounds, &signals, now) {
                 self.scale(function, to, in_flight);
             }

@@ -243,7 +243,7 @@ fn the_calls_of_all_gateways_decide_how_many_replicas_there_are() {
     engine.becomes("even", 6);
     engine.becomes("uneven", 6);
     assert!(engine.writes().iter().all(|(_, from, to)| from < to), "{:?}", engine.writes());
-    assert_eq!(load(&gateways[0]), ["even 6 0", "uneven 10 0"]);
+    assert_eq!(load(&gateways[0]), ["even 6 0 0", "uneven 10 0 0"]);
     let known = gateways[0].get("/system/functions").text();
     assert!(!known.contains("gateway"), "a gateway is no function of itself: {known}");
 }
@@ -338,10 +338,10 @@ fn a_gateway_is_asked_without_a_password_also_while_all_its_workers_are_busy() {
     let mut call = gateway.connect();
     call.send("GET /function/one HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     stalls.wait_requests(1, SOON);
-    assert_eq!(load(&gateway), ["one 1 0"]);
+    assert_eq!(load(&gateway), ["one 1 0 0"]);
     drop(call);
     eventually(SOON, || match load(&gateway) {
-        lines if lines == ["one 0 1"] => Ok(()),
+        lines if lines == ["one 0 1 0"] => Ok(()),
         lines => Err(format!("{lines:?}")),
     });
 }

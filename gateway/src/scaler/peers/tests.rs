@@ -36,7 +36,7 @@ impl Told {
 
     /// A peer, as that instance, tells its calls of the function `echo`.
     fn tells(&mut self, number: u16, instance: u64, (in_flight, ended): (u32, u64)) {
-        let functions = HashMap::from([(name("echo"), Load { in_flight, ended })]);
+        let functions = HashMap::from([(name("echo"), Load { in_flight, ended, ..Load::default() })]);
         let page = Page { instance: Instance(instance), functions };
         self.peers.take(address(number), page, self.now);
     }
@@ -206,4 +206,16 @@ fn silence_is_said_once_with_its_reason_and_its_end_too() {
         [News::Good("the gateway at 10.0.1.1:1 tells its load".to_owned())]
     );
     assert!(told.peers.news(told.now).is_empty());
+}
+
+#[test]
+fn the_most_that_alerts_keep_at_a_peer_is_told() {
+    let mut told = Told::of(&[1, 2, 3]);
+    for (number, kept) in [(1, 4), (2, 7), (3, 0)] {
+        let functions = HashMap::from([(name("echo"), Load { kept, ..Load::default() })]);
+        let page = Page { instance: Instance(60 + u64::from(number)), functions };
+        told.peers.take(address(number), page, told.now);
+    }
+    assert_eq!(told.view().load(&name("echo")), Load { kept: 7, ..Load::default() });
+    assert!(!told.view().is_busy());
 }

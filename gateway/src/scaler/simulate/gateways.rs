@@ -201,7 +201,7 @@ impl World {
 
 impl Gateway {
     fn page(&self, number: usize) -> Option<Page> {
-        let load = Told { in_flight: self.in_flight.round() as u32, ended: self.ended as u64 };
+        let load = Told { in_flight: self.in_flight.round() as u32, ended: self.ended as u64, kept: 0 };
         let page = Page { instance: instance(number), functions: HashMap::from([(function(), load)]) };
         (self.state == State::Well).then_some(page)
     }
