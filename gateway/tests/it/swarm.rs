@@ -193,7 +193,7 @@ fn an_engine_that_has_just_begun_to_hang_does_not_make_a_name_unknown() {
     let gateway = gateway(&engine.peer).start();
     health_begins(&gateway, "ok");
     engine.set("services", Says::Nothing);
-    is_own(&gateway.get("/function/new"), (503, "provider_down"), &["no answer within 500ms"]);
+    is_own(&gateway.get("/function/new"), (503, "provider_down"), &["`new`", "cannot be asked"]);
 }
 
 #[test]
