@@ -46,8 +46,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const OWN_TIME: Duration = Duration::from_secs(30);
 
 /// How long a task is left alone that says it starts: an address that is tried before it is there stays out of reach
-/// for a second (the kernel asks for its neighbour no more often). Most run by then, or are seen to start by an event.
-const STARTING_TIME: Duration = Duration::from_millis(300);
+/// for a second (the kernel asks for its neighbour no more often). A task without a health check runs by then, and is
+/// tried as soon as it does; one on the engine's own node is seen to start by an event. Only what has a health check,
+/// and is on another node, waits for so long, and its address is there then.
+const STARTING_TIME: Duration = Duration::from_secs(1);
 
 /// Containers whose start is remembered, until their tasks run.
 const MAX_STARTED: usize = 1000;

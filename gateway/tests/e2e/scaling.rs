@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use testkit::engine::{Engine, Service, Task};
 use testkit::{eventually, http, variable};
 
-use crate::lab::{Gateway, PATIENCE, cat, remove, shell};
+use crate::lab::{Gateway, PATIENCE, SHELL, cat, remove, shell, shell_image};
 
 /// Cold starts that are measured; `FAAS_COLD_STARTS` says otherwise.
 const COLD_STARTS: usize = 3;
@@ -199,7 +199,8 @@ fn calls_to_no_task_wait_until_the_program_in_it_listens() {
     let engine = Engine::connect();
     let gateway = Gateway::start(&engine, "e2e-late-gateway");
     let program = "echo ok >/dev/shm/index.html; sleep 5; exec busybox httpd -f -p 8080 -h /dev/shm";
-    let service = shell(&engine, "e2e-late", "cat").arg(format!("--entrypoint=sh -c '{program}'"));
+    shell_image(&engine);
+    let service = engine.service("e2e-late", SHELL).arg(format!("--entrypoint=sh -c '{program}'"));
     let service = service.without_health_check().replicas(0).create();
     wait_ready(&gateway, service.name(), 0.0);
     std::thread::scope(|scope| {
