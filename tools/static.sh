@@ -111,7 +111,7 @@ call() {
 set_up() {
     cargo=cargo rustc=rustc settings=(RUSTC_BOOTSTRAP=1) build_std=()
     # The one use of unstable options; the code itself is stable Rust.
-    [ "$route" = prebuilt ] || build_std=(-Z "build-std=std,panic_unwind" -Z build-std-features=)
+    [ "$route" = prebuilt ] || build_std=(-Z "build-std=std,panic_unwind" -Z build-std-features=optimize_for_size)
     [ "$route" != debian ] || cargo=/usr/bin/cargo rustc=/usr/bin/rustc
     settings+=("RUSTC=$rustc" "CARGO_TARGET_DIR=$out")
 }

@@ -18,6 +18,7 @@ mod proxy;
 mod relay;
 mod resident;
 mod rest;
+mod sorted;
 mod spool;
 mod started;
 mod tree;

@@ -1,10 +1,11 @@
 //! The processes of the machine as `/proc` shows them (proc(5)), and which of them belong to one call.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use crate::sorted::Sorted;
 
 /// What is read of a process's environment when its mark is looked for. Larger ones cannot be passed to a
 /// process without a stack limit beyond the usual.
@@ -95,7 +96,8 @@ impl Looks {
 
 /// The living among `all` that `root` started, and that these started.
 pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
-    let mut pids = BTreeSet::from([root]);
+    let mut pids = Sorted::new();
+    pids.insert(root);
     loop {
         let before = pids.len();
         let children: Vec<i32> =
@@ -145,17 +147,17 @@ pub(crate) struct Family {
     /// The process that was started for the call. It leads a session and is not waited for as long as this
     /// is in use, so that no other process can have its id, its group or its session.
     root: i32,
-    known: BTreeSet<(i32, u64)>,
+    known: Sorted<(i32, u64)>,
     /// Those whose environment has no mark. None of them will get it, so that they are not asked again; but one
     /// that was adopted and shows no environment may be in the middle of an execve(2), and is.
-    strangers: BTreeSet<(i32, u64)>,
+    strangers: Sorted<(i32, u64)>,
     /// Members that had ended at the last look and that nobody has waited for.
     ended: Vec<Process>,
 }
 
 impl Family {
     pub(crate) fn new(root: i32) -> Family {
-        Family { root, known: BTreeSet::new(), strangers: BTreeSet::new(), ended: Vec::new() }
+        Family { root, known: Sorted::new(), strangers: Sorted::new(), ended: Vec::new() }
     }
 
     /// The living members among `all`: the root's session and group, whatever `has_mark` recognises, what
@@ -166,7 +168,8 @@ impl Family {
         this: i32,
         has_mark: impl Fn(i32) -> Option<bool>,
     ) -> Vec<Process> {
-        let mut pids = BTreeSet::from([self.root]);
+        let mut pids = Sorted::new();
+        pids.insert(self.root);
         loop {
             let before = pids.len();
             for process in all.iter().filter(|process| process.pid != this) {

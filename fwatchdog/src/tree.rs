@@ -3,7 +3,6 @@
 //! The group is signalled as one, which no fork can outrun. What left the group is found through `/proc`,
 //! see [`Family`], again and again until a look finds nobody; what is faster than that, among the orphans.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
@@ -12,6 +11,7 @@ use kit::sys::signal::Signal;
 use kit::sys::{PollFd, Ready, poll};
 
 use crate::processes::{self, Family, Looks, Process};
+use crate::sorted::Sorted;
 use crate::started::Mark;
 
 /// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
@@ -81,7 +81,7 @@ fn hunt(mark: Mark) {
     let limit = Deadline::after(KILL_LIMIT);
     let mut until = Deadline::after(HUNT_TIME);
     // Until when each may go without an answer; `None` for those that gave one.
-    let mut asked: BTreeMap<(i32, u64), Option<Instant>> = BTreeMap::new();
+    let mut asked: Vec<((i32, u64), Option<Instant>)> = Vec::new();
     let mut clean_looks = 0;
     while clean_looks < CLEAN_LOOKS && !until.has_passed() && !limit.has_passed() {
         clean_looks += 1;
@@ -91,7 +91,12 @@ fn hunt(mark: Mark) {
                 continue;
             };
             let now = Instant::now();
-            let answer_by = asked.entry((orphan.pid, orphan.started)).or_insert(Some(now + SHY_TIME));
+            let key = (orphan.pid, orphan.started);
+            let place = asked.iter().position(|(known, _)| *known == key).unwrap_or(asked.len());
+            if place == asked.len() {
+                asked.push((key, Some(now + SHY_TIME)));
+            }
+            let answer_by = &mut asked[place].1;
             if answer_by.is_none_or(|answer_by| now >= answer_by) {
                 continue;
             }
@@ -176,7 +181,7 @@ pub(crate) fn has_descendants() -> bool {
 pub(crate) fn end_descendants(grace: Duration) {
     let deadline = Deadline::after(grace);
     let mut pause = FIRST_PAUSE;
-    let mut told = BTreeSet::new();
+    let mut told = Sorted::new();
     loop {
         let left = processes::descendants(&processes::all(), this());
         for process in left.iter().filter(|process| told.insert((process.pid, process.started))) {
