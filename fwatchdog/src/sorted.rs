@@ -27,7 +27,9 @@ impl<T: Ord + Copy> Sorted<T> {
     }
 
     pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) {
-        values.into_iter().for_each(|value| drop(self.insert(value)));
+        for value in values {
+            self.insert(value);
+        }
     }
 }
 
