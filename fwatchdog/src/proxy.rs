@@ -138,7 +138,8 @@ impl Call<'_> {
         }
     }
 
-    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full. With
+    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full, unless
+    /// it goes on ending before it listens. With
     /// it how long the call has waited for the start.
     fn connect(
         &self,
@@ -162,6 +163,9 @@ impl Call<'_> {
             };
             if self.deadline.has_passed() {
                 return Err(self.answer_timeout(exchange));
+            }
+            if let Some(failure) = resident.failure() {
+                return Err(self.answer_text(exchange, 503, &failure));
             }
             if until.has_passed() {
                 let address = resident.target().address;

@@ -53,6 +53,8 @@ pub(crate) struct Resident {
     answers: AtomicU64,
     /// Whether the present process has taken a connection.
     has_listened: AtomicBool,
+    /// While the next start is waited for after several in a row that took no connection: how the last one ended.
+    failure: Mutex<Option<String>>,
     wake: EventFd,
     is_stopping: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Resident {
             timeouts: AtomicU32::new(0),
             answers: AtomicU64::new(0),
             has_listened: AtomicBool::new(false),
+            failure: Mutex::new(None),
             wake: EventFd::new()?,
             is_stopping: AtomicBool::new(false),
         })
@@ -160,8 +163,18 @@ impl Resident {
         self.has_listened.store(true, Ordering::Relaxed);
     }
 
+    /// Why there is no process, where the next one is likely to end as the last ones did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_failure(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
     /// Another process is started, of which nothing is known.
     fn forget(&self) {
+        self.set_failure(None);
         self.timeouts.store(0, Ordering::Relaxed);
         self.has_listened.store(false, Ordering::Relaxed);
     }
@@ -268,6 +281,10 @@ impl Keeper<'_> {
             };
             let pause = self.backoff.failed(started_at.elapsed());
             log::error!("{how}, see fprocess; it is started again in {}", duration::format(pause));
+            let has_served = self.resident.has_listened() || self.resident.answers() > answers;
+            if self.backoff.is_failing() && !has_served {
+                self.resident.set_failure(Some(format!("{how}, see fprocess")));
+            }
             self.rest(pause);
         }
         ExitCode::SUCCESS
