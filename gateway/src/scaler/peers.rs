@@ -222,14 +222,16 @@ impl Peers {
         for record in &mut self.records {
             let is_old = now.saturating_duration_since(record.since) >= FRESH_TIME;
             let is_silent = record.is_listed && record.is_silent(now) && is_old;
-            if is_silent == record.is_reported {
+            // Without a failure it is this gateway that could not ask.
+            let why = record.failure.as_deref().filter(|_| is_silent);
+            if why.is_some() == record.is_reported {
                 continue;
             }
-            record.is_reported = is_silent;
-            let (address, why) = (record.address, record.failure.as_deref().unwrap_or("no answer"));
-            news.push(match is_silent {
-                true => News::Bad(format!("the gateway at {address} does not tell its load: {why}")),
-                false => News::Good(format!("the gateway at {address} tells its load")),
+            record.is_reported = why.is_some();
+            let address = record.address;
+            news.push(match why {
+                Some(why) => News::Bad(format!("the gateway at {address} does not tell its load: {why}")),
+                None => News::Good(format!("the gateway at {address} tells its load")),
             });
         }
         if self.are_too_many && !self.is_reported {

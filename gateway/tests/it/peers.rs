@@ -127,6 +127,14 @@ impl State {
                 let name = path.trim_start_matches("services/").trim_end_matches("/update").to_owned();
                 match self.function(&name) {
                     Some(function) if request.method == "GET" => document(&function.service()),
+                    // Another gateway was quicker.
+                    Some(function)
+                        if !request.target.ends_with(&format!("?version={}", function.version)) =>
+                    {
+                        let body = r#"{"message":"rpc error: code = Unknown desc = update out of sequence"}"#;
+                        let length = body.len();
+                        format!("HTTP/1.1 500 No\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+                    }
                     Some(function) => {
                         let spec: Value = serde_json::from_slice(&request.body).expect("a document");
                         let to = spec["Mode"]["Replicated"]["Replicas"].as_u64().expect("a number");
@@ -269,6 +277,22 @@ fn a_gateway_that_comes_and_one_that_goes_change_nothing_that_is_used() {
     lock(&engine.state).gateways.remove(0);
     engine.becomes("one", 0);
     drop(third);
+}
+
+/// An alert reaches one gateway, whichever it is.
+#[test]
+fn what_an_alert_asked_one_gateway_for_is_kept_by_all() {
+    let function = holding();
+    let functions = [to_zero("raised", "1s"), to_zero("other", "1s"), to_zero("idle", LATER)];
+    let engine = Engine::start(&functions, function.addr().port());
+    let gateways = [engine.gateway(), engine.gateway()];
+    for (gateway, name) in gateways.iter().zip(["raised", "other"]) {
+        let alerts = json!({ "alerts": [{ "status": "firing", "labels": { "function_name": name } }] });
+        let reply = gateway.post("/system/alert", alerts.to_string());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    engine.becomes("idle", 0);
+    assert_eq!((engine.replicas("raised"), engine.replicas("other")), (5, 5));
 }
 
 /// A peer that should tell its load and does not may use what seems idle.
