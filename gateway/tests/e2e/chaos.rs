@@ -7,11 +7,11 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::engine::{Engine, Service, Task};
+use testkit::engine::{Engine, NewService, Service, Task};
 use testkit::{eventually, variable, workspace};
 
-use crate::lab::{Gateway, SHELL, remove, shared_dir, shell};
-use crate::load::{Crew, Load, NOTE, Notes, hostname};
+use crate::lab::{Gateway, Pair, SHELL, remove, shared_dir, shell};
+use crate::load::{Crew, Gateways, Load, NOTE, Notes, hostname};
 use crate::verdict::{Harm, Phase, Verdict};
 
 /// Set by `tools/swarm-lab.sh`.
@@ -19,6 +19,12 @@ const ENV_LAB: &str = "FAAS_SWARM_LAB";
 const ENV_CALLS: &str = "FAAS_CHAOS_CALLS";
 
 const NAME: &str = "e2e-chaos";
+
+/// A function that nobody calls.
+const IDLE: &str = "e2e-chaos-idle";
+
+/// Two gateways get one part in so many of the calls that one gets.
+const PAIR_PART: usize = 4;
 const CLIENTS: usize = 32;
 const REPLICAS: usize = 3;
 const MORE_REPLICAS: usize = 5;
@@ -43,24 +49,14 @@ fn nothing_is_lost_but_what_a_killed_process_had_in_hand() {
     let least = variable(ENV_CALLS).map_or(0, |text| text.parse().expect("a number of calls"));
     let gateway = Gateway::start(&engine, "e2e-chaos-gateway");
     let (shared, mount) = shared_dir();
-    let service = shell(&engine, NAME, &format!("{NOTE}; {WORK}"))
-        .fixed(REPLICAS)
-        .arg(mount)
-        .arg("--restart-delay=200ms")
-        // A machine that is busy with something else must not be taken for a sick task, nor a task that ends.
-        .arg("--health-timeout=30s")
-        .arg("--health-retries=100")
-        .arg("--update-monitor=100ms")
-        .arg("--update-parallelism=2")
-        .arg("--rollback-monitor=100ms")
-        .arg("--rollback-parallelism=2")
-        .create();
+    let service = function(&engine).fixed(REPLICAS).arg(mount).create();
     service.wait_running(REPLICAS);
     gateway.wait_callable(NAME);
     let mut phases = Vec::new();
-    let load = Load { gateway: &gateway, function: NAME, prefix: "chaos", clients: CLIENTS };
+    let gateways = Gateways::new(&[gateway.address]);
+    let load = Load { gateways: &gateways, function: NAME, prefix: "chaos", clients: CLIENTS };
     let outcomes = load.run(|crew| {
-        let stage = Stage { engine: &engine, service: &service, lab, crew };
+        let stage = Stage { engine: &engine, service: &service, lab, crew, pair: None };
         while phases.is_empty() || crew.ended_calls() < least {
             stage.round(&mut phases);
         }
@@ -71,11 +67,64 @@ fn nothing_is_lost_but_what_a_killed_process_had_in_hand() {
     remove(&[&service, &gateway.service]);
 }
 
+/// Two gateways share the calls, or one of them has none, or is killed and started again; and both scale.
+#[test]
+#[ignore = "needs an engine: make test-e2e, with a second node: make chaos"]
+fn with_two_gateways_nothing_more_is_lost() {
+    let engine = Engine::connect();
+    let lab = variable(ENV_LAB).map(|_| Lab::with_images(&engine));
+    let least = variable(ENV_CALLS).map_or(0, |text| text.parse().expect("a number of calls"));
+    let pair = Pair::start(&engine, "e2e-pair-gateway");
+    let (shared, mount) = shared_dir();
+    let service = to_zero(function(&engine)).replicas(REPLICAS).arg(mount).create();
+    let idle = to_zero(shell(&engine, IDLE, "cat")).create();
+    service.wait_running(REPLICAS);
+    let addresses = pair.addresses();
+    addresses.iter().for_each(|address| pair.wait_callable(*address, NAME));
+    let mut phases = Vec::new();
+    let gateways = Gateways::new(&addresses);
+    let load = Load { gateways: &gateways, function: NAME, prefix: "pair", clients: CLIENTS };
+    let outcomes = load.run(|crew| {
+        let pair = Some((&pair, &gateways, &idle));
+        let stage = Stage { engine: &engine, service: &service, lab, crew, pair };
+        while phases.is_empty() || crew.ended_calls() < least / PAIR_PART {
+            stage.round(&mut phases);
+        }
+    });
+    let verdict = Verdict::of(&phases, &outcomes, &Notes::read(shared.path()));
+    println!("{verdict}");
+    assert!(verdict.wrong.is_empty(), "{} calls are wrong", verdict.wrong.len());
+    let log = pair.service.logs();
+    let taken: Vec<_> = log.lines().filter(|line| line.contains("function `e2e-chaos`: from")).collect();
+    assert!(taken.is_empty(), "the function was called all the time: {taken:#?}");
+    remove(&[&service, &idle, &pair.service]);
+}
+
+/// A function that goes to zero when it was not called for 5 s.
+fn to_zero(service: NewService<'_>) -> NewService<'_> {
+    service.label("com.openfaas.scale.zero", "true").label("com.openfaas.scale.zero-duration", "5s")
+}
+
+/// The function that everything happens to.
+fn function(engine: &Engine) -> NewService<'_> {
+    shell(engine, NAME, &format!("{NOTE}; {WORK}"))
+        .arg("--restart-delay=200ms")
+        // A machine that is busy with something else must not be taken for a sick task, nor a task that ends.
+        .arg("--health-timeout=30s")
+        .arg("--health-retries=100")
+        .arg("--update-monitor=100ms")
+        .arg("--update-parallelism=2")
+        .arg("--rollback-monitor=100ms")
+        .arg("--rollback-parallelism=2")
+}
+
 struct Stage<'s> {
     engine: &'s Engine,
     service: &'s Service<'s>,
     lab: Option<Lab>,
     crew: &'s Crew,
+    /// Where there are two gateways: them, whom the clients call, and a function that nobody calls.
+    pair: Option<(&'s Pair<'s>, &'s Gateways, &'s Service<'s>)>,
 }
 
 impl Stage<'_> {
@@ -102,6 +151,36 @@ impl Stage<'_> {
             phase("node cut off", Harm::Node, &|| self.break_node(lab, "cut"));
         }
         phase("rollback, stop first", Harm::None, &|| self.roll_back());
+        if let Some((pair, gateways, idle)) = self.pair {
+            for kept in [0, 1] {
+                phase("one gateway idle", Harm::None, &|| self.leave_idle(kept, (pair, gateways, idle)));
+                phase("idle gateway killed", Harm::None, &|| self.kill_gateway(kept, pair, gateways));
+            }
+        }
+    }
+
+    /// Has all clients call one of the gateways until a function that nobody calls went to zero: so would this one
+    /// have by then, if the other gateway took it for idle.
+    fn leave_idle(&self, kept: usize, (pair, gateways, idle): (&Pair, &Gateways, &Service)) -> Vec<String> {
+        let addresses = pair.addresses();
+        gateways.set(&[addresses[kept]]);
+        idle.wait_running(0);
+        idle.scale(1);
+        idle.wait_running(1);
+        idle.wait_running(0);
+        gateways.set(&addresses);
+        Vec::new()
+    }
+
+    /// Kills the gateway that no client calls, and has both called when it is there again.
+    fn kill_gateway(&self, kept: usize, pair: &Pair, gateways: &Gateways) -> Vec<String> {
+        gateways.set(&[pair.addresses()[kept]]);
+        self.crew.wait_calls(1);
+        pair.kill(1 - kept);
+        let addresses = pair.addresses();
+        addresses.iter().for_each(|address| pair.wait_callable(*address, NAME));
+        gateways.set(&addresses);
+        Vec::new()
     }
 
     /// Has `act` happen amid calls, and returns when all are well again and have been for some calls. `act` tells

@@ -7,7 +7,7 @@ use testkit::engine::{Engine, Service, Task};
 use testkit::{eventually, proc};
 
 use crate::lab::{Gateway, PATIENCE, remove, shared_dir, shell};
-use crate::load::{Load, NOTE, Notes, Outcome, hostname};
+use crate::load::{Gateways, Load, NOTE, Notes, Outcome, hostname};
 
 /// What the function does after its note.
 const WORK: &str = "sleep 0.2; echo $Http_X_Call_Id; cat";
@@ -50,8 +50,12 @@ fn check(name: &str, replicas: usize) {
     gateway.wait_callable(name);
     for round in 0..ROUNDS {
         let mut killed = None;
-        let load =
-            Load { gateway: &gateway, function: name, prefix: &format!("{name}-{round}"), clients: CLIENTS };
+        let load = Load {
+            gateways: &Gateways::new(&[gateway.address]),
+            function: name,
+            prefix: &format!("{name}-{round}"),
+            clients: CLIENTS,
+        };
         let outcomes = load.run(|_| {
             std::thread::sleep(BEFORE);
             killed = Some(kill_one(&engine, &service, (round, replicas)));
@@ -154,7 +158,12 @@ fn an_update_and_a_smaller_scale_lose_no_call() {
         .create();
     service.wait_running(3);
     gateway.wait_callable("e2e-update");
-    let load = Load { gateway: &gateway, function: "e2e-update", prefix: "update", clients: CLIENTS };
+    let load = Load {
+        gateways: &Gateways::new(&[gateway.address]),
+        function: "e2e-update",
+        prefix: "update",
+        clients: CLIENTS,
+    };
     let outcomes = load.run(|_| {
         std::thread::sleep(BEFORE);
         service.scale(2);

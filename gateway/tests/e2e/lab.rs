@@ -120,6 +120,71 @@ impl<'a> Gateway<'a> {
     }
 }
 
+/// Two gateways as tasks of one service, each on a port of this host that the engine chooses.
+pub(crate) struct Pair<'a> {
+    engine: &'a Engine,
+    pub(crate) service: Service<'a>,
+}
+
+impl<'a> Pair<'a> {
+    /// Both run when this returns.
+    #[track_caller]
+    pub(crate) fn start(engine: &'a Engine, name: &str) -> Pair<'a> {
+        let service = engine
+            .service(name, "localhost/faas/gateway")
+            .replicas(2)
+            .arg("--publish=mode=host,target=8080")
+            .arg(format!("--mount=type=bind,source={},target={SOCKET},readonly", engine.socket()))
+            .arg("--constraint=node.role==manager")
+            .arg("--restart-delay=200ms")
+            .env("provider", "swarm")
+            .create();
+        service.wait_running(2);
+        Pair { engine, service }
+    }
+
+    /// Where they listen, in an order that stays as long as both run.
+    #[track_caller]
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.tasks().iter().map(|task| self.address(task)).collect()
+    }
+
+    /// Kills one of them outright. Another one runs when this returns.
+    #[track_caller]
+    pub(crate) fn kill(&self, number: usize) {
+        let task = self.tasks().swap_remove(number);
+        self.engine.kill_container(&task.container);
+        eventually(PATIENCE, || match self.service.tasks().iter().find(|other| other.id == task.id) {
+            Some(task) if task.state == "running" => Err(format!("{task:?}")),
+            _ => Ok(()),
+        });
+        self.service.wait_running(2);
+    }
+
+    /// Calls a function through the gateway at this address until it answers 200.
+    #[track_caller]
+    pub(crate) fn wait_callable(&self, address: SocketAddr, function: &str) {
+        let path = format!("/function/{function}");
+        eventually(PATIENCE, || match http::request(address).path(&path).send() {
+            Ok(reply) if reply.status == 200 => Ok(()),
+            Ok(reply) => Err(format!("{function} answers {}: {}", reply.status, reply.text())),
+            Err(error) => Err(error.to_string()),
+        });
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let mut tasks = self.service.wait_running(2);
+        tasks.sort_by(|a, b| a.id.cmp(&b.id));
+        tasks
+    }
+
+    fn address(&self, task: &Task) -> SocketAddr {
+        let format = r#"--format={{(index (index .NetworkSettings.Ports "8080/tcp") 0).HostPort}}"#;
+        let port = self.engine.docker(&["inspect", format, &task.container]);
+        SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")))
+    }
+}
+
 /// Asks for the removal of services at once; then the drop of each has little left to wait for. Docker takes
 /// some three seconds over each before it tells the container to end.
 pub(crate) fn remove(services: &[&Service<'_>]) {

@@ -1,14 +1,14 @@
 //! Clients that call a function without a pause, what became of each call, and which container executed it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use testkit::eventually;
 use testkit::http::Client;
-
-use crate::lab::Gateway;
 
 /// The longest that a call may take: longer than the gateway's own limit, so that its answer is seen.
 const LIMIT: Duration = Duration::from_secs(70);
@@ -35,12 +35,35 @@ impl Outcome {
 
 /// Clients that call until they are told to stop. The function answers with the call's id in a line, then the body.
 pub(crate) struct Load<'l> {
-    pub(crate) gateway: &'l Gateway<'l>,
+    pub(crate) gateways: &'l Gateways,
     pub(crate) function: &'l str,
     /// Begins the id of each call.
     pub(crate) prefix: &'l str,
     /// How many.
     pub(crate) clients: usize,
+}
+
+/// The gateways that clients call, each its own share of the clients. With its next call a client follows a change.
+pub(crate) struct Gateways(Mutex<Vec<SocketAddr>>);
+
+impl Gateways {
+    pub(crate) fn new(addresses: &[SocketAddr]) -> Gateways {
+        Gateways(Mutex::new(addresses.to_vec()))
+    }
+
+    /// Has all clients call these.
+    pub(crate) fn set(&self, addresses: &[SocketAddr]) {
+        *self.addresses() = addresses.to_vec();
+    }
+
+    fn of(&self, client: usize) -> SocketAddr {
+        let addresses = self.addresses();
+        addresses[client % addresses.len()]
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The clients at work.
@@ -69,9 +92,14 @@ impl Load<'_> {
     }
 
     fn client(&self, number: usize, crew: &Crew) -> Vec<Outcome> {
-        let mut client = self.gateway.client();
+        let mut address = self.gateways.of(number);
+        let mut client = Client::new(address);
         let mut outcomes = Vec::new();
         while !crew.is_over.load(Ordering::Relaxed) {
+            let now = self.gateways.of(number);
+            if now != address {
+                (address, client) = (now, Client::new(now));
+            }
             let method = if (number + outcomes.len()).is_multiple_of(2) { "GET" } else { "POST" };
             let id = format!("{}-{number}-{}", self.prefix, outcomes.len());
             outcomes.push(self.call(&mut client, method, id));
