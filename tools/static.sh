@@ -116,10 +116,11 @@ set_up() {
     settings+=("RUSTC=$rustc" "CARGO_TARGET_DIR=$out")
 }
 
-# Sets `flags` and `c_flags`. Position-independent code is left out: it costs resident pages.
+# Sets `flags` and `c_flags`. Position-independent code is left out: it costs resident pages. So is the code that
+# formats values for debugging, since nothing that is shipped prints one; a panic shows no value then.
 set_flags() {
     local registry
-    flags=(-C relocation-model=static -C target-feature=+crt-static) c_flags=""
+    flags=(-C relocation-model=static -C target-feature=+crt-static -Z fmt-debug=none) c_flags=""
     if [ "$route" = debian ]; then
         flags+=(-C "linker=$support_dir/musl-gcc" -C link-self-contained=no)
         flags+=(-L "native=$support_dir")

@@ -101,6 +101,26 @@ fn nothing_is_left_open() {
     });
 }
 
+/// The static binaries are built without the code that formats values for debugging: a value would be printed as
+/// nothing.
+#[test]
+fn nothing_that_is_shipped_formats_for_debugging() {
+    const SHIPPED: [&str; 5] =
+        ["kit/src/", "http1/src/", "docker-sock/src/", "fwatchdog/src/", "gateway/src/"];
+    const OF_TESTS: [&str; 4] = ["tests.rs", "/tests/", "/explore.rs", "/simulate"];
+    let mut found = Vec::new();
+    for (path, content) in sources() {
+        let is_shipped = SHIPPED.iter().any(|start| path.starts_with(start));
+        if !is_shipped || OF_TESTS.iter().any(|part| path.contains(part)) {
+            continue;
+        }
+        let lines =
+            without_tests(&content).lines().filter(|line| line.contains(":?}") || line.contains(":#?}"));
+        found.extend(lines.map(|line| format!("{path}: {}", line.trim())));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// Whose types appear where: a library's name, and the paths that may say it.
 const CONFINED: [(&str, &[&str]); 3] = [
     ("tiny_http", &["gateway/src/control", "bench/"]),
