@@ -175,7 +175,7 @@ impl Line {
         let result = match question.step() {
             Ok(true) => Page::parse(&question.body).ok_or_else(|| "its answer is not a load page".to_owned()),
             Ok(false) if now < asked + ANSWER_TIME => return,
-            Ok(false) => Err(format!("no answer in {ANSWER_TIME:?}")),
+            Ok(false) => Err(format!("no answer in {}", kit::duration::format(ANSWER_TIME))),
             Err(why) => Err(why),
         };
         let question = self.question.take();
