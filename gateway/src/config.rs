@@ -187,7 +187,7 @@ impl Config {
             }
             ProviderKind::Auto if self.is_docker_host_set => (RunsOn::Swarm, "DOCKER_HOST is set"),
             ProviderKind::Auto if self.functions_file.is_some() => {
-                (RunsOn::Local, "functions_file is set, and DOCKER_HOST is not")
+                (RunsOn::Local, "functions_file is set, neither DOCKER_HOST nor functions_network is")
             }
             ProviderKind::Auto => (RunsOn::Swarm, "functions_file is not set"),
         }
