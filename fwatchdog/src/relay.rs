@@ -27,6 +27,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// the call counts. Longer than a pipeline takes to write what it has, short enough to give the worker back.
 const FOLLOW_TIME: Duration = Duration::from_secs(5);
 
+/// The most that a pipe holds (pipe(7), `pipe-max-size`): so much of the process's own output may be left at its end.
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Between two looks at a process that has no descriptor to be polled, on old kernels.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -146,6 +149,8 @@ pub(crate) struct Relay<'a, 'e> {
     end: Option<End>,
     /// Until when STDOUT is read at the longest, once the process has ended.
     follow_until: Deadline,
+    /// How much of what is in STDOUT the process may have written itself, once it has ended.
+    owed: usize,
     /// The later of the process's end and its last output.
     quiet_since: Instant,
 }
@@ -183,6 +188,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             lines: Lines::default(),
             end: None,
             follow_until: Deadline::NEVER,
+            owed: 0,
             quiet_since: now,
         }
     }
@@ -247,7 +253,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         if self.is_complete() {
             return Err(Outcome::Complete);
         }
-        if self.stdout.is_some() && self.follow_until.has_passed() {
+        if self.stdout.is_some() && self.owed == 0 && self.follow_until.has_passed() {
             log::warn!("call={} a background process goes on writing to STDOUT: the answer ends", self.id);
             (self.stdout, self.is_stdout_ready) = (None, false);
         }
@@ -348,6 +354,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Ok((Some(count), room)) => (count, room),
             };
             self.quiet_since = Instant::now();
+            self.owed = self.owed.saturating_sub(count);
             self.received += count as u64;
             self.look_for_block()?;
             self.drop_surplus(count);
@@ -468,6 +475,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         let client = Ready::HANG_UP.and(Ready::READ.when(reads_client)).and(Ready::WRITE.when(is_backed_up));
         let stdin = self.stdin.as_ref().filter(|_| feed == Feed::Pipe).map(AsFd::as_fd);
         let stdout = self.stdout.as_ref().filter(|_| self.reads_stdout()).map(AsFd::as_fd);
+        let reads_stdout = stdout.is_some();
         let end = if self.end.is_none() { child.end_fd() } else { None };
         let mut fds = [
             PollFd::new(self.exchange.socket().as_fd(), client),
@@ -489,6 +497,9 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.feed = Feed::Ready;
         }
         self.is_stdout_ready = stdout.is_any();
+        if reads_stdout && !self.is_stdout_ready {
+            self.owed = 0; // it is empty
+        }
         self.is_stderr_ready = stderr.is_any();
         self.look_at(child, end.is_any())?;
         self.check_deadlines()
@@ -502,7 +513,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         if self.end.is_some() {
             self.stdin = None;
             self.quiet_since = Instant::now();
-            self.follow_until = Deadline::after(FOLLOW_TIME);
+            (self.follow_until, self.owed) = (Deadline::after(FOLLOW_TIME), PIPE_BYTES);
             // Whatever it left in the pipes is there now: both are looked at before anything is concluded.
             (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_some());
             if self.feed == Feed::Pipe {

@@ -126,6 +126,25 @@ fn a_background_child_that_goes_on_writing_is_not_followed_for_ever() {
     });
 }
 
+/// What is in the pipe when the process ends is the process's own, however long the client takes to read what is before.
+#[test]
+fn what_a_process_has_written_at_its_end_is_not_cut_for_a_slow_client() {
+    // Fills all buffers up to the client, and tells how much that was.
+    let fill = "dd if=/dev/zero bs=4096 oflag=nonblock 2>&1 1>&3 | tee /dev/stderr | grep -q ^0.bytes";
+    let script = format!("export LC_ALL=C; exec 3>&1; until {fill}; do sleep 0.05; done; echo has ended >&2");
+    let dog = shell(&script).start();
+    let mut connection = dog.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    dog.wait_log("has ended", SOON);
+    // Longer than a background process would be followed, which must not be what ends this answer.
+    thread::sleep(Duration::from_secs(6));
+    let reply = connection.reply("GET").unwrap();
+    let log = dog.log();
+    let copied =
+        log.lines().filter_map(|line| line.split_once(" bytes")?.0.rsplit(' ').next()?.parse::<usize>().ok());
+    assert_eq!(reply.body.len(), copied.sum::<usize>(), "{log}");
+}
+
 #[test]
 fn a_held_stderr_does_not_hold_the_answer() {
     let dog = shell("sleep 60 >/dev/null & echo done; echo bye >&2").start();
