@@ -126,7 +126,7 @@ impl Table {
         let Some(old) = self.find(one.name.as_str()).filter(|old| old.starting.contains(&one.backend)) else {
             return;
         };
-        let fresh = Arc::new(Replica::new(one.backend.clone(), self.client_of(&old.known)));
+        let fresh = self.fresh(&old.known, &one.backend);
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
         let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
@@ -182,15 +182,19 @@ impl Table {
         ClientConfig { idle_timeout, ..self.client }
     }
 
+    /// A replica that is called for the first time, with what is known of its health.
+    fn fresh(&self, known: &Known, backend: &Backend) -> Arc<Replica> {
+        let replica = Replica::new(backend.clone(), self.client_of(known));
+        replica.set_unhealthy(known.unhealthy.contains(backend));
+        Arc::new(replica)
+    }
+
     /// The next form of a function: figures and connections of what stays are kept.
     fn renewed(&self, known: Known, old: Option<&Arc<Function>>) -> Arc<Function> {
         let kept = |backend: &Backend| {
             old?.replicas.iter().find(|replica| replica.backend() == backend).map(Arc::clone)
         };
-        let fresh = |backend: &Backend| {
-            let replica = || Arc::new(Replica::new(backend.clone(), self.client_of(&known)));
-            backend.task.is_none().then(replica)
-        };
+        let fresh = |backend: &Backend| backend.task.is_none().then(|| self.fresh(&known, backend));
         let (mut replicas, mut starting) = (Vec::new(), Vec::new());
         let backends =
             known.endpoints.iter().map(|backend| kept(backend).or_else(|| fresh(backend)).ok_or(backend));
@@ -324,6 +328,17 @@ mod tests {
         table.accept(&starting("t1"));
         table.accept(&starting("t1"));
         assert_eq!((table.version(), table.find("a").unwrap().series.ready.get()), (3, 1));
+    }
+
+    #[test]
+    fn a_replica_is_unhealthy_from_its_first_call_on() {
+        let table = Table::new(ClientConfig::default());
+        let mut function = known("a", &[]);
+        let backend = task("t1", "127.0.0.1:1".parse().unwrap());
+        (function.endpoints, function.unhealthy) = (vec![backend.clone()], vec![backend.clone()]);
+        table.set(vec![function.clone()]);
+        table.accept(&Starting { name: function.name, backend });
+        assert!(table.find("a").unwrap().replicas[0].is_unhealthy());
     }
 
     #[test]

@@ -215,6 +215,7 @@ impl Swarm {
             events: None,
             starting: HashMap::new(),
             unhealthy: HashSet::new(),
+            knows_unhealthy: false,
             next_open: now,
             has_told: false,
             hot_until: now + HOT_TIME,
@@ -339,6 +340,8 @@ struct Watcher {
     /// Tasks on the engine's own node whose health check has failed since they ran. The engine ends such a task, and may
     /// take its time; of other nodes nothing tells.
     unhealthy: HashSet<String>,
+    /// Whether the engine has said which of them there were when its events began.
+    knows_unhealthy: bool,
     next_open: Instant,
     /// Whether it was said that the engine refuses to tell events.
     has_told: bool,
@@ -429,24 +432,34 @@ impl Watcher {
     /// Without events looks are just rarer, so a failure is no problem of its own.
     fn open_events(&mut self) {
         let now = Instant::now();
-        if self.events.is_some() || now < self.next_open || self.shared.state().problem.is_some() {
+        let has_all = self.events.is_some() && self.knows_unhealthy;
+        if has_all || now < self.next_open || self.shared.state().problem.is_some() {
             return;
         }
         self.next_open = now + EVENTS_PAUSE;
-        match self.engine.events(&news::KINDS, &news::ACTIONS) {
-            Ok(events) => {
-                self.events = Some(events);
-                match self.engine.unhealthy_tasks() {
-                    Ok(tasks) => self.unhealthy = tasks.into_iter().take(MAX_STARTED).collect(),
-                    Err(error) => log::debug!("{error}"), // events tell of the next ones
+        if self.events.is_none() {
+            match self.engine.events(&news::KINDS, &news::ACTIONS) {
+                Ok(events) => (self.events, self.knows_unhealthy) = (Some(events), false),
+                Err(error) if error.is_transport() || self.has_told => {
+                    return log::debug!("no events: {error}");
+                }
+                Err(error) => {
+                    self.has_told = true;
+                    return log::warn!("what happens on the Swarm is seen up to a second later: {error}");
                 }
             }
-            Err(error) if error.is_transport() || self.has_told => log::debug!("no events: {error}"),
-            Err(error) => {
-                log::warn!("what happens on the Swarm is seen up to a second later: {error}");
-                self.has_told = true;
-            }
         }
+        self.ask_for_unhealthy();
+    }
+
+    /// Asks once for what the events since then do not tell; an engine that refuses is not asked again.
+    fn ask_for_unhealthy(&mut self) {
+        match self.engine.unhealthy_tasks() {
+            Ok(tasks) => self.unhealthy = tasks.into_iter().take(MAX_STARTED).collect(),
+            Err(error) if error.is_transport() => return log::debug!("{error}"), // it is asked again
+            Err(error) => log::debug!("{error}"),
+        }
+        self.knows_unhealthy = true;
     }
 
     /// Waits for the next reason to look; whether it is time to end.
