@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::locate::variable;
+use crate::updates::UpdateStates;
 use crate::{eventually, proc};
 
 /// Process id of dockerd, set when the engine is private to the tests.
@@ -328,14 +329,16 @@ impl Service<'_> {
     /// When the engine refuses, or does not within a minute.
     #[track_caller]
     pub fn roll(&self, verb: &str, args: &[&str], done: &str) {
+        let states = self.update_states();
         let begin = ["service", verb, "--detach"];
         self.engine.docker(&[&begin, args, &[&self.name]].concat());
-        let format = "{{with .UpdateStatus}}{{.State}}: {{.Message}}{{end}}";
-        eventually(PATIENCE, || {
-            let state = self.engine.docker(&["service", "inspect", "--format", format, &self.name]);
-            let is_done = state.split(':').next() == Some(done);
-            if is_done { Ok(()) } else { Err(format!("service {}: {done} wanted, got {state}", self.name)) }
-        });
+        states.wait(done, PATIENCE);
+    }
+
+    /// The states of its updates from now on.
+    #[must_use]
+    pub fn update_states(&self) -> UpdateStates {
+        UpdateStates::of(&self.name)
     }
 
     /// Asks for `count` tasks and returns at once.

@@ -26,6 +26,7 @@ pub mod script;
 pub mod stream;
 pub mod surplus;
 pub mod unreachable;
+pub mod updates;
 pub mod upstreams;
 
 pub use bin::{Bin, Output, Running};

@@ -72,17 +72,20 @@ fn a_failed_update_is_rolled_back_though_the_load_doubles_meanwhile() {
     build_dying_image(&engine);
     service.wait_running(4);
     wait_ready(&gateway, service.name(), 4.0);
+    let states = service.update_states();
     under_load(&gateway, service.name(), 4, || {
         update(&engine, &service);
-        wait_state(&engine, &service, "updating");
+        states.wait("updating", UPDATE_TIME);
         under_load(&gateway, service.name(), 4, || {
-            wait_state(&engine, &service, "rollback_completed");
+            // The gateway may write the service a moment later, which clears its state.
+            states.wait("rollback_completed", UPDATE_TIME);
             assert_eq!(image(&engine, &service), format!("{SHELL}:latest"));
             println!("rolled back; 8 replicas after {:?}", wait_wanted(&engine, &service, 8));
             let tasks = service.wait_running(8);
             assert_eq!(tasks.len(), 8);
         });
     });
+    assert_eq!(states.seen()[..3], ["updating", "rollback_started", "rollback_completed"]);
     assert_eq!(image(&engine, &service), format!("{SHELL}:latest"));
     remove(&[&service, &gateway.service]);
 }
