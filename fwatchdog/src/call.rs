@@ -58,8 +58,8 @@ pub(crate) struct Call<'a> {
     pub(crate) deadline: Deadline,
     /// Whose time limit `deadline` is, and how long it was.
     pub(crate) limit: (&'static str, Duration),
-    /// What the process of `mode=http` had answered before.
-    pub(crate) answers: u64,
+    /// See [`Resident::turn`].
+    pub(crate) turn: u64,
     pub(crate) started: Instant,
     content_type: Vec<u8>,
 }
@@ -73,7 +73,7 @@ impl<'a> Call<'a> {
             id: call_id(headers).unwrap_or_else(|| Mark::new().to_string()),
             deadline: limit.map_or(Deadline::NEVER, |(_, span)| Deadline::after(span)),
             limit: limit.unwrap_or_default(),
-            answers: function.resident.as_ref().map_or(0, Resident::answers),
+            turn: function.resident.as_ref().map_or(0, Resident::turn),
             started: Instant::now(),
             content_type: content_type(&function.config, headers),
         }

@@ -37,18 +37,18 @@ struct Passing {
     id: String,
     deadline: Deadline,
     limit: (&'static str, Duration),
-    answers: u64,
+    turn: u64,
 }
 
 /// Begins to forward a request, if there is room for one more and the process can be connected to at once.
 pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<Course> {
     let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
     let entered = Function::enter(Arc::clone(function))?;
-    let Call { id, deadline, limit, answers, .. } = Call::new(function, exchange);
+    let Call { id, deadline, limit, turn, .. } = Call::new(function, exchange);
     let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
     let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
     let observation = Observation::new(Arc::clone(function), exchange.request().method());
-    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit, answers })))
+    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit, turn })))
 }
 
 impl Relay for Passing {
@@ -70,10 +70,10 @@ impl Relay for Passing {
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
-        let Passing { mut observation, entered, id, deadline, limit, answers } = *self;
+        let Passing { mut observation, entered, id, deadline, limit, turn } = *self;
         let function = entered.function();
         let mut call = Call::new(function, exchange);
-        (call.id, call.deadline, call.limit, call.answers) = (id, deadline, limit, answers);
+        (call.id, call.deadline, call.limit, call.turn) = (id, deadline, limit, turn);
         let (end, connection, upload) = parts;
         let Some(resident) = &function.resident else { return };
         resident.target().pool.put(connection); // which closes it
@@ -208,7 +208,7 @@ impl Call<'_> {
                 if let (Some(resident), true) =
                     (&self.function.resident, is_long(self.limit) && exchange.has_read_body())
                 {
-                    resident.timed_out(self.answers);
+                    resident.timed_out(self.turn);
                 }
                 log::warn!("call={} was given up: {}", self.id, self.timeout_text());
                 self.answer_timeout(exchange)

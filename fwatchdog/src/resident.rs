@@ -51,6 +51,8 @@ pub(crate) struct Resident {
     timeouts: AtomicU32,
     /// Answers that began, of all processes one after the other.
     answers: AtomicU64,
+    /// Moves on with each start, each answer and each timeout that counts.
+    turn: AtomicU64,
     /// Whether the present process has taken a connection.
     has_listened: AtomicBool,
     /// While the next start is waited for after several in a row that took no connection: how the last one ended.
@@ -92,6 +94,7 @@ impl Resident {
             max_timeouts: config.max_timeouts,
             timeouts: AtomicU32::new(0),
             answers: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             has_listened: AtomicBool::new(false),
             failure: Mutex::new(None),
             wake: EventFd::new()?,
@@ -136,15 +139,21 @@ impl Resident {
     /// An answer has begun: it does not hang.
     pub(crate) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+        self.turn.fetch_add(1, Ordering::Relaxed);
         self.timeouts.store(0, Ordering::Relaxed);
         self.listened();
     }
 
-    /// A call got no answer in time; `before` is what [`Resident::answers`] said as it began. While others are answered
-    /// it does not count: many calls may time out at the same moment.
-    pub(crate) fn timed_out(&self, before: u64) {
-        if before == self.answers() && self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_timeouts
-        {
+    /// What a call notes as it begins, for [`Resident::timed_out`].
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// A call that began in this turn got no answer in time. It counts if it is the first to say so: calls that wait
+    /// together tell of one moment, and those from before an answer or a start tell nothing.
+    pub(crate) fn timed_out(&self, turn: u64) {
+        let counts = self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if counts && self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_timeouts {
             self.wake.notify();
         }
     }
@@ -175,6 +184,7 @@ impl Resident {
     /// Another process is started, of which nothing is known.
     fn forget(&self) {
         self.set_failure(None);
+        self.turn.fetch_add(1, Ordering::Relaxed);
         self.timeouts.store(0, Ordering::Relaxed);
         self.has_listened.store(false, Ordering::Relaxed);
     }
@@ -437,24 +447,36 @@ mod tests {
     #[test]
     fn timeouts_count_in_a_row_and_not_beside_answers() {
         let resident = resident(2);
-        resident.timed_out(0);
+        let began = resident.turn();
+        resident.timed_out(began);
         assert!(!resident.hangs());
         resident.answered();
-        resident.timed_out(1);
-        for _ in 0..5 {
-            resident.timed_out(0); // it was answered while these waited
-        }
+        resident.timed_out(began); // it was answered while this one waited
+        resident.timed_out(resident.turn());
         assert!(!resident.hangs());
-        resident.timed_out(1);
+        resident.timed_out(resident.turn());
         assert!(resident.hangs());
         resident.answered();
         assert!(!resident.hangs());
     }
 
     #[test]
+    fn calls_that_time_out_together_count_once_and_those_of_the_last_process_never() {
+        let resident = resident(2);
+        let began = resident.turn();
+        (0..5).for_each(|_| resident.timed_out(began));
+        assert!(!resident.hangs());
+        let began = resident.turn();
+        resident.forget();
+        (0..5).for_each(|_| resident.timed_out(began));
+        resident.timed_out(resident.turn());
+        assert!(!resident.hangs());
+    }
+
+    #[test]
     fn without_a_limit_it_never_hangs() {
         let resident = resident(0);
-        (0..100).for_each(|_| resident.timed_out(0));
+        (0..100).for_each(|_| resident.timed_out(resident.turn()));
         assert!(!resident.hangs());
     }
 }

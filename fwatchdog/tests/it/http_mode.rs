@@ -254,6 +254,18 @@ fn one_that_hangs_is_started_again_after_as_many_timeouts_in_a_row() {
 }
 
 #[test]
+fn calls_that_time_out_together_do_not_end_a_process_that_works() {
+    let dog = http().env("exec_timeout", "1s").env("max_timeouts", "8").start();
+    let (first, _) = words(&dog.post("/", "x").text());
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| dog.get("/sleep").status)).collect();
+        calls.into_iter().for_each(|call| assert_eq!(call.join().unwrap(), 504));
+    });
+    assert_eq!(words(&dog.post("/", "x").text()).0, first);
+    assert_eq!(dog.log().matches("started `").count(), 1, "{}", dog.log());
+}
+
+#[test]
 fn one_that_hangs_is_unhealthy_until_it_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
