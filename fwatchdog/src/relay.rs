@@ -36,10 +36,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Reads or writes in a row before others get a turn.
 const BURST: usize = 16;
 
-/// What is read of STDOUT at a time: little at first, most answers are small; then as much as there is already.
-const FIRST_READ_BYTES: usize = 4 * 1024;
-const MAX_READ_BYTES: usize = 64 * 1024;
-
 /// How long a client must have taken nothing, while it sends and the process does not take more, before output goes to
 /// a file: one that reads but slowly is waited for as ever.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -340,7 +336,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             let to_spool = self.is_backed_up() && !self.has_memory();
             self.output.drain(..mem::take(&mut self.sent)); // what was sent makes room for what comes
             let before = self.output.len();
-            let (count, room) = match read_into(&mut self.output, stdout) {
+            let (count, room) = match stdout.read_more(&mut self.output) {
                 Ok((None, _)) => {
                     self.is_stdout_ready = false;
                     return Ok(());
@@ -446,7 +442,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                     return;
                 }
                 Ok(Some(0)) | Err(_) => (self.stderr, self.is_stderr_ready) = (None, false),
-                Ok(Some(count)) => self.lines.take(&room[..count], |line| log_line(id, line)),
+                Ok(Some(count)) => self.lines.take(&room[..count], |line| lines::log(id, line)),
             }
         }
     }
@@ -582,27 +578,6 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 }
 
-/// Appends what is there; answers how much it was, as [`PipeEnd::read`] does, and how much would have fitted. What
-/// is small comes by way of the stack: a buffer for more would be a mapping, made and taken away with each call.
-fn read_into(output: &mut Vec<u8>, stdout: &PipeEnd) -> io::Result<(Option<usize>, usize)> {
-    if output.capacity() < FIRST_READ_BYTES {
-        let mut room = [0; FIRST_READ_BYTES];
-        let count = stdout.read_some(&mut room)?;
-        output.extend_from_slice(&room[..count.unwrap_or(0)]);
-        return Ok((count, FIRST_READ_BYTES));
-    }
-    if output.len() == output.capacity() {
-        output.reserve_exact(output.len().min(MAX_READ_BYTES));
-    }
-    let room = output.capacity() - output.len();
-    Ok((stdout.read(output)?, room))
-}
-
 fn later(since: Instant, span: Duration) -> Deadline {
     since.checked_add(span).map_or(Deadline::NEVER, Deadline::at)
-}
-
-/// Hands a line of STDERR to the log.
-pub(crate) fn log_line(id: &str, line: &str) {
-    log::info!("call={id} {line}");
 }

@@ -12,7 +12,6 @@ use kit::{Deadline, duration};
 
 use crate::function::Function;
 use crate::lines::{self, Lines};
-use crate::relay::log_line;
 use crate::started::{Listed, Mark};
 use crate::tree;
 
@@ -112,7 +111,7 @@ impl Output {
     fn read_stderr(&mut self, id: &str) -> bool {
         let (Some(stderr), mut room) = (&self.stderr, [0; lines::READ_BYTES]) else { return false };
         match stderr.read_some(&mut room) {
-            Ok(Some(count @ 1..)) => self.lines.take(&room[..count], |line| log_line(id, line)),
+            Ok(Some(count @ 1..)) => self.lines.take(&room[..count], |line| lines::log(id, line)),
             Ok(None) => return false,
             Ok(Some(0)) | Err(_) => self.stderr = None,
         }
@@ -131,7 +130,7 @@ impl Output {
 
     /// Says what is left to be said of it.
     pub(crate) fn end(mut self, id: &str) {
-        self.lines.take_rest(|line| log_line(id, line));
+        self.lines.take_rest(|line| lines::log(id, line));
         if self.surplus > 0 {
             log::error!("call={id} the process wrote {} bytes more than its Content-Length", self.surplus);
         }

@@ -5,6 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{check, check_size, retry, unless_blocked};
 
+/// What [`PipeEnd::read_more`] reads at a time: little at first, since most output is small; then as much as there is
+/// already, up to a bound.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+const MAX_READ_BYTES: usize = 64 * 1024;
+
 /// Our end of a pipe. Its calls say when they would have to wait.
 #[derive(Debug)]
 pub struct PipeEnd(OwnedFd);
@@ -53,6 +58,26 @@ impl PipeEnd {
             unsafe { buffer.set_len(length) };
         }
         Ok(count)
+    }
+
+    /// Appends what is there to `buffer`, which grows with what is in it. Returns how much it was, as [`PipeEnd::read`]
+    /// does, and how much would have fitted. A little comes by way of the stack: a buffer for more would be a mapping,
+    /// made and taken away with each process.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<(Option<usize>, usize)> {
+        if buffer.capacity() < FIRST_READ_BYTES {
+            let mut room = [0; FIRST_READ_BYTES];
+            let count = self.read_some(&mut room)?;
+            buffer.extend_from_slice(&room[..count.unwrap_or(0)]);
+            return Ok((count, FIRST_READ_BYTES));
+        }
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve_exact(buffer.len().min(MAX_READ_BYTES));
+        }
+        let room = buffer.capacity() - buffer.len();
+        Ok((self.read(buffer)?, room))
     }
 
     /// Reads what is there into `room`, with the answers of [`PipeEnd::read`]. Less than the room is all that was
