@@ -156,6 +156,10 @@ impl Peers {
         }
         if self.records.len() < before {
             self.turnovers += 1;
+        }
+        let pages = self.records.iter().filter_map(|record| record.page.as_ref());
+        let most = pages.map(|(page, _)| page.functions.len()).sum();
+        if self.records.len() < before || self.ended.len() > most {
             let records = &self.records;
             let is_told = |name: &FunctionName| records.iter().any(|record| record.tells_of(name));
             self.ended.retain(|name, _| is_told(name));

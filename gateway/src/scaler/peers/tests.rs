@@ -80,6 +80,19 @@ fn loads_are_added_up_and_what_ended_before_is_not_counted() {
 }
 
 #[test]
+fn functions_of_which_nobody_tells_any_more_are_forgotten() {
+    let mut told = Told::of(&[1]);
+    for number in 0..100 {
+        let functions =
+            HashMap::from([(name(&format!("preview-{number}")), Load { ended: 1, ..Load::default() })]);
+        told.peers.take(address(1), Page { instance: Instance(60), functions }, told.now);
+        told.list(&[1]);
+        assert!(told.peers.ended.len() <= 1, "{number}");
+    }
+    assert_eq!(told.view().turnovers, 1, "no peer went");
+}
+
+#[test]
 fn one_of_all_that_tell_their_load_takes_away() {
     for (others, is_first) in [(&[60, 70][..], true), (&[60, 40], false), (&[51], true), (&[49], false)] {
         let numbers: Vec<u16> = (0..others.len() as u16).collect();
