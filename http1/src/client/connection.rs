@@ -337,7 +337,7 @@ impl Connection {
                 Ok(Some(0)) => return Err(Error::Closed(Phase::FirstByte)),
                 Ok(Some(_)) if !self.has_received && self.is_too_early() => {
                     // What is on its way may be executed yet: nothing says that it was not.
-                    (self.has_surplus, self.was_broken) = (true, true);
+                    (self.has_surplus, self.was_broken) = (!self.has_ended(), true);
                     return Err(Error::Closed(Phase::FirstByte));
                 }
                 Ok(Some(_)) => {
@@ -428,12 +428,16 @@ impl Connection {
     /// What becomes of it between two requests, by what has come. Its end behind further bytes is a goodbye, such as
     /// 408 (RFC 9110 section 15.5.9).
     pub(crate) fn look(&self) -> Standing {
-        let has_ended = || self.socket.wait(Ready::HANG_UP, Deadline::after(Duration::ZERO));
         match self.socket.peek() {
             Ok(None) => Standing::Idle,
-            Ok(Some(1..)) if !has_ended().is_ok_and(Ready::is_hung_up) => Standing::Surplus,
+            Ok(Some(1..)) if !self.has_ended() => Standing::Surplus,
             Ok(Some(_)) | Err(_) => Standing::Spent,
         }
+    }
+
+    /// Whether the server has ended its side.
+    fn has_ended(&self) -> bool {
+        self.socket.wait(Ready::HANG_UP, Deadline::after(Duration::ZERO)).is_ok_and(Ready::is_hung_up)
     }
 
     /// Closes it for good. After the only call of a server that is not trusted neither side keeps its port for a minute
@@ -503,6 +507,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The goodbye of a server may cross the next request.
+    #[test]
+    fn a_goodbye_that_crosses_a_request_says_nothing_against_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+        let mut connection = Connection::open(&endpoint, ClientConfig::default(), Deadline::NEVER).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        connection.start(HeadWriter::request("GET", b"/"), Length::None);
+        assert!(connection.finish().unwrap());
+        server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        connection.socket().wait(Ready::READ, Deadline::after(SOON)).unwrap();
+        assert!(server.read(&mut [0; 1000]).unwrap() > 0 && connection.response().unwrap().is_some());
+        assert_eq!(connection.standing(), Standing::Idle);
+        connection.rest();
+        lose_input(&server);
+        connection.start(HeadWriter::request("GET", b"/"), Length::None);
+        assert!(connection.finish().unwrap());
+        server.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").unwrap();
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        connection.socket().wait(Ready::HANG_UP, Deadline::after(SOON)).unwrap();
+        let second = connection.response().map(|head| head.map(ResponseHead::status));
+        assert!(matches!(second, Err(Error::Closed(Phase::FirstByte))), "{second:?}");
+        assert_eq!(connection.standing(), Standing::Spent);
+        assert!(!connection.has_received() && !connection.is_untouched());
     }
 
     #[test]
