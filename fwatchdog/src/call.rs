@@ -172,7 +172,7 @@ impl<'a> Call<'a> {
         };
         read_rest(exchange);
         let is_silent = answer.output.is_empty() && exchange.request().method() == "HEAD";
-        // Whoever knows HEAD writes no body, and GET's answer may well have one (RFC 9110 section 8.6).
+        // A program that knows HEAD writes no body, though its answer to GET may have one (RFC 9110 section 8.6).
         let length = answer.length.map(Length::Known).or(is_silent.then_some(Length::Unknown));
         let status = head.status();
         let sent = match length {

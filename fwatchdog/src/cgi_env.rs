@@ -62,7 +62,8 @@ fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names
     }
 }
 
-/// What joins the values of a repeated field: a list has commas, but cookies have them inside (RFC 9113 section 8.2.3).
+/// The text between two values of a repeated field. A list has commas; a cookie may hold a comma itself (RFC 9113
+/// section 8.2.3).
 fn separator(variable: &[u8]) -> &'static [u8] {
     if variable == b"Http_Cookie" { b"; " } else { b", " }
 }

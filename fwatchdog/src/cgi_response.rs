@@ -32,7 +32,7 @@ pub(crate) enum Found {
     Head(Told, usize),
 }
 
-/// What a block says.
+/// The contents of a block.
 pub(crate) struct Told {
     /// The answer's head.
     pub(crate) head: HeadWriter,

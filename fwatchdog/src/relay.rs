@@ -133,7 +133,7 @@ pub(crate) struct Relay<'a, 'e> {
     output: Vec<u8>,
     /// How much of `output` was sent, once the answer has started.
     sent: usize,
-    /// What comes behind `output`.
+    /// The output behind `output`, in a file.
     spool: Spool<'a>,
     /// The last time that the client took something.
     sent_at: Instant,

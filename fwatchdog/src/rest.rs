@@ -1,4 +1,4 @@
-//! What is left of a call whose answer is out: its process runs to its end, and no client waits for that. The answer
+//! The rest of a call whose answer is out. Its process runs to its end, and no client waits for that. The answer
 //! was complete because the process had said how long it is.
 
 use std::io;
@@ -21,19 +21,19 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// The reads that empty a pipe of the usual size (pipe(7)).
 const LAST_READS: usize = 64 * 1024 / lines::READ_BYTES;
 
-/// What is left of a call.
+/// The rest of a call.
 pub(crate) struct Rest {
     pub(crate) id: String,
     pub(crate) child: Listed,
     pub(crate) mark: Mark,
     /// When the process must have ended.
     pub(crate) deadline: Deadline,
-    /// Whose time limit that is, and how long it was.
+    /// The name of that time limit, and its length.
     pub(crate) limit: (&'static str, Duration),
     pub(crate) output: Output,
 }
 
-/// What the process may still write.
+/// The output that the process may still write.
 pub(crate) struct Output {
     pub(crate) stdout: Option<PipeEnd>,
     /// `None` also where STDERR goes into STDOUT.

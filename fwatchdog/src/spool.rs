@@ -12,7 +12,7 @@ use kit::sys::limits;
 /// The most that the files of all calls hold together: what a small machine has on its disk.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What is read back at a time.
+/// The most bytes that are read back at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Where the files are made, and how much they hold.
@@ -55,7 +55,7 @@ pub(crate) struct Spool<'a> {
     /// The part of the file that waits.
     start: u64,
     end: u64,
-    /// What could not be written to the file, and comes behind it: one piece, and no more is taken.
+    /// The piece that could not be written to the file. It comes behind the file, and no more is taken.
     rest: Vec<u8>,
     /// Why it takes no more.
     refusal: Option<String>,
@@ -116,7 +116,7 @@ impl<'a> Spool<'a> {
     /// Gives the next piece back, behind what is in `output`.
     ///
     /// # Errors
-    /// What the system says of the file: the output is lost.
+    /// The system's error for the file; the output is lost then.
     pub(crate) fn pull(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
         let size = (self.end - self.start).min(PIECE_BYTES as u64) as usize;
         if let Some(file) = self.file.as_ref().filter(|_| size > 0) {

@@ -6,12 +6,12 @@
 
 use std::fmt;
 
-/// What the gateway notes in a label of a service when it writes the number of its replicas.
+/// The note that the gateway keeps in a label of a service when it writes the number of its replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     /// The replicas that somebody asked for.
     pub(crate) asked: u32,
-    /// Those that the gateway set since.
+    /// The number of replicas that the gateway has set since.
     pub(crate) set: u32,
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::name::FunctionName;
 
-/// Where it is. No function can have this path.
+/// The path of the page. No function can have this path.
 pub(crate) const PATH: &[u8] = b"/load";
 
 /// The longest page that is read: some 8,000 functions with names of 20 bytes.
@@ -27,7 +27,7 @@ impl fmt::Display for Instance {
     }
 }
 
-/// What one gateway, or all others together, know of a function's calls.
+/// The calls of one function, as one gateway or all others together know them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Calls that are served or wait.

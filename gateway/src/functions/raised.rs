@@ -1,5 +1,5 @@
-//! What the alerts about a function have asked for. It is kept while one of them fires: until each is resolved, or is
-//! not repeated any more.
+//! The replicas that alerts about a function have asked for. They are kept while an alert fires: until each is
+//! resolved, or is not repeated any more.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

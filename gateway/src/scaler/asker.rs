@@ -190,7 +190,7 @@ impl Line {
 }
 
 impl Question {
-    /// What its socket is waited for.
+    /// The events that its socket is waited for.
     fn wanted(&self) -> Ready {
         Ready::READ.and(Ready::WRITE.when(!self.connection.is_sent()))
     }

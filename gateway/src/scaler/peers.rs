@@ -1,4 +1,4 @@
-//! What the other gateways of the service tell of their calls, put together: values and times in, a [`View`] out.
+//! The calls of the other gateways of the service, put together: values and times in, a [`View`] out.
 //!
 //! A peer that told its load a moment ago counts. One that should tell and does not, counts no more, and as long as it
 //! is expected to tell nothing may be taken away: it may use what this gateway takes for idle.
@@ -20,7 +20,7 @@ const FRESH_TIME: Duration = Duration::from_secs(2);
 /// How old the loads of all peers may be when something is taken away: a call that began since is not among them.
 const SHRINK_TIME: Duration = Duration::from_millis(500);
 
-/// What is known of one peer.
+/// The knowledge of one peer.
 struct Record {
     address: SocketAddr,
     /// Since when it is known.
@@ -83,7 +83,7 @@ pub(super) struct Peers {
     turnovers: u64,
 }
 
-/// What the scaler is told of the other gateways.
+/// The other gateways as the scaler sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
     /// The calls of all that count.
@@ -220,7 +220,7 @@ impl Peers {
         view
     }
 
-    /// What is new of peers that do not tell their load: lines for the log.
+    /// Lines for the log about peers that do not tell their load.
     pub(super) fn news(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
         for record in &mut self.records {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What a queued job has to say.
+/// The properties of a queued job.
 pub(super) trait Queued {
     /// How many threads there are for it, and ones like it, beyond the workers.
     fn urgent_threads(&self) -> usize;
@@ -14,7 +14,7 @@ pub(super) trait Queued {
     fn since(&self) -> Instant;
 }
 
-/// What is to be done once the lock is released.
+/// The work to be done once the lock is released.
 #[must_use]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Todo {
@@ -31,7 +31,7 @@ pub(super) struct Todo {
 pub(super) enum Submitted<J> {
     /// Into the queue.
     Queued(Todo),
-    /// It is to be served by a thread beyond the workers, which is counted already.
+    /// The job is for a thread beyond the workers, which is counted already.
     Urgent(J),
     /// Nowhere: the queue is full, or the server ends.
     Refused(J),

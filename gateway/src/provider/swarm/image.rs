@@ -3,7 +3,7 @@
 
 use crate::provider::Known;
 
-/// What engines say, in lower case: the second and later ones come from image stores of containerd and from registries.
+/// The words of engines, in lower case. The second and later forms come from containerd's image store and registries.
 const MISSING: [&str; 6] = [
     "no such image",
     "failed to resolve reference",

@@ -1,12 +1,12 @@
-//! What an event means for the functions. Most events of a busy Swarm mean nothing: its other services start and end
+//! The meaning of an event for the functions. Most events of a busy Swarm mean nothing: its other services start and end
 //! tasks too, and each look costs the engine two calls.
 
 use std::collections::HashSet;
 
 use docker_sock::{Event, Network};
 
-/// What is heard of. There are no events of tasks, but of their containers on the engine's own node: that one runs, or
-/// has died, is known from these before the manager hears of it.
+/// The kinds and actions that are heard of. There are no events of tasks, but of their containers on the engine's own
+/// node: these tell that a task runs, or has died, before the manager hears of it.
 pub(super) const KINDS: [&str; 4] = ["service", "network", "node", "container"];
 pub(super) const ACTIONS: [&str; 9] =
     ["create", "update", "remove", "destroy", "start", "die", HEALTH, "connect", "disconnect"];
@@ -27,7 +27,7 @@ pub(super) enum News {
     OfNetworks,
 }
 
-/// What is known, and so what matters.
+/// The things that are known, so that an event about them matters.
 pub(super) struct Interests<'a> {
     /// The ids of the services that are functions.
     pub(super) services: &'a HashSet<String>,

@@ -18,7 +18,7 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// So many ends in a row are no accident.
 const MANY: usize = 2;
 
-/// What the engine says of a task that ended with the exit code of a configuration that cannot be used.
+/// The engine's words for a task that ended with the exit code of a bad configuration.
 const BAD_CONFIGURATION: &str = "non-zero exit (2)";
 
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Reasons {
     next: Option<Instant>,
 }
 
-/// What is seen in one look: the services, and the tasks that are meant to run.
+/// The documents of one look: the services, and the tasks that are meant to run.
 pub(super) struct Seen<'a> {
     pub(super) services: &'a [Service],
     pub(super) tasks: &'a [Task],

@@ -20,7 +20,7 @@ pub(super) struct Resize {
     pub(super) to: u32,
 }
 
-/// What became of a document.
+/// The outcome for a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Edit {
     /// It was changed and is to be written.

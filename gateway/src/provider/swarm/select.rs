@@ -11,7 +11,7 @@ use crate::labels::Labels;
 use crate::name::{EXPECTED_NAME, FunctionName};
 use crate::provider::{About, Backend, Known};
 
-/// What the gateway is itself.
+/// The gateway's own networks, service, container and port.
 pub(super) struct Own {
     /// The networks it shares with functions.
     pub(super) networks: Vec<Network>,
@@ -32,13 +32,13 @@ impl Own {
 /// Whether a task that does not run yet may be tried.
 pub(super) type MayTry<'a> = &'a dyn Fn(&Task) -> bool;
 
-/// What was found.
+/// The result of a selection.
 pub(super) struct Found {
     /// The functions, by name.
     pub(super) functions: Vec<Known>,
     /// The ids of their services.
     pub(super) services: HashSet<String>,
-    /// What is wrong with services, one line each.
+    /// Mistakes in services, one line each.
     pub(super) warnings: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn select(
     found
 }
 
-/// What a service runs, whatever the version of its image: the image without tag and digest, and the command.
+/// The program of a service, whatever the version of its image: the image without tag and digest, and the command.
 fn program(service: &Service) -> Option<(&str, &[String])> {
     let image = service.image.split('@').next().filter(|image| !image.is_empty())?;
     let tag = image.rfind(':').filter(|colon| !image[*colon..].contains('/'));
