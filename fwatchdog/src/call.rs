@@ -154,26 +154,25 @@ impl<'a> Call<'a> {
     }
 
     fn answer_end(&self, exchange: &mut Exchange<'_>, end: End, answer: Answer) -> u16 {
-        if answer.missing > 0 && self.failed(end).is_none() {
-            return self.answer_short(exchange, &answer);
-        }
-        let head = match (self.failed(end), answer.begun) {
+        let (head, length) = match (self.failed(end), answer.begun) {
+            (None, _) if answer.missing > 0 => return self.answer_short(exchange, &answer),
             (None, Some(status)) => return self.end_stream(exchange, status),
             // The end is told only if the process ended well.
             (Some(failed), Some(_)) => {
                 exchange.abort();
                 return failed.status();
             }
-            (Some(failed), None) => failed,
+            // The length was for the answer that it did not give.
+            (Some(failed), None) => (failed, None),
             (None, None) => match answer.head {
-                Ok(head) => head,
+                Ok(head) => (head, answer.length),
                 Err(malformed) => return self.answer_failure(exchange, Outcome::Malformed(malformed)),
             },
         };
         read_rest(exchange);
         let is_silent = answer.output.is_empty() && exchange.request().method() == "HEAD";
         // A program that knows HEAD writes no body, though its answer to GET may have one (RFC 9110 section 8.6).
-        let length = answer.length.map(Length::Known).or(is_silent.then_some(Length::Unknown));
+        let length = length.map(Length::Known).or(is_silent.then_some(Length::Unknown));
         let status = head.status();
         let sent = match length {
             Some(length) => exchange.respond_as(head, length, &answer.output),

@@ -150,6 +150,18 @@ fn an_answer_that_is_shorter_than_its_length_is_none() {
 }
 
 #[test]
+fn a_process_that_fails_short_of_its_length_is_500_with_what_it_wrote() {
+    let dog = cgi("echo \"Content-Length: 9\"; echo; echo hi; exit 7").start();
+    let reply = dog.get("/");
+    assert_eq!((reply.status, reply.header("x-exit-code")), (500, Some("7")));
+    assert_eq!((reply.header("content-length"), &*reply.text()), (Some("3"), "hi\n"));
+    // HEAD has its whole answer with the block, whatever becomes of the process.
+    let head = dog.request().method("HEAD").path("/").send().unwrap();
+    assert_eq!((head.status, head.header("content-length")), (200, Some("9")));
+    says(&dog, &["exit code 7 after its answer"]);
+}
+
+#[test]
 fn a_large_answer_with_a_length_is_streamed_with_it() {
     let script = "echo \"Content-Length: 3000000\"; echo; head -c 3000000 /dev/zero";
     let dog = cgi(script).env("buffer_output", "4KiB").start();
