@@ -4,7 +4,7 @@
 //! A task that ends once is an accident: another takes its place, and calls wait for that one. Only tasks count that
 //! ended since the function last had a replica, and since its service was last written, as scaling from zero does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use docker_sock::{Service, Task};
@@ -46,14 +46,14 @@ impl Reasons {
         seen: Seen<'_>,
         (now, ask): (Instant, impl FnOnce() -> Result<Vec<Task>, E>),
     ) -> Result<(), E> {
-        let ids: HashMap<&str, &Service> =
+        let by_name: HashMap<&str, &Service> =
             seen.services.iter().map(|service| (service.name.as_str(), service)).collect();
-        let is_there = |id: &String| ids.values().any(|service| service.id == *id);
-        self.since.retain(|id, _| is_there(id));
+        let there: HashSet<&str> = seen.services.iter().map(|service| service.id.as_str()).collect();
+        self.since.retain(|id, _| there.contains(id.as_str()));
         let newest = seen.tasks.iter().map(|task| task.version).max().unwrap_or_default();
         let mut without = Vec::new();
         for function in functions {
-            let Some(service) = ids.get(function.name.as_str()) else { continue };
+            let Some(service) = by_name.get(function.name.as_str()) else { continue };
             let since = self.since.entry(service.id.clone()).or_insert(newest);
             if seen.sink.has_replica(function.name.as_str()) {
                 *since = newest;
