@@ -73,7 +73,7 @@ fn rewritten(head: &RequestHead) -> Vec<u8> {
     if head.headers().get("host").is_none() {
         writer.text("Host", "x");
     }
-    writer.forward(head.headers(), &[]);
+    writer.forward(head.headers(), &|_| false);
     writer.finish(head.framing().into(), true, Persistence::Default)
 }
 

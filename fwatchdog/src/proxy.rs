@@ -229,7 +229,9 @@ fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadW
     if request.headers().get("host").is_none() {
         head.text("Host", &resident.target().address.to_string());
     }
-    head.forward(request.headers(), &[call::ID, "Expect"]);
+    head.forward(request.headers(), &|name| {
+        name.eq_ignore_ascii_case(call::ID.as_bytes()) || name.eq_ignore_ascii_case(b"expect")
+    });
     head.text(call::ID, id);
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
@@ -239,7 +241,7 @@ fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadW
 
 fn answer_head(head: &ResponseHead) -> HeadWriter {
     let mut ours = HeadWriter::response(head.status());
-    ours.forward(head.headers(), &[]);
+    ours.forward(head.headers(), &|_| false);
     ours
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         provider: Arc::clone(&provider),
         scaler: Arc::clone(&scaler),
         control: door,
+        proxies: config.trusted_proxies.clone(),
     };
     let server = Server::start(listener, server_config(config, room), Edge::new(limits, behind))
         .map_err(|error| Error::System("start the server", error))?;

@@ -7,6 +7,8 @@ use http1::head;
 use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 
+use crate::proxies::{self, Proxies};
+
 /// Every setting with its default, as `--help` and the documentation show them.
 pub(crate) const TABLE: &[Setting] = &[
     Setting { name: "port", default: "8080", help: "TCP port to listen on; 0 takes a free one" },
@@ -40,6 +42,11 @@ pub(crate) const TABLE: &[Setting] = &[
         name: "secret_mount_path",
         default: "/run/secrets",
         help: "directory of the files basic-auth-user and basic-auth-password",
+    },
+    Setting {
+        name: "trusted_proxies",
+        default: "",
+        help: "addresses and networks whose X-Forwarded-*, Forwarded and X-Real-IP are believed",
     },
     Setting { name: "upstream_timeout", default: "60s", help: "how long until an answer must begin" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
@@ -110,6 +117,7 @@ pub(crate) struct Config {
     pub(crate) temporary: Option<PathBuf>,
     pub(crate) basic_auth: bool,
     pub(crate) secret_mount_path: PathBuf,
+    pub(crate) trusted_proxies: Proxies,
     pub(crate) upstream_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) header_timeout: Duration,
@@ -152,6 +160,7 @@ impl Config {
             temporary: source.value(ENV_TMPDIR).filter(|text| !text.is_empty()).map(PathBuf::from),
             basic_auth: reader.boolean("basic_auth")?,
             secret_mount_path: reader.text("secret_mount_path").unwrap_or_default().into(), // it has a default
+            trusted_proxies: reader.parsed("trusted_proxies", proxies::EXPECTED, Proxies::parse)?,
             upstream_timeout: span(&reader, "upstream_timeout")?,
             connect_timeout: span(&reader, "connect_timeout")?,
             header_timeout: span(&reader, "header_timeout")?,
@@ -282,6 +291,7 @@ mod tests {
             temporary: None,
             basic_auth: false,
             secret_mount_path: "/run/secrets".into(),
+            trusted_proxies: Proxies::default(),
             upstream_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),
@@ -312,6 +322,7 @@ mod tests {
             ("TMPDIR", "/run/tmp"),
             ("basic_auth", "true"),
             ("secret_mount_path", "/secrets"),
+            ("trusted_proxies", "10.0.0.0/8, ::1"),
             ("upstream_timeout", "1m30s"),
             ("connect_timeout", "100ms"),
             ("header_timeout", "1"),
@@ -336,6 +347,7 @@ mod tests {
             temporary: Some("/run/tmp".into()),
             basic_auth: true,
             secret_mount_path: "/secrets".into(),
+            trusted_proxies: Proxies::parse("10.0.0.0/8,::1").unwrap(),
             upstream_timeout: Duration::from_secs(90),
             connect_timeout: Duration::from_millis(100),
             header_timeout: Duration::from_secs(1),
@@ -397,6 +409,7 @@ mod tests {
             ("max_headers", "1", "0"),
             ("max_headers", "1024", "1025"),
             ("drain_timeout", "0", "soon"),
+            ("trusted_proxies", "10.0.0.7, fd00::/8", "10.0.0.7/8"),
             ("log", "trace", "verbose"),
         ];
         for (name, good, bad) in cases {

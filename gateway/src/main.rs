@@ -15,6 +15,7 @@ mod load;
 mod metrics;
 mod name;
 mod provider;
+mod proxies;
 mod route;
 mod scaler;
 mod secrets;

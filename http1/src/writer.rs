@@ -116,10 +116,9 @@ impl HeadWriter {
         self
     }
 
-    /// Copies the fields of another head that are for more than one hop (RFC 9110 section 7.6.1), but for those of
-    /// `own`, which the caller writes itself.
-    pub fn forward(&mut self, headers: Headers<'_>, own: &[&str]) -> &mut HeadWriter {
-        let is_own = |name: &[u8]| own.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    /// Copies the fields of another head that are for more than one hop (RFC 9110 section 7.6.1). Fields whose names
+    /// `is_left_out` are not copied: the caller writes them itself, or they are not for the receiver.
+    pub fn forward(&mut self, headers: Headers<'_>, is_left_out: &dyn Fn(&[u8]) -> bool) -> &mut HeadWriter {
         let names_any = headers.get("connection").is_some();
         // Host is for every hop, whatever a caller says: without it 1.1 is not valid.
         let is_named = |name: &[u8]| {
@@ -133,7 +132,7 @@ impl HeadWriter {
         // must not be sent on.
         let mut lines = 0..0;
         for (name, value, line) in headers.lines() {
-            if is_hop_by_hop(name) || is_own(name) || is_named(name) {
+            if is_hop_by_hop(name) || is_left_out(name) || is_named(name) {
                 continue;
             }
             self.has_date |= name.eq_ignore_ascii_case(b"date");

@@ -178,6 +178,6 @@ fn to_plane(exchange: &Exchange<'_>) -> Result<HeadWriter, Failure> {
 /// The head that goes back.
 fn to_client(response: &ResponseHead) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
-    head.forward(response.headers(), &["Server"]);
+    head.forward(response.headers(), &|name| name.eq_ignore_ascii_case(b"server"));
     head
 }

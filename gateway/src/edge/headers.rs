@@ -1,16 +1,16 @@
 //! The heads that cross the gateway: what is dropped, what is added.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::time::Duration;
 
-use http1::{HeadWriter, RequestHead, ResponseHead};
+use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
 use kit::call;
 
 use super::failure::X_GATEWAY_ERROR;
+use crate::proxies::{Proxies, X_FORWARDED_FOR, tells_the_way};
 
-const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
@@ -64,6 +64,8 @@ pub(crate) struct Call<'a> {
     pub(crate) id: &'a str,
     pub(crate) target: &'a [u8],
     pub(crate) peer: SocketAddr,
+    /// Whose word about the client counts.
+    pub(crate) proxies: &'a Proxies,
     /// Where it is sent, for callers of HTTP/1.0 that name no host.
     pub(crate) address: SocketAddr,
     /// What is left until it must be over, if that has a time.
@@ -77,24 +79,14 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     if headers.get("host").is_none() {
         head.text("Host", &call.address.to_string());
     }
-    let own = [call::ID, X_FORWARDED_FOR, call::TIMEOUT, "Expect"];
-    head.forward(headers, &own);
-    head.text(call::ID, call.id);
-    let own = call.peer.ip();
-    match headers.get(X_FORWARDED_FOR) {
-        None => head.address(X_FORWARDED_FOR, own),
-        Some(_) => {
-            let own = own.to_string();
-            let all: Vec<_> = headers.get_all(X_FORWARDED_FOR).chain([own.as_bytes()]).collect();
-            head.header(X_FORWARDED_FOR, &all.join(&b", "[..]))
-        }
+    let is_proxy = call.proxies.have(call.peer.ip());
+    let is_ours = |name: &[u8]| match is_proxy {
+        true => is_one_of(name, &[X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO]),
+        false => tells_the_way(name),
     };
-    if let (None, Some(host)) = (headers.get(X_FORWARDED_HOST), headers.get("host")) {
-        head.header(X_FORWARDED_HOST, host);
-    }
-    if headers.get(X_FORWARDED_PROTO).is_none() {
-        head.text(X_FORWARDED_PROTO, "http");
-    }
+    head.forward(headers, &|name| is_ours(name) || is_one_of(name, &[call::ID, call::TIMEOUT, "Expect"]));
+    head.text(call::ID, call.id);
+    tell_the_way(&mut head, headers, call.peer.ip(), is_proxy);
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
     }
@@ -102,6 +94,29 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
         head.number(call::TIMEOUT, (left.as_millis() as u64).max(1), "ms");
     }
     head
+}
+
+/// Adds where the request comes from. What a trusted proxy says goes on; from others nothing of it is believed.
+fn tell_the_way(head: &mut HeadWriter, headers: Headers<'_>, peer: IpAddr, is_proxy: bool) {
+    let said = |name: &str| if is_proxy { joined(headers, name) } else { None };
+    match said(X_FORWARDED_FOR) {
+        None => head.address(X_FORWARDED_FOR, peer),
+        Some(hops) => head.header(X_FORWARDED_FOR, &[&hops, peer.to_string().as_bytes()].join(&b", "[..])),
+    };
+    if let Some(host) = said(X_FORWARDED_HOST).as_deref().or(headers.get("host")) {
+        head.header(X_FORWARDED_HOST, host);
+    }
+    head.header(X_FORWARDED_PROTO, said(X_FORWARDED_PROTO).as_deref().unwrap_or(b"http"));
+}
+
+/// All values of a field as one list, unless all of them are empty.
+fn joined(headers: Headers<'_>, name: &str) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = headers.get_all(name).filter(|value| !value.is_empty()).collect();
+    (!values.is_empty()).then(|| values.join(&b", "[..]))
+}
+
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
 }
 
 /// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
@@ -114,7 +129,7 @@ pub(crate) fn to_client(
 ) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
     let ours = [call::ID, X_DURATION_SECONDS, call::COLD_START_MS, X_GATEWAY_ERROR];
-    head.forward(response.headers(), &ours);
+    head.forward(response.headers(), &|name| is_one_of(name, &ours));
     if response.status() < 200 {
         return head; // of the answer nothing is known yet
     }
@@ -139,16 +154,21 @@ pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
 
     fn request(fields: &str) -> RequestHead {
         RequestHead::parse(format!("POST /x HTTP/1.1\r\n{fields}\r\n").into_bytes(), 128).unwrap()
     }
+
+    static NOBODY: LazyLock<Proxies> = LazyLock::new(Proxies::default);
+    static PROXY: LazyLock<Proxies> = LazyLock::new(|| Proxies::parse("10.1.2.3").unwrap());
 
     fn call() -> Call<'static> {
         Call {
             id: "id1",
             target: b"/a?b",
             peer: "10.1.2.3:4".parse().unwrap(),
+            proxies: &NOBODY,
             address: "10.0.0.9:8080".parse().unwrap(),
             left: Some(Duration::from_millis(4812)),
         }
@@ -162,25 +182,68 @@ mod tests {
     fn a_request_keeps_what_is_its_own_and_gets_what_is_ours() {
         let request = request(
             "Host: gw:8080\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nx-a: \u{e4}\r\nX-A: 2\r\n\
-             Content-Length: 3\r\nExpect: 100-continue\r\nx-call-id: theirs\r\nX-Forwarded-For: 1.1.1.1\r\n\
-             X-Forwarded-For: 2.2.2.2\r\nX-Timeout: 99s\r\n",
+             Content-Length: 3\r\nExpect: 100-continue\r\nx-call-id: theirs\r\nX-Timeout: 99s\r\n",
         );
         assert_eq!(
             written(to_function(&request, &call())),
             "POST /a?b HTTP/1.1\r\nHost: gw:8080\r\nx-a: \u{e4}\r\nX-A: 2\r\nX-Call-Id: id1\r\n\
-             X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\nX-Forwarded-Host: gw:8080\r\n\
-             X-Forwarded-Proto: http\r\nX-Timeout: 4812ms\r\n"
+             X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw:8080\r\nX-Forwarded-Proto: http\r\n\
+             X-Timeout: 4812ms\r\n"
+        );
+        let endless = written(to_function(&request, &Call { left: None, ..call() }));
+        assert!(!endless.contains("X-Timeout"), "{endless}");
+    }
+
+    /// The fields in which a proxy says where a request comes from.
+    const WAY: &str = "Host: gw\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\n\
+        X-Forwarded-Host: shop\r\nX-FORWARDED-PROTO: https\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Prefix: /a\r\n\
+        Forwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded: x\r\n";
+
+    #[test]
+    fn only_a_proxy_that_is_trusted_can_say_where_a_request_comes_from() {
+        assert_eq!(
+            written(to_function(&request(WAY), &call())),
+            "POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Call-Id: id1\r\nX-Forwarded-For: 10.1.2.3\r\n\
+             X-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\nX-Timeout: 4812ms\r\n"
+        );
+        assert_eq!(
+            written(to_function(&request(WAY), &Call { proxies: &PROXY, ..call() })),
+            "POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Prefix: /a\r\n\
+             Forwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded: x\r\nX-Call-Id: id1\r\n\
+             X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n\
+             X-Timeout: 4812ms\r\n"
         );
     }
 
     #[test]
-    fn what_a_proxy_in_front_has_said_stays() {
-        let request = request("Host: gw\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n");
-        let head = written(to_function(&request, &call()));
-        assert!(head.contains("X-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n"), "{head}");
-        assert_eq!(head.matches("X-Forwarded-Host").count(), 1);
-        let endless = written(to_function(&request, &Call { left: None, ..call() }));
-        assert!(!endless.contains("X-Timeout"), "{endless}");
+    fn what_a_trusted_proxy_does_not_say_is_set() {
+        for fields in
+            ["Host: gw\r\n", "Host: gw\r\nX-Forwarded-For:\r\nX-Forwarded-Host:\r\nX-Forwarded-Proto: \r\n"]
+        {
+            let head = written(to_function(&request(fields), &Call { proxies: &PROXY, ..call() }));
+            let want = "X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\n";
+            assert!(head.contains(want), "{head}");
+            assert_eq!(head.matches("X-Forwarded-").count(), 3, "{head}");
+        }
+    }
+
+    #[test]
+    fn nobody_can_have_a_field_dropped_that_the_gateway_adds() {
+        let connection =
+            "Connection: x-call-id, X-Forwarded-For, x-forwarded-host, X-Forwarded-Proto, x-timeout\r\n";
+        let fields = format!("{connection}{WAY}X-Call-Id: theirs\r\nX-Timeout: 5s\r\n");
+        for (proxies, own) in [
+            (&*NOBODY, ["10.1.2.3", "gw", "http"]),
+            (&*PROXY, ["1.1.1.1, 2.2.2.2, 10.1.2.3", "shop", "https"]),
+        ] {
+            let head = written(to_function(&request(&fields), &Call { proxies, ..call() }));
+            let [hops, host, proto] = own;
+            let want = format!(
+                "X-Call-Id: id1\r\nX-Forwarded-For: {hops}\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Proto: {proto}\r\n\
+                 X-Timeout: 4812ms\r\n"
+            );
+            assert!(head.ends_with(&want), "{head}");
+        }
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Call {
                 }
             };
             let upload_now = (mem::take(&mut upload), Instant::now());
-            let transfer = self.transfer(exchange, (&in_use, connection), upload_now);
+            let transfer = self.transfer((edge, exchange), (&in_use, connection), upload_now);
             let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
             take_leave(in_use.replica(), &connection);
             in_use.replica().pool().put(connection); // which closes it unless all of it went well
@@ -365,7 +365,7 @@ impl Call {
     /// One try on one connection.
     fn transfer(
         &mut self,
-        exchange: &Exchange<'_>,
+        (edge, exchange): (&Edge, &Exchange<'_>),
         (in_use, mut connection): (&Use, Box<Connection>),
         (upload, now): (Upload, Instant),
     ) -> Transfer {
@@ -374,6 +374,7 @@ impl Call {
             id: &self.id,
             target: &self.target.of(exchange.request().target()),
             peer: exchange.peer(),
+            proxies: &edge.proxies,
             address: in_use.replica().address(),
             left: self.limits.total.left(now),
         };
@@ -460,7 +461,7 @@ impl Call {
             return Course::GoOn(Box::new(Parked::new(edge, self, upload)));
         };
         let now = if self.has_waited { Instant::now() } else { self.started };
-        let transfer = self.transfer(exchange, (&in_use, connection), (upload, now));
+        let transfer = self.transfer((&edge, exchange), (&in_use, connection), (upload, now));
         Course::Relay(transfer, Box::new(Begun { edge, call: self, in_use }))
     }
 

@@ -20,6 +20,7 @@ use crate::functions::{Function, Table};
 use crate::load::{self, Instance, Load};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::provider::Provider;
+use crate::proxies::Proxies;
 use crate::route::{Below, Route};
 use crate::scaler::Scaler;
 pub(crate) use auth::Credentials;
@@ -56,6 +57,8 @@ pub(crate) struct Behind {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) scaler: Arc<Scaler>,
     pub(crate) control: Door,
+    /// The proxies in front of it that are believed.
+    pub(crate) proxies: Proxies,
 }
 
 /// The service behind the gateway's port.
@@ -67,6 +70,7 @@ pub(crate) struct Edge {
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
     control: Door,
+    proxies: Proxies,
     instance: Instance,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
@@ -77,7 +81,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind { instance, table, provider, scaler, control } = behind;
+        let Behind { instance, table, provider, scaler, control, proxies } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
@@ -86,6 +90,7 @@ impl Edge {
             provider,
             scaler,
             control,
+            proxies,
             instance,
             this: Weak::clone(this),
             rejected: Rejected::default(),

@@ -51,7 +51,8 @@ fn sent(gateway: &Running, bytes: impl AsRef<[u8]>) -> Reply {
 }
 
 fn with_heads(bin: Bin, (bytes, fields): (usize, usize)) -> Running {
-    bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string()).start()
+    let bin = bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string());
+    bin.env("trusted_proxies", "127.0.0.1").start() // so that it appends to X-Forwarded-For
 }
 
 /// The shortest form of a field grows when it is passed on, and the gateway adds fields of its own. The filler becomes

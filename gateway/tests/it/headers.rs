@@ -45,7 +45,7 @@ fn what_the_client_sends_goes_on_in_its_order() {
 #[test]
 fn the_function_is_told_who_calls_and_how_long_it_has() {
     let peer = well();
-    let gateway = before(&peer).env("upstream_timeout", "20s").start();
+    let gateway = before(&peer).env("upstream_timeout", "20s").env("trusted_proxies", "127.0.0.1").start();
     gateway.request().path(path("")).header("Host", "shop.test").send().unwrap();
     let got = peer.requests().pop().unwrap();
     assert_eq!(got.header("x-forwarded-for"), Some("127.0.0.1"));
@@ -53,7 +53,7 @@ fn the_function_is_told_who_calls_and_how_long_it_has() {
     assert_eq!(got.header("x-forwarded-proto"), Some("http"));
     assert_eq!(got.header("x-timeout"), None, "its answer may stream for as long as it likes");
 
-    // Behind another proxy; the caller's time is for the whole call.
+    // Behind a proxy that is trusted; the caller's time is for the whole call.
     let request = gateway.request().path(path("")).header("X-Forwarded-For", "9.9.9.9");
     let request = request.header("x-forwarded-for", "8.8.8.8").header("X-Forwarded-Host", "outer.test");
     request.header("X-Forwarded-Proto", "https").header("X-Timeout", "5s").send().unwrap();
@@ -70,6 +70,32 @@ fn the_function_is_told_who_calls_and_how_long_it_has() {
         let left = peer.requests().pop().unwrap().header("x-timeout").map(ms);
         assert_eq!(left.is_some(), most.is_some(), "{theirs}");
         assert!(left <= most && left >= most.map(|most| most / 2), "{theirs}: {left:?}");
+    }
+}
+
+#[test]
+fn a_client_cannot_say_where_it_comes_from() {
+    let peer = well();
+    for trusted in ["", "10.0.0.0/8, ::1, 127.0.0.2"] {
+        let gateway = before(&peer).env("trusted_proxies", trusted).start();
+        let mut connection = gateway.connect();
+        let fields = "X-Forwarded-For: 9.9.9.9\r\nx-forwarded-for: 8.8.8.8\r\nX-Forwarded-Host: evil.test\r\n\
+            X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Prefix: /evil\r\n\
+            Forwarded: for=9.9.9.9\r\nX-Real-IP: 9.9.9.9\r\nX-Stays: 1\r\n\
+            Connection: X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, X-Call-Id\r\n";
+        connection.send(crate::raw("GET", fields, "")).unwrap();
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+        let mut headers = peer.requests().pop().unwrap().headers;
+        headers.retain(|(name, _)| name != "x-call-id");
+        let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let want = [
+            "host: test",
+            "x-stays: 1",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: test",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(headers, want, "trusted_proxies={trusted}");
     }
 }
 

@@ -76,7 +76,7 @@ impl Service for Proxy {
         }
         let mut connection = forward::connection(&self.pool, exchange, Deadline::NEVER).unwrap();
         let mut head = HeadWriter::request(request.method(), request.target());
-        head.forward(request.headers(), &[]);
+        head.forward(request.headers(), &|_| false);
         connection.start(head, exchange.body_length());
         let deadline = Deadline::after(self.limit);
         let limits = Limits {
