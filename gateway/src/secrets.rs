@@ -1,8 +1,8 @@
 //! User and password from files, as Docker secrets are mounted.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
+
+use kit::sys::file::read_regular;
 
 use crate::edge::Credentials;
 
@@ -25,13 +25,8 @@ pub(crate) fn credentials(directory: &Path) -> Result<Credentials, String> {
 
 /// A file without the end of its line.
 fn read(directory: &Path, name: &str) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    let file = File::open(directory.join(name));
-    let read = file.and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content));
-    read.map_err(|error| wrong(directory, name, &error.to_string()))?;
-    if content.len() > MAX_BYTES {
-        return Err(wrong(directory, name, &format!("expected at most {MAX_BYTES} bytes")));
-    }
+    let read = read_regular(&directory.join(name), MAX_BYTES);
+    let mut content = read.map_err(|error| wrong(directory, name, &error.to_string()))?;
     let end = content.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     content.truncate(end);
     if content.iter().any(u8::is_ascii_control) {
@@ -69,7 +64,7 @@ mod tests {
             (b"admin", b"", "basic-auth-password: expected a file that is not empty"),
             (b"admin", b"a\nb", "basic-auth-password: expected one line of text"),
             (b"ad:min", b"x", "basic-auth-user: expected a user without `:`"),
-            (b"admin", &[b'x'; MAX_BYTES + 1], "basic-auth-password: expected at most 4096 bytes"),
+            (b"admin", &[b'x'; MAX_BYTES + 1], "basic-auth-password: larger than 4096 bytes"),
         ] {
             let error = read(user, password).unwrap_err();
             assert!(error.contains(part) && error.lines().count() == 1, "{error}");

@@ -10,6 +10,7 @@ pub mod document;
 pub mod engine;
 mod eventually;
 pub mod explore;
+mod fifo;
 pub mod floods;
 pub mod hostile;
 pub mod http;
@@ -31,6 +32,7 @@ pub mod upstreams;
 
 pub use bin::{Bin, Output, Running};
 pub use eventually::eventually;
+pub use fifo::fifo;
 pub use locate::{rounds, variable, workspace};
 pub use peer::Peer;
 pub use process::Process;

@@ -63,7 +63,7 @@ fn an_answer_with_a_length_does_not_wait_for_the_end_of_its_process() {
     for mode in ["fork", "streaming"] {
         let bin = Bin::fwatchdog();
         let gate = bin.dir().join("gate");
-        assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        testkit::fifo(&gate);
         // It ends when the test says so.
         let script = "echo \"Content-Length: 6\"; echo; echo hello; read -r line <\"$GATE\"; echo over >&2";
         let bin = bin.env("fprocess", format!("sh -c '{script}'")).env("cgi_response", "true");

@@ -9,6 +9,7 @@ mod control;
 mod drain;
 mod engines;
 mod errors;
+mod files;
 mod headers;
 mod hostile;
 mod late;

@@ -4,6 +4,7 @@
 
 pub mod child;
 mod environment;
+pub mod file;
 pub mod limits;
 pub mod pipe;
 pub mod poll;

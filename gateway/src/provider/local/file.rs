@@ -2,23 +2,22 @@
 //! looks whether directories are there.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
+
+use kit::sys::file::read_regular;
 
 use crate::functions_file::{self, Declared, FIELD_ADDRESS, FIELD_DIRECTORY, Serves};
 
 /// The largest file that is read: a thousand functions with a kilobyte each.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// Why the file was not taken.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// It could not be read.
     Read { path: PathBuf, source: io::Error },
-    /// It has more than the allowed number of bytes.
-    TooLarge { path: PathBuf, limit: u64 },
     /// There is a mistake in it.
     Mistake(functions_file::Error),
 }
@@ -28,9 +27,6 @@ impl fmt::Display for Error {
         match self {
             Error::Read { path, source } => {
                 write!(f, "failed to read functions_file {}: {source}", path.display())
-            }
-            Error::TooLarge { path, limit } => {
-                write!(f, "failed to read functions_file {}: larger than {limit} bytes", path.display())
             }
             Error::Mistake(mistake) => mistake.fmt(f),
         }
@@ -60,14 +56,9 @@ pub(super) fn load(path: &Path) -> Result<Vec<Resolved>, Error> {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned(), limit: MAX_FILE_BYTES });
-    }
-    Ok(text)
+    let text = |content| String::from_utf8(content).map_err(|_| io::Error::other("expected UTF-8"));
+    let read = read_regular(path, MAX_FILE_BYTES).and_then(text);
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>>;
@@ -153,7 +144,7 @@ mod tests {
             missing,
             "failed to read functions_file /nonexistent/functions.json: No such file or directory (os error 2)"
         );
-        assert_eq!(error(b"\xff"), "failed to read functions_file FILE: stream did not contain valid UTF-8");
+        assert_eq!(error(b"\xff"), "failed to read functions_file FILE: expected UTF-8");
         assert_eq!(error(b"{"), "FILE: expected JSON: EOF while parsing an object at line 1 column 1");
         let text = br#"{"functions": [{"name": "a", "fprocess": "cat", "directory": "/nonexistent"}]}"#;
         assert_eq!(error(text), "FILE: function `a`: field `directory`: `/nonexistent` is not a directory");
@@ -161,9 +152,9 @@ mod tests {
 
     #[test]
     fn size_has_a_limit() {
-        let file = |size: u64| {
+        let file = |size| {
             let mut text = br#"{"functions": []}"#.to_vec();
-            text.resize(size as usize, b' ');
+            text.resize(size, b' ');
             text
         };
         let largest = temporary(&file(MAX_FILE_BYTES));
