@@ -130,6 +130,8 @@ set_flags() {
     else
         # The toolchain's own linker and start files: no C compiler is needed, and none leaves its mark.
         flags+=(-C linker=rust-lld -C link-self-contained=yes)
+        # Functions of the same code are kept once; no code here compares their addresses.
+        flags+=(-C link-arg=--icf=all)
     fi
     call "$project" /faas
     call "$target_dir" /target
