@@ -15,7 +15,7 @@ use kit::sys::{Listener, limits, user};
 
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
-use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge};
+use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge, Guard};
 use crate::functions::{Probe, Table};
 use crate::load::Instance;
 use crate::provider::local::{self, Local};
@@ -116,12 +116,14 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let asker = || Asker::start(instance, Arc::clone(&provider), Arc::clone(&scaler));
     let asker = if is_swarm { Some(asker().map_err(start)?) } else { None };
     let is_open = credentials.is_none();
-    let door = Door::new(Box::new(Arc::clone(&control)), credentials, control::MAX_BODY_BYTES, room.workers);
+    let guard = Guard { credentials, trusted_hosts: config.trusted_hosts.clone() };
+    let door = Door::new(Box::new(Arc::clone(&control)), control::MAX_BODY_BYTES, room.workers);
     let behind = Behind {
         instance,
         table: Arc::clone(&table),
         provider: Arc::clone(&provider),
         scaler: Arc::clone(&scaler),
+        guard,
         control: door,
         proxies: config.trusted_proxies.clone(),
     };

@@ -7,6 +7,7 @@ use http1::head;
 use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 
+use crate::authority::{Authority, Host};
 use crate::proxies::{self, Proxies};
 
 /// Every setting with its default, as `--help` and the documentation show them.
@@ -37,6 +38,11 @@ pub(crate) const TABLE: &[Setting] = &[
         name: "basic_auth",
         default: "false",
         help: "whether /system and /ui ask for user and password",
+    },
+    Setting {
+        name: "trusted_hosts",
+        default: "",
+        help: "names, separated by commas, by which browsers may use /system without basic_auth",
     },
     Setting {
         name: "secret_mount_path",
@@ -116,6 +122,8 @@ pub(crate) struct Config {
     /// The temporary directory that the environment names.
     pub(crate) temporary: Option<PathBuf>,
     pub(crate) basic_auth: bool,
+    /// Names by which a browser may know the gateway, beside addresses and `localhost`.
+    pub(crate) trusted_hosts: Vec<String>,
     pub(crate) secret_mount_path: PathBuf,
     pub(crate) trusted_proxies: Proxies,
     pub(crate) upstream_timeout: Duration,
@@ -159,6 +167,7 @@ impl Config {
             state_dir: reader.text("state_dir").map(PathBuf::from),
             temporary: source.value(ENV_TMPDIR).filter(|text| !text.is_empty()).map(PathBuf::from),
             basic_auth: reader.boolean("basic_auth")?,
+            trusted_hosts: reader.list("trusted_hosts", "host names without a port", host_name)?,
             secret_mount_path: reader.text("secret_mount_path").unwrap_or_default().into(), // it has a default
             trusted_proxies: reader.parsed("trusted_proxies", proxies::EXPECTED, Proxies::parse)?,
             upstream_timeout: span(&reader, "upstream_timeout")?,
@@ -261,6 +270,14 @@ fn span(reader: &Reader<'_>, name: &str) -> Result<Duration, Refused> {
     })
 }
 
+/// A name as `Host` has it, without a port.
+fn host_name(text: &str) -> Option<String> {
+    match Authority::parse(text.as_bytes()) {
+        Some(Authority { host: Host::Name(name), .. }) if name == text => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
 fn provider(reader: &Reader<'_>) -> Result<ProviderKind, Refused> {
     Ok(match reader.choice("provider", &PROVIDERS)? {
         0 => ProviderKind::Auto,
@@ -290,6 +307,7 @@ mod tests {
             state_dir: None,
             temporary: None,
             basic_auth: false,
+            trusted_hosts: vec![],
             secret_mount_path: "/run/secrets".into(),
             trusted_proxies: Proxies::default(),
             upstream_timeout: Duration::from_secs(60),
@@ -321,6 +339,7 @@ mod tests {
             ("state_dir", "/state"),
             ("TMPDIR", "/run/tmp"),
             ("basic_auth", "true"),
+            ("trusted_hosts", "faas.lan, gateway,"),
             ("secret_mount_path", "/secrets"),
             ("trusted_proxies", "10.0.0.0/8, ::1"),
             ("upstream_timeout", "1m30s"),
@@ -346,6 +365,7 @@ mod tests {
             state_dir: Some("/state".into()),
             temporary: Some("/run/tmp".into()),
             basic_auth: true,
+            trusted_hosts: vec!["faas.lan".to_owned(), "gateway".to_owned()],
             secret_mount_path: "/secrets".into(),
             trusted_proxies: Proxies::parse("10.0.0.0/8,::1").unwrap(),
             upstream_timeout: Duration::from_secs(90),
@@ -394,6 +414,9 @@ mod tests {
             ("provider", "local", "kubernetes"),
             ("require_label", "false", "no"),
             ("basic_auth", "true", "on"),
+            ("trusted_hosts", "faas.lan", "faas.lan:8080"),
+            ("trusted_hosts", "FAAS.lan, my_host", "10.0.0.1"),
+            ("trusted_hosts", "localhost", "http://faas.lan"),
             ("upstream_timeout", "1ms", "0"),
             ("connect_timeout", "1ms", "0s"),
             ("header_timeout", "1ms", "-1s"),

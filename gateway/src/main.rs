@@ -3,6 +3,7 @@
 
 mod alexa;
 mod app;
+mod authority;
 mod balance;
 mod config;
 mod control;

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::duration;
 
+/// The most values of a [list](Reader::list): each of them may be looked at for each request.
+pub const MAX_LIST: usize = 64;
+
 /// Where raw values come from: the process environment, or a map in tests.
 pub trait Source {
     /// The value of the variable, if it is set. Values that are not UTF-8 are returned lossily, so that
@@ -144,6 +147,24 @@ impl<'a> Reader<'a> {
     pub fn choice(&self, name: &str, choices: &[&str]) -> Result<usize, Refused> {
         self.parsed(name, &format!("one of {}", choices.join(", ")), |text| {
             choices.iter().position(|choice| *choice == text)
+        })
+    }
+
+    /// Values that `parse` accepts, separated by commas and at most [`MAX_LIST`] of them; none where the setting is not
+    /// set. `expected` tells the user what they are.
+    ///
+    /// # Errors
+    /// [`Refused`] when `parse` answers `None` for one of them, or when there are too many.
+    pub fn list<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, Refused> {
+        self.parsed(name, &format!("{expected}, at most {MAX_LIST}, separated by commas"), |text| {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let values: Option<Vec<T>> = parts.map(parse).collect();
+            values.filter(|values| values.len() <= MAX_LIST)
         })
     }
 
@@ -282,6 +303,24 @@ mod tests {
         check("Fork", Err("setting mode: expected one of fork, http, got `Fork`"), |reader| {
             reader.choice("mode", &["fork", "http"])
         });
+    }
+
+    #[test]
+    fn lists_are_split_at_commas_and_bounded() {
+        let map = HashMap::from([("file", " a, ,b,"), ("mode", "x")]);
+        let reader = Reader::new(&map, TABLE);
+        let word = |text: &str| (text != "x").then(|| text.to_owned());
+        assert_eq!(reader.list("file", "words", word), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        let refused = reader.list("mode", "words", word).map_err(|refused| refused.to_string());
+        let want = "setting mode: expected words, at most 64, separated by commas, got `x`";
+        assert_eq!(refused, Err(want.to_owned()));
+        let long = |count: usize| vec!["a"; count].join(",");
+        for (count, is_good) in [(MAX_LIST, true), (MAX_LIST + 1, false)] {
+            let text = long(count);
+            let map = HashMap::from([("file", &*text)]);
+            assert_eq!(Reader::new(&map, TABLE).list("file", "words", word).is_ok(), is_good, "{count}");
+        }
+        assert_eq!(Reader::new(&HashMap::new(), TABLE).list("file", "words", word), Ok(vec![]));
     }
 
     #[test]

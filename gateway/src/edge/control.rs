@@ -1,4 +1,4 @@
-//! The way to the control plane: as to a function, but for a password before it, a body that is read whole, a new head,
+//! The way to the control plane: as to a function, but for a body that is read whole, a new head,
 //! and few at a time, so that no client's bytes get there unread and a control plane that hangs holds up nothing else.
 
 use std::path::PathBuf;
@@ -11,7 +11,6 @@ use http1::{
 };
 use kit::Deadline;
 
-use super::auth::Credentials;
 use super::failure::Failure;
 use super::whole_body;
 use crate::metrics::{OwnRejection, Rejection};
@@ -40,8 +39,6 @@ pub(crate) trait ControlPlane: Send + Sync {
 /// The way there.
 pub(crate) struct Door {
     plane: Box<dyn ControlPlane>,
-    /// Who is let in; everybody where there is none.
-    credentials: Option<Credentials>,
     /// The largest body.
     max_body: usize,
     max_requests: usize,
@@ -59,22 +56,13 @@ impl Drop for Place<'_> {
 
 impl Door {
     /// A door for as many requests at a time as leave half of the workers to functions.
-    pub(crate) fn new(
-        plane: Box<dyn ControlPlane>,
-        credentials: Option<Credentials>,
-        max_body: usize,
-        workers: usize,
-    ) -> Door {
+    pub(crate) fn new(plane: Box<dyn ControlPlane>, max_body: usize, workers: usize) -> Door {
         let max_requests = (workers / 2).clamp(1, MAX_REQUESTS);
-        Door { plane, credentials, max_body, max_requests, requests: AtomicUsize::new(0) }
+        Door { plane, max_body, max_requests, requests: AtomicUsize::new(0) }
     }
 
-    /// Serves a request for `/system` or `/ui`.
+    /// Serves a request for `/system` or `/ui` that was let in.
     pub(super) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        let request = exchange.request();
-        if self.credentials.as_ref().is_some_and(|credentials| !credentials.admit(request.headers())) {
-            return Err(Failure::Unauthorized);
-        }
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
@@ -150,6 +138,8 @@ impl Failure {
     pub(super) fn at_the_door(&self) -> Option<Rejection> {
         match self {
             Failure::Unauthorized => Some(Rejection::Own(OwnRejection::Unauthorized)),
+            Failure::CrossSite => Some(Rejection::Own(OwnRejection::CrossSite)),
+            Failure::UntrustedHost => Some(Rejection::Own(OwnRejection::UntrustedHost)),
             Failure::ControlBodyTooLarge(_) => Some(Rejection::Http(Refusal::BodyTooLarge)),
             _ => None,
         }

@@ -102,6 +102,10 @@ pub(crate) enum Failure {
     NotAvailable(&'static str),
     /// The control plane is not for everybody.
     Unauthorized,
+    /// A browser would change something for a page of another site.
+    CrossSite,
+    /// A browser knows the control plane by a name that anybody could have made lead here.
+    UntrustedHost,
     /// The body of a request to the control plane is over this limit.
     ControlBodyTooLarge(usize),
     /// So many requests to the control plane are served already.
@@ -138,6 +142,8 @@ impl Failure {
             Failure::Timeout(Phase::Body, _) => "timeout_body",
             Failure::NotAvailable(_) => "not_available",
             Failure::Unauthorized => "unauthorized",
+            Failure::CrossSite => "cross_site",
+            Failure::UntrustedHost => "untrusted_host",
             Failure::ControlBodyTooLarge(_) => Refusal::BodyTooLarge.reason(),
             Failure::ControlBusy(_) => "control_busy",
             Failure::ControlDown(_) => "control_down",
@@ -152,6 +158,7 @@ impl Failure {
             Failure::ClientGone => CLIENT_GONE,
             Failure::NotAlexa => 400,
             Failure::Unauthorized => 401,
+            Failure::CrossSite | Failure::UntrustedHost => 403,
             Failure::ControlBodyTooLarge(_) => 413,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
             Failure::MethodNotAllowed(_) => 405,
@@ -257,6 +264,14 @@ impl fmt::Display for Failure {
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
             Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
+            Failure::CrossSite => f.write_str(
+                "a page of another site may change nothing here: Sec-Fetch-Site or Origin does not fit Host, \
+                 which a proxy in front must pass on",
+            ),
+            Failure::UntrustedHost => f.write_str(
+                "anybody can make the name in Host lead a browser here: ask for a password (basic_auth=true), \
+                 or list the name in trusted_hosts",
+            ),
             Failure::ControlBodyTooLarge(limit) => {
                 write!(f, "body is over the limit of the control plane, {limit} bytes")
             }
@@ -386,6 +401,8 @@ mod tests {
             Failure::Invalid(Refusal::Version),
             Failure::NotAvailable("it"),
             Failure::Unauthorized,
+            Failure::CrossSite,
+            Failure::UntrustedHost,
             Failure::ControlBodyTooLarge(1),
             Failure::ControlBusy(1),
             Failure::ControlDown(why()),

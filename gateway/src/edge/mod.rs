@@ -2,8 +2,10 @@
 //! to [`invoke`].
 
 mod auth;
+mod browser;
 mod control;
 mod failure;
+mod guard;
 mod headers;
 mod invoke;
 mod looks;
@@ -26,6 +28,7 @@ use crate::scaler::Scaler;
 pub(crate) use auth::Credentials;
 pub(crate) use control::{ControlPlane, Door};
 use failure::{Failure, X_GATEWAY_ERROR};
+pub(crate) use guard::Guard;
 use http1::forward::Upload;
 use http1::server::Course;
 use invoke::Invocation;
@@ -56,6 +59,7 @@ pub(crate) struct Behind {
     pub(crate) table: Arc<Table>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) scaler: Arc<Scaler>,
+    pub(crate) guard: Guard,
     pub(crate) control: Door,
     /// The proxies in front of it that are believed.
     pub(crate) proxies: Proxies,
@@ -69,6 +73,7 @@ pub(crate) struct Edge {
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
+    guard: Guard,
     control: Door,
     proxies: Proxies,
     instance: Instance,
@@ -81,7 +86,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind { instance, table, provider, scaler, control, proxies } = behind;
+        let Behind { instance, table, provider, scaler, guard, control, proxies } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
@@ -89,6 +94,7 @@ impl Edge {
             table,
             provider,
             scaler,
+            guard,
             control,
             proxies,
             instance,
@@ -124,7 +130,10 @@ impl Edge {
                 respond(exchange, head, "");
                 Ok(())
             }
-            Route::Control => self.control.serve(exchange),
+            Route::Control => {
+                self.guard.admit(exchange)?;
+                self.control.serve(exchange)
+            }
             Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
             Route::BadName => Err(Failure::BadName),
             Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),

@@ -252,16 +252,22 @@ pub(crate) enum OwnRejection {
     NotAlexa,
     /// User and password are missing or wrong.
     Unauthorized,
+    /// A browser would change something for a page of another site.
+    CrossSite,
+    /// A browser came by a name that is not trusted.
+    UntrustedHost,
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 6] = [
+    const ALL: [OwnRejection; 8] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::ProviderDown,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
         OwnRejection::Unauthorized,
+        OwnRejection::CrossSite,
+        OwnRejection::UntrustedHost,
     ];
 
     const fn reason(self) -> &'static str {
@@ -272,6 +278,8 @@ impl OwnRejection {
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",
             OwnRejection::Unauthorized => "unauthorized",
+            OwnRejection::CrossSite => "cross_site",
+            OwnRejection::UntrustedHost => "untrusted_host",
         }
     }
 }

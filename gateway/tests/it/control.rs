@@ -254,7 +254,7 @@ fn a_repeated_alert_keeps_what_it_asked_for_and_asks_for_no_more() {
 }
 
 /// The files of a user `admin` with the password `pa:ss`.
-fn secrets(bin: Bin) -> Bin {
+pub(crate) fn secrets(bin: Bin) -> Bin {
     bin.file("basic-auth-user", "admin\n");
     bin.file("basic-auth-password", "pa:ss\n");
     let folder = bin.dir().to_owned();

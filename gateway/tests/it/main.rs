@@ -18,6 +18,7 @@ mod peers;
 mod reload;
 mod retries;
 mod routes;
+mod safety;
 mod scaling;
 mod start;
 mod streams;

@@ -35,6 +35,7 @@ fn values_that_cannot_be_read_end_the_start() {
         refused(&[(name, "5 minutes")], &[name, "5 minutes", "1m30s"]);
         refused(&[(name, "0")], &[name, "more than zero"]);
     }
+    refused(&[("trusted_hosts", "faas.lan:80")], &["trusted_hosts", "faas.lan:80", "without a port"]);
     refused(&[("drain_timeout", "-1s")], &["drain_timeout", "-1s"]);
     refused(&[("max_connections", "0")], &["max_connections", "0"]);
     refused(&[("max_workers", "many")], &["max_workers", "many"]);
@@ -94,6 +95,7 @@ fn arguments_are_few_and_strict() {
         ("functions_network", ""),
         ("state_dir", ""),
         ("basic_auth", "false"),
+        ("trusted_hosts", ""),
         ("secret_mount_path", "/run/secrets"),
         ("upstream_timeout", "60s"),
         ("connect_timeout", "2s"),

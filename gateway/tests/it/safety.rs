@@ -1,0 +1,93 @@
+//! Who may use the control plane: browsers of other sites, and names that lead here.
+
+use testkit::{Reply, Running};
+
+use crate::{before, gateway, is_own, is_well, path, rejected, well};
+
+const CROSS_SITE: (u16, &str) = (403, "cross_site");
+const UNTRUSTED_HOST: (u16, &str) = (403, "untrusted_host");
+
+/// Sends a request with these fields besides.
+fn send(gateway: &Running, request: &str, fields: &[(&str, &str)]) -> Reply {
+    let (method, path) = request.split_once(' ').unwrap();
+    let request = gateway.request().method(method).path(path);
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(name, value));
+    request.send().unwrap()
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let peer = well();
+    let gateway = before(&peer).start();
+    let alert = "POST /system/alert";
+    for fields in [
+        [("Sec-Fetch-Site", "cross-site")],
+        [("Sec-Fetch-Site", "same-site")],
+        [("Origin", "http://page.test")],
+        [("Origin", "null")],
+    ] {
+        for request in [
+            alert,
+            "POST /system/scale-function/one",
+            "POST /system/functions",
+            "PUT /system/functions",
+            "DELETE /system/functions",
+            "PATCH /system/x",
+            "POST /ui/",
+        ] {
+            is_own(&send(&gateway, request, &fields), CROSS_SITE, &["another site", "Origin", "Host"]);
+        }
+        for request in ["GET /system/functions", "HEAD /system/info"] {
+            assert_eq!(send(&gateway, request, &fields).status, 200, "{request} {fields:?}");
+        }
+        // A function decides for itself.
+        assert_eq!(send(&gateway, &format!("POST {}", path("")), &fields).status, 200);
+    }
+    assert_eq!(rejected(&gateway, "cross_site"), 28.0);
+    let own = format!("http://{}", gateway.addr());
+    for fields in [
+        vec![],
+        vec![("Origin", &*own), ("Sec-Fetch-Site", "same-origin")],
+        vec![("Host", "[::1]:8080"), ("Origin", "http://[::1]:8080")],
+        vec![("Host", "10.0.0.1"), ("Origin", "https://10.0.0.1")],
+    ] {
+        is_own(&send(&gateway, alert, &fields), (400, "bad_request"), &[]); // it has no body
+    }
+    is_well(&gateway);
+}
+
+#[test]
+fn without_a_password_a_name_that_is_not_trusted_serves_no_browser() {
+    let gateway = gateway(&[]).env("trusted_hosts", "faas.lan, GATEWAY").start();
+    let of_browsers = [("Sec-Fetch-Site", "same-origin"), ("Origin", "http://page.test:8080")];
+    for (name, value) in of_browsers {
+        for request in ["GET /system/functions", "HEAD /system/info", "GET /ui/"] {
+            let refused = send(&gateway, request, &[("Host", "page.test:8080"), (name, value)]);
+            assert_eq!(refused.header("x-gateway-error"), Some("untrusted_host"), "{request}");
+            assert_eq!(refused.status, 403);
+        }
+        let refused = send(&gateway, "POST /system/alert", &[("Host", "page.test:8080"), (name, value)]);
+        is_own(&refused, UNTRUSTED_HOST, &["basic_auth=true", "trusted_hosts"]);
+    }
+    for host in ["faas.lan", "gateway:8080", "localhost:1", "127.0.0.1", "[::1]:8080"] {
+        let reply = send(&gateway, "GET /system/info", &[("Host", host), ("Sec-Fetch-Site", "none")]);
+        assert_eq!(reply.status, 200, "{host}");
+    }
+    assert_eq!(send(&gateway, "GET /system/info", &[("Host", "page.test")]).status, 200, "no browser");
+    assert_eq!(rejected(&gateway, "untrusted_host"), 8.0);
+}
+
+#[test]
+fn with_a_password_names_do_not_matter_and_other_sites_do() {
+    let right = ("Authorization", "Basic YWRtaW46cGE6c3M=");
+    let gateway = crate::control::secrets(gateway(&[])).start();
+    let host = ("Host", "any.test");
+    let fields = [host, ("Sec-Fetch-Site", "same-origin"), right];
+    assert_eq!(send(&gateway, "GET /system/info", &fields).status, 200);
+    let fields = [host, ("Sec-Fetch-Site", "same-origin")];
+    is_own(&send(&gateway, "GET /system/info", &fields), (401, "unauthorized"), &[]);
+    // A browser adds the password that it knows by itself.
+    let fields = [host, ("Origin", "http://page.test"), right];
+    is_own(&send(&gateway, "POST /system/alert", &fields), CROSS_SITE, &[]);
+    is_own(&send(&gateway, "POST /system/alert", &fields[..2]), CROSS_SITE, &[]);
+}
