@@ -1,19 +1,25 @@
 //! The lock file that old health checks look for (`cat /tmp/.lock`): there while fwatchdog serves.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use kit::sys::file;
+
 /// The file; it goes when this is dropped.
-pub(crate) struct LockFile(PathBuf);
+pub(crate) struct LockFile {
+    path: PathBuf,
+    file: File,
+}
 
 impl LockFile {
-    /// Creates it. Where that cannot be done, such as on a file system that is read-only, this is logged and
-    /// nothing else: it is there for checks that few still use.
+    /// Makes it, or takes the one that a killed fwatchdog has left. Where that cannot be done, such as on a file system
+    /// that is read-only, or where the file is somebody else's, this is logged and nothing else: it is there for checks
+    /// that few still use.
     pub(crate) fn create(path: &Path) -> Option<LockFile> {
-        match File::create(path) {
-            Ok(_) => Some(LockFile(path.to_owned())),
+        match file::make_own(path) {
+            Ok(file) => Some(LockFile { path: path.to_owned(), file }),
             Err(error) => {
-                log::warn!("cannot write the lock file {}: {error}; see suppress_lock", path.display());
+                log::warn!("cannot make the lock file {}: {error}; see suppress_lock", path.display());
                 None
             }
         }
@@ -22,6 +28,6 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0); // somebody was faster
+        file::remove_own(&self.path, &self.file);
     }
 }

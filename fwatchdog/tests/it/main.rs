@@ -8,6 +8,7 @@ mod floods;
 mod http_mode;
 mod kills;
 mod leftovers;
+mod lock_file;
 mod prewarm;
 mod reaping;
 mod request;

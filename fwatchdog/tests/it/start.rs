@@ -1,4 +1,4 @@
-//! Settings, arguments, exit codes, the listening socket, the lock file.
+//! Settings, arguments, exit codes, the listening socket.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -123,25 +123,6 @@ fn it_ends_with_the_parent_that_asked_for_it() {
         true => Err(format!("{pid} goes on without its parent")),
         false => Ok(()),
     });
-}
-
-#[test]
-fn the_lock_file_is_there_while_it_serves() {
-    let dog = dog("exits 0").start();
-    let path = dog.dir().join(".lock");
-    assert!(path.is_file());
-    dog.signal(proc::SIGTERM);
-    assert!(dog.wait(SOON).success());
-    assert!(!path.exists());
-}
-
-#[test]
-fn the_lock_file_can_be_left_out_and_is_never_needed() {
-    let quiet = dog("exits 0").env("suppress_lock", "true").start();
-    assert!(!quiet.dir().join(".lock").exists());
-    let dog = dog("exits 0").env("TMPDIR", "/proc/nowhere").start();
-    assert_eq!(dog.get("/").status, 200);
-    assert!(dog.log().contains("warn cannot write the lock file"), "{}", dog.log());
 }
 
 #[test]

@@ -295,6 +295,21 @@ impl Socket {
         Ok(())
     }
 
+    /// The process that listened for the connection, of a UNIX socket (unix(7), `SO_PEERCRED`); 0 where it is in
+    /// another PID namespace.
+    ///
+    /// # Errors
+    /// None that the kernel documents.
+    pub fn listener_pid(&self) -> io::Result<i32> {
+        let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        let mut size = mem::size_of::<libc::ucred>() as libc::socklen_t;
+        let (place, room) = (&raw mut peer, &raw mut size);
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+        // SAFETY: the pointers are to credentials and their size, both of which live through the call.
+        check(unsafe { libc::getsockopt(self.0.as_raw_fd(), level, name, place.cast(), room) })?;
+        Ok(peer.pid)
+    }
+
     fn option(&self, level: i32, name: i32) -> io::Result<i32> {
         let mut value = 0i32;
         let mut size = mem::size_of::<i32>() as libc::socklen_t;
@@ -650,6 +665,7 @@ mod tests {
             let found = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(found & 0o7777, mode, "{found:o}");
             let client = Socket::connect_unix(&path, Deadline::after(SOON)).unwrap();
+            assert_eq!(client.listener_pid().unwrap(), std::process::id() as i32);
             let (server, _) = listener.accept().unwrap();
             drop(server);
             assert!(client.wait(Ready::READ, Deadline::after(SOON)).unwrap().is_any());

@@ -4,11 +4,17 @@ use std::io;
 
 use super::check;
 
+/// The user as whom this process runs.
+#[must_use]
+pub fn id() -> u32 {
+    // SAFETY: takes no argument and cannot fail (geteuid(2)).
+    unsafe { libc::geteuid() }
+}
+
 /// Whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
-    // SAFETY: takes no argument and cannot fail (geteuid(2)).
-    unsafe { libc::geteuid() == 0 }
+    id() == 0
 }
 
 /// Turns root into the user and group `id`, with `group` as its one supplementary group, for good: real, effective
