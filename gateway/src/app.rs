@@ -116,7 +116,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let asker = || Asker::start(instance, Arc::clone(&provider), Arc::clone(&scaler));
     let asker = if is_swarm { Some(asker().map_err(start)?) } else { None };
     let is_open = credentials.is_none();
-    let guard = Guard { credentials, trusted_hosts: config.trusted_hosts.clone() };
+    let guard = Guard::new(credentials, config.trusted_hosts.clone(), config.trusted_proxies.clone());
     let door = Door::new(Box::new(Arc::clone(&control)), control::MAX_BODY_BYTES, room.workers);
     let behind = Behind {
         instance,

@@ -5,6 +5,7 @@ mod alexa;
 mod app;
 mod authority;
 mod balance;
+mod caller;
 mod config;
 mod control;
 mod edge;

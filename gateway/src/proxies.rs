@@ -55,7 +55,6 @@ impl Proxies {
     /// The address of the client whose request came from `peer`: the peer itself, or, where that is trusted, the
     /// rightmost address in `X-Forwarded-For` that is not trusted. An entry that is no address ends the search: the
     /// client is then the proxy that has added it.
-    #[allow(dead_code)] // until shares and logs ask for it
     pub(crate) fn client(&self, peer: IpAddr, headers: Headers<'_>) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.have(client) {

@@ -25,14 +25,23 @@ pub(super) struct Plane {
     pub(super) provider: Arc<dyn Provider>,
 }
 
+/// A request whose body was read whole.
+pub(super) struct Order<'a> {
+    pub(super) method: &'a str,
+    /// Its path, with a query or without.
+    pub(super) target: &'a str,
+    pub(super) body: &'a [u8],
+    /// Who asks, as the log says it.
+    pub(super) caller: &'a str,
+}
+
 impl Plane {
-    /// Answers a request whose body was read whole.
-    pub(super) fn answer(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let answered = route(method, target).and_then(|route| match route {
+    pub(super) fn answer(&self, order: &Order<'_>) -> Answer {
+        let answered = route(order.method, order.target).and_then(|route| match route {
             Route::Functions => self.functions().map(|functions| Answer::Json(200, functions)),
             Route::Function(name) => Ok(Answer::Json(200, shown(&*self.find(name)?))),
-            Route::Scale(name) => self.scale(name, body),
-            Route::Alert => self.alert(body),
+            Route::Scale(name) => self.scale(name, order),
+            Route::Alert => self.alert(order),
             Route::Info => Ok(Answer::Json(200, shapes::info(self.provider.name()))),
         });
         answered.unwrap_or_else(Answer::Problem)
@@ -62,25 +71,25 @@ impl Plane {
         })
     }
 
-    fn scale(&self, name: &str, body: &[u8]) -> Result<Answer, Problem> {
+    fn scale(&self, name: &str, order: &Order<'_>) -> Result<Answer, Problem> {
         let known = &self.find(name)?.known;
         if !known.is_scalable {
             return Err(Problem::NotScalable(name.to_owned()));
         }
-        let to = shapes::replicas(body, name, known.labels.max())?;
+        let to = shapes::replicas(order.body, name, known.labels.max())?;
         self.provider.scale(name, None, to).map_err(|error| match error {
             ScaleError::Refused(why) => Problem::ScaleFailed(name.to_owned(), one_line(&why)),
             ScaleError::InUpdate(state) => Problem::InUpdate(name.to_owned(), one_line(&state)),
             ScaleError::Unreachable(why) => Problem::ProviderAway(name.to_owned(), one_line(&why)),
         })?;
-        tell(name, known.wanted, to, "scale-function");
+        tell(name, (known.wanted, to), "scale-function", order.caller);
         Ok(Answer::Json(202, json!({ "name": name, "replicas": to })))
     }
 
     /// Scales the functions that alerts begin to fire for by one step each. What is wrong with one of them keeps no
     /// other from it. It is a failure where all of it failed: then it can be sent again.
-    fn alert(&self, body: &[u8]) -> Result<Answer, Problem> {
-        let alerts = Alerts::from_json(body)?;
+    fn alert(&self, order: &Order<'_>) -> Result<Answer, Problem> {
+        let alerts = Alerts::from_json(order.body)?;
         let deadline = Deadline::after(ALERT_TIME);
         let mut ignored: Vec<Value> = alerts.ignored.iter().map(|(name, why)| reason(name, why)).collect();
         let (mut scaled, mut failed) = (Vec::new(), Vec::new());
@@ -93,7 +102,7 @@ impl Plane {
             let name = &firing.name;
             match self.raise(firing, deadline) {
                 Ok((from, to)) => {
-                    tell(name, from, to, "alert");
+                    tell(name, (from, to), "alert", order.caller);
                     scaled.push(json!({ "name": name, "from": from, "to": to }));
                 }
                 Err(Unraised::Ignored(why)) => ignored.push(reason(name, &why)),
@@ -170,9 +179,9 @@ fn held(state: &str) -> String {
     answer::in_update(&one_line(state))
 }
 
-fn tell(name: &str, from: u32, to: u32, by: &str) {
+fn tell(name: &str, (from, to): (u32, u32), by: &str, caller: &str) {
     if from != to {
-        log::info!("function `{name}` scaled from {from} to {to} by {by}");
+        log::info!("function `{name}` scaled from {from} to {to} by {by} ({caller})");
     }
 }
 
@@ -231,6 +240,10 @@ mod tests {
         (Plane { table, provider: Arc::clone(&provider) as Arc<dyn Provider> }, provider)
     }
 
+    fn answer(plane: &Plane, method: &str, target: &str, body: &[u8]) -> Answer {
+        plane.answer(&Order { method, target, body, caller: "user -, client ::1" })
+    }
+
     fn noted(provider: &Noting) -> Vec<String> {
         std::mem::take(&mut provider.0.lock().unwrap())
     }
@@ -241,14 +254,14 @@ mod tests {
         let function = plane.table.find("echo").unwrap();
         function.series.observe(200, Duration::ZERO);
         function.series.observe(500, Duration::ZERO);
-        let Answer::Json(200, functions) = plane.answer("GET", "/system/functions", b"") else { panic!() };
+        let Answer::Json(200, functions) = answer(&plane, "GET", "/system/functions", b"") else { panic!() };
         let names: Vec<_> = functions.as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
         assert_eq!(names, ["away", "echo", "fixed", "full", "held", "refused", "updating"]);
         assert_eq!(functions[1]["invocationCount"], 2);
-        let Answer::Json(200, one) = plane.answer("HEAD", "/system/function/echo", b"") else { panic!() };
+        let Answer::Json(200, one) = answer(&plane, "HEAD", "/system/function/echo", b"") else { panic!() };
         assert_eq!(one, functions[1]);
         let unknown = Answer::Problem(Problem::UnknownFunction("nobody".to_owned()));
-        assert_eq!(plane.answer("GET", "/system/function/nobody", b""), unknown);
+        assert_eq!(answer(&plane, "GET", "/system/function/nobody", b""), unknown);
     }
 
     #[test]
@@ -256,7 +269,7 @@ mod tests {
         let (plane, provider) = plane();
         let scale = |name: &str, replicas: u32| {
             let body = json!({ "serviceName": name, "replicas": replicas }).to_string();
-            plane.answer("POST", &format!("/system/scale-function/{name}"), body.as_bytes())
+            answer(&plane, "POST", &format!("/system/scale-function/{name}"), body.as_bytes())
         };
         assert_eq!(scale("echo", 5), Answer::Json(202, json!({ "name": "echo", "replicas": 5 })));
         assert_eq!(scale("echo", 6), Answer::Problem(Problem::TooMany("echo".to_owned(), 5)));
@@ -279,7 +292,7 @@ mod tests {
                 .iter()
                 .map(|name| json!({ "status": "firing", "labels": { "function_name": name } }))
                 .collect();
-            plane.answer("POST", "/system/alert", json!({ "alerts": alerts }).to_string().as_bytes())
+            answer(&plane, "POST", "/system/alert", json!({ "alerts": alerts }).to_string().as_bytes())
         };
         let want = json!({
             "scaled": [{ "name": "echo", "from": 2, "to": 4 }],

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tiny_http::{Header, Request, Response, Server, StatusCode};
 
 use super::answer::{Answer, Problem};
-use super::plane::Plane;
+use super::plane::{Order, Plane};
 use super::{MAX_BODY_BYTES, THREADS};
+use crate::caller;
 
 /// How long a thread waits for a request before it looks around; it is woken where there is something to see.
 const LONG: Duration = Duration::from_secs(3600);
@@ -150,8 +151,11 @@ fn answer(mut request: Request, plane: &Plane) {
     let answer = match body(&mut request) {
         Ok(body) => {
             let (method, target) = (request.method().to_string(), request.url().to_owned());
+            let caller = request.headers().iter().find(|header| header.field.equiv(caller::HEADER));
+            let caller = caller.map_or(caller::AT_THE_SOCKET, |header| header.value.as_str());
+            let order = Order { method: &method, target: &target, body: &body, caller };
             // The request is answered whatever happens.
-            let answered = panic::catch_unwind(AssertUnwindSafe(|| plane.answer(&method, &target, &body)));
+            let answered = panic::catch_unwind(AssertUnwindSafe(|| plane.answer(&order)));
             answered.unwrap_or_else(|_| {
                 log::error!("{method} {target} panicked in the control plane");
                 Answer::Problem(Problem::Internal)

@@ -20,6 +20,11 @@ impl Credentials {
         is_usable.then(|| Credentials { user: user.to_owned(), password: password.to_owned() })
     }
 
+    /// Whose requests are let in.
+    pub(super) fn user(&self) -> &[u8] {
+        &self.user
+    }
+
     /// Whether a request's headers have both. How long it takes tells nothing of how much of them was right.
     pub(crate) fn admit(&self, headers: Headers<'_>) -> bool {
         let mut given = headers.get_all("authorization");

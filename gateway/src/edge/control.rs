@@ -13,6 +13,7 @@ use kit::Deadline;
 
 use super::failure::Failure;
 use super::whole_body;
+use crate::caller::{self, Caller};
 use crate::metrics::{OwnRejection, Rejection};
 
 /// How long a request may take in all. The control plane waits for the engine, within less than this.
@@ -62,11 +63,11 @@ impl Door {
     }
 
     /// Serves a request for `/system` or `/ui` that was let in.
-    pub(super) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+    pub(super) fn serve(&self, exchange: &mut Exchange<'_>, caller: &Caller<'_>) -> Result<(), Failure> {
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
-        let head = to_plane(exchange)?;
+        let head = to_plane(exchange, caller)?;
         let place = self.enter()?;
         let deadline = Deadline::after(TIME);
         // The control plane gets only what has a length that is right.
@@ -138,6 +139,7 @@ impl Failure {
     pub(super) fn at_the_door(&self) -> Option<Rejection> {
         match self {
             Failure::Unauthorized => Some(Rejection::Own(OwnRejection::Unauthorized)),
+            Failure::TooManyGuesses(_) => Some(Rejection::Own(OwnRejection::TooManyGuesses)),
             Failure::CrossSite => Some(Rejection::Own(OwnRejection::CrossSite)),
             Failure::UntrustedHost => Some(Rejection::Own(OwnRejection::UntrustedHost)),
             Failure::ControlBodyTooLarge(_) => Some(Rejection::Http(Refusal::BodyTooLarge)),
@@ -148,7 +150,7 @@ impl Failure {
 
 /// The head that goes to the control plane. Of the client's it has the method, the path and the query: a password is
 /// not for it, and neither is anything that its server may stumble over.
-fn to_plane(exchange: &Exchange<'_>) -> Result<HeadWriter, Failure> {
+fn to_plane(exchange: &Exchange<'_>, caller: &Caller<'_>) -> Result<HeadWriter, Failure> {
     let request = exchange.request();
     let mut target = request.path().to_vec();
     if let Some(query) = request.query() {
@@ -161,7 +163,7 @@ fn to_plane(exchange: &Exchange<'_>) -> Result<HeadWriter, Failure> {
     }
     let mut head = HeadWriter::request(request.method(), &target);
     // A connection that is kept would belong to a server that may be gone by the next request.
-    head.text("Host", "localhost").text("Connection", "close");
+    head.text("Host", "localhost").text("Connection", "close").text(caller::HEADER, &caller.to_string());
     Ok(head)
 }
 

@@ -102,6 +102,8 @@ pub(crate) enum Failure {
     NotAvailable(&'static str),
     /// The control plane is not for everybody.
     Unauthorized,
+    /// The client sent too many wrong passwords; no other is looked at within this.
+    TooManyGuesses(Duration),
     /// A browser would change something for a page of another site.
     CrossSite,
     /// A browser knows the control plane by a name that anybody could have made lead here.
@@ -142,6 +144,7 @@ impl Failure {
             Failure::Timeout(Phase::Body, _) => "timeout_body",
             Failure::NotAvailable(_) => "not_available",
             Failure::Unauthorized => "unauthorized",
+            Failure::TooManyGuesses(_) => "too_many_guesses",
             Failure::CrossSite => "cross_site",
             Failure::UntrustedHost => "untrusted_host",
             Failure::ControlBodyTooLarge(_) => Refusal::BodyTooLarge.reason(),
@@ -162,7 +165,7 @@ impl Failure {
             Failure::ControlBodyTooLarge(_) => 413,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
             Failure::MethodNotAllowed(_) => 405,
-            Failure::TooManyCalls(_) => 429,
+            Failure::TooManyCalls(_) | Failure::TooManyGuesses(_) => 429,
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
             Failure::Draining
@@ -183,7 +186,7 @@ impl Failure {
         head.text("Content-Type", "text/plain; charset=utf-8");
         head.text(X_GATEWAY_ERROR, self.kind());
         if matches!(self.status(), 429 | 503) {
-            head.text("Retry-After", "1");
+            head.number("Retry-After", self.retry_after(), "");
         }
         if let Failure::MethodNotAllowed(allow) = self {
             head.text("Allow", allow);
@@ -192,6 +195,14 @@ impl Failure {
             head.text("WWW-Authenticate", CHALLENGE);
         }
         head
+    }
+
+    /// After how many seconds it may be tried again.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Failure::TooManyGuesses(rest) => rest.as_secs() + u64::from(rest.subsec_nanos() > 0),
+            _ => 1,
+        }
     }
 
     /// The line of the answer. `function` is the name that was called, where there was one.
@@ -264,6 +275,11 @@ impl fmt::Display for Failure {
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
             Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
+            Failure::TooManyGuesses(_) => write!(
+                f,
+                "too many wrong passwords came from this address, see basic_auth: none is looked at for {} s",
+                self.retry_after()
+            ),
             Failure::CrossSite => f.write_str(
                 "a page of another site may change nothing here: Sec-Fetch-Site or Origin does not fit Host, \
                  which a proxy in front must pass on",
@@ -401,6 +417,7 @@ mod tests {
             Failure::Invalid(Refusal::Version),
             Failure::NotAvailable("it"),
             Failure::Unauthorized,
+            Failure::TooManyGuesses(Duration::ZERO),
             Failure::CrossSite,
             Failure::UntrustedHost,
             Failure::ControlBodyTooLarge(1),
@@ -438,5 +455,9 @@ mod tests {
         let method = written(Failure::MethodNotAllowed("GET"));
         assert!(method.starts_with("HTTP/1.1 405 ") && method.contains("Allow: GET\r\n"), "{method}");
         assert!(!method.contains("Retry-After"), "{method}");
+        for (millis, want) in [(1, 1), (1000, 1), (59_001, 60)] {
+            let guesses = written(Failure::TooManyGuesses(Duration::from_millis(millis)));
+            assert!(guesses.contains(&format!("Retry-After: {want}\r\n")), "{guesses}");
+        }
     }
 }

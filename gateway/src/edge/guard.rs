@@ -1,30 +1,80 @@
 //! Who may use the control plane: no page of another site, and with a password whoever has it.
 
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use http1::Exchange;
+use kit::duration;
 
 use super::auth::Credentials;
 use super::browser;
 use super::failure::Failure;
+use super::guesses::{Guesses, MAX_GUESSES, WINDOW};
+use crate::caller::Caller;
+use crate::proxies::Proxies;
 
 /// What lets requests for `/system` and `/ui` in.
 pub(crate) struct Guard {
     /// Whose requests are let in; everybody's where there are none.
-    pub(crate) credentials: Option<Credentials>,
+    credentials: Option<Credentials>,
     /// The names that a browser may know the gateway by where there is no password.
-    pub(crate) trusted_hosts: Vec<String>,
+    trusted_hosts: Vec<String>,
+    /// Whose word on the address of a client counts.
+    proxies: Proxies,
+    guesses: Mutex<Guesses>,
 }
 
 impl Guard {
+    pub(crate) fn new(
+        credentials: Option<Credentials>,
+        trusted_hosts: Vec<String>,
+        proxies: Proxies,
+    ) -> Guard {
+        Guard { credentials, trusted_hosts, proxies, guesses: Mutex::default() }
+    }
+
     /// Lets a request for the control plane in, or says why not.
-    pub(super) fn admit(&self, exchange: &Exchange<'_>) -> Result<(), Failure> {
-        let request = exchange.request();
-        let Some(credentials) = &self.credentials else {
-            return browser::check(request, Some(&self.trusted_hosts));
-        };
-        browser::check(request, None)?;
-        match credentials.admit(request.headers()) {
-            true => Ok(()),
-            false => Err(Failure::Unauthorized),
+    pub(super) fn admit(&self, exchange: &Exchange<'_>) -> Result<Caller<'_>, Failure> {
+        let names = self.credentials.is_none().then_some(&self.trusted_hosts[..]);
+        browser::check(exchange.request(), names)?;
+        self.ask_password(exchange)
+    }
+
+    /// Looks at the password, if one is asked for.
+    fn ask_password(&self, exchange: &Exchange<'_>) -> Result<Caller<'_>, Failure> {
+        let headers = exchange.request().headers();
+        let client = self.proxies.client(exchange.peer().ip(), headers);
+        let Some(credentials) = &self.credentials else { return Ok(Caller { user: None, client }) };
+        // A browser asks once without a password, to be told that there is one.
+        if headers.get("authorization").is_none() {
+            return Err(Failure::Unauthorized);
         }
+        let is_right = credentials.admit(headers);
+        self.judge(client, is_right)?;
+        Ok(Caller { user: Some(credentials.user()), client })
+    }
+
+    /// What a password means that is right or wrong: nothing, if the client has sent too many wrong ones.
+    fn judge(&self, client: IpAddr, is_right: bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = guesses.refused_for(client, now) {
+            return Err(Failure::TooManyGuesses(rest));
+        }
+        if is_right {
+            return Ok(());
+        }
+        let line = guesses.count(client, now);
+        drop(guesses);
+        if let Some(line) = line {
+            log::warn!(
+                "wrong user or password from {client}, number {} of {MAX_GUESSES} within {}; {} more were not logged",
+                line.wrong,
+                duration::format(WINDOW),
+                line.unsaid
+            );
+        }
+        Err(Failure::Unauthorized)
     }
 }

@@ -6,6 +6,7 @@ mod browser;
 mod control;
 mod failure;
 mod guard;
+mod guesses;
 mod headers;
 mod invoke;
 mod looks;
@@ -131,8 +132,8 @@ impl Edge {
                 Ok(())
             }
             Route::Control => {
-                self.guard.admit(exchange)?;
-                self.control.serve(exchange)
+                let caller = self.guard.admit(exchange)?;
+                self.control.serve(exchange, &caller)
             }
             Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
             Route::BadName => Err(Failure::BadName),

@@ -252,6 +252,8 @@ pub(crate) enum OwnRejection {
     NotAlexa,
     /// User and password are missing or wrong.
     Unauthorized,
+    /// Too many wrong passwords came from the client.
+    TooManyGuesses,
     /// A browser would change something for a page of another site.
     CrossSite,
     /// A browser came by a name that is not trusted.
@@ -259,13 +261,14 @@ pub(crate) enum OwnRejection {
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 8] = [
+    const ALL: [OwnRejection; 9] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::ProviderDown,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
         OwnRejection::Unauthorized,
+        OwnRejection::TooManyGuesses,
         OwnRejection::CrossSite,
         OwnRejection::UntrustedHost,
     ];
@@ -278,6 +281,7 @@ impl OwnRejection {
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",
             OwnRejection::Unauthorized => "unauthorized",
+            OwnRejection::TooManyGuesses => "too_many_guesses",
             OwnRejection::CrossSite => "cross_site",
             OwnRejection::UntrustedHost => "untrusted_host",
         }

@@ -1,8 +1,8 @@
-//! Who may use the control plane: browsers of other sites, and names that lead here.
+//! Who may use the control plane: browsers of other sites, names that lead here, passwords that are guessed.
 
 use testkit::{Reply, Running};
 
-use crate::{before, gateway, is_own, is_well, path, rejected, well};
+use crate::{SOON, before, gateway, is_own, is_well, path, process, rejected, well};
 
 const CROSS_SITE: (u16, &str) = (403, "cross_site");
 const UNTRUSTED_HOST: (u16, &str) = (403, "untrusted_host");
@@ -90,4 +90,54 @@ fn with_a_password_names_do_not_matter_and_other_sites_do() {
     let fields = [host, ("Origin", "http://page.test"), right];
     is_own(&send(&gateway, "POST /system/alert", &fields), CROSS_SITE, &[]);
     is_own(&send(&gateway, "POST /system/alert", &fields[..2]), CROSS_SITE, &[]);
+}
+
+/// User `admin` with the password that [`crate::control::secrets`] writes, and with another one.
+const RIGHT: (&str, &str) = ("Authorization", "Basic YWRtaW46cGE6c3M=");
+const WRONG: (&str, &str) = ("Authorization", "Basic YWRtaW46bm8=");
+
+#[test]
+fn whoever_guesses_passwords_is_refused_for_a_while_and_others_are_not() {
+    let bin = crate::control::secrets(gateway(&[process("one", "cat")])).env("trusted_proxies", "127.0.0.1");
+    let gateway = bin.start();
+    let from =
+        |client: &str, password| send(&gateway, "GET /system/info", &[password, ("X-Forwarded-For", client)]);
+    for _ in 0..20 {
+        is_own(&from("10.0.0.1", WRONG), (401, "unauthorized"), &[]);
+        is_own(&send(&gateway, "GET /system/info", &[]), (401, "unauthorized"), &[]);
+    }
+    for password in [WRONG, RIGHT, ("Authorization", "Bearer x")] {
+        let refused = from("10.0.0.1", password);
+        is_own(&refused, (429, "too_many_guesses"), &["wrong passwords", "basic_auth"]);
+        let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+    }
+    // A browser that knows no password yet is told that one is needed.
+    is_own(&send(&gateway, "GET /ui/", &[("X-Forwarded-For", "10.0.0.1")]), (401, "unauthorized"), &[]);
+    for client in ["10.0.0.2", "127.0.0.1", "2001:db8::1"] {
+        assert_eq!(from(client, RIGHT).status, 200, "{client}");
+    }
+    // All that one network of IPv6 has is one client.
+    for number in 1..=20 {
+        is_own(&from(&format!("2001:db8::{number:x}"), WRONG), (401, "unauthorized"), &[]);
+    }
+    is_own(&from("2001:db8::ffff", RIGHT), (429, "too_many_guesses"), &[]);
+    assert_eq!(from("2001:db8:0:1::1", RIGHT).status, 200);
+    let log = gateway.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("wrong user or password from")).collect();
+    assert!((1..=4).contains(&lines.len()) && lines[0].contains(" warn "), "{log}");
+    assert!(lines[0].contains("from 10.0.0.1, number 1 of 20 within 1m"), "{log}");
+    assert_eq!(rejected(&gateway, "too_many_guesses"), 4.0);
+}
+
+#[test]
+fn the_log_says_who_changed_something() {
+    let gateway = crate::control::secrets(gateway(&[process("one", "cat")])).start();
+    let request =
+        gateway.request().method("POST").path("/system/scale-function/one").header(RIGHT.0, RIGHT.1);
+    // What a client says of itself does not count.
+    let request =
+        request.header("X-Caller", "user root, client 9.9.9.9").header("X-Forwarded-For", "9.9.9.9");
+    assert_eq!(request.body("{\"replicas\": 2}").send().unwrap().status, 202);
+    gateway.wait_log("scaled from 1 to 2 by scale-function (user admin, client 127.0.0.1)", SOON);
 }
