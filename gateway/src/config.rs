@@ -98,7 +98,6 @@ const PROVIDERS: [&str; 3] = ["auto", "swarm", "local"];
 /// Bounds of what may be set. The upper ones keep a typo from becoming an allocation.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_WORKERS: u64 = 4096;
-const MAX_BODY_BYTES: u64 = 1 << 63;
 const MIN_HEADER_BYTES: u64 = 1 << 10;
 
 /// Which provider was asked for.
@@ -180,7 +179,7 @@ impl Config {
                 None => None,
             },
             max_workers: count(&reader, "max_workers", 1, MAX_WORKERS)?,
-            max_body: reader.bytes("max_body", 0, MAX_BODY_BYTES)?,
+            max_body: reader.bytes("max_body", 0, head::MAX_LENGTH)?,
             max_header_bytes: reader.bytes(
                 "max_header_bytes",
                 MIN_HEADER_BYTES,
@@ -426,7 +425,7 @@ mod tests {
             ("max_connections", "1000000", "1000001"),
             ("max_workers", "1", "0"),
             ("max_workers", "4096", "4097"),
-            ("max_body", "9223372036854775808", "9223372036854775809"),
+            ("max_body", "9223372036854775807", "9223372036854775808"),
             ("max_header_bytes", "1024", "1023"),
             ("max_header_bytes", "120KiB", "122881"),
             ("max_headers", "1", "0"),

@@ -75,7 +75,7 @@ enum State {
 }
 
 /// Takes the framing off a body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
     /// Bytes left of the body, or of the chunk whose size was read last.
@@ -116,6 +116,12 @@ impl Decoder {
     #[must_use]
     pub fn ends_at_close(&self) -> bool {
         self.state == State::UntilClose
+    }
+
+    /// What is left of the body's length, or of the chunk whose size was read.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        if matches!(self.state, State::Length | State::Data) { self.left } else { 0 }
     }
 
     /// Looks at `input`: what to skip, and how much data follows. The data is taken with
@@ -205,7 +211,7 @@ impl Decoder {
         if let Some(digit) = char::from(byte).to_digit(16) {
             self.state = self.counted(State::Size, MAX_SIZE_DIGITS, Refusal::ChunkSize)?;
             let size = self.left.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit)));
-            self.left = size.filter(|size| *size <= MAX_LENGTH).ok_or(Refusal::ChunkSize)?;
+            self.left = size.filter(|size| *size <= MAX_LENGTH).ok_or(Refusal::BodyTooLarge)?;
             return Ok(());
         }
         let had_digits = self.count > 0;
@@ -333,7 +339,7 @@ mod tests {
 
     #[test]
     fn malformed_chunks_are_named() {
-        let cases: [(&[u8], Refusal); 24] = [
+        let cases: [(&[u8], Refusal); 25] = [
             (b"\r\n", Refusal::ChunkSize),
             (b"x\r\n", Refusal::ChunkSize),
             (b"-1\r\n", Refusal::ChunkSize),
@@ -344,8 +350,9 @@ mod tests {
             (b"1\nA\r\n", Refusal::ChunkSize),
             (b"1\rA", Refusal::ChunkSize),
             (b";a\r\n", Refusal::ChunkSize),
-            (b"8000000000000001\r\n", Refusal::ChunkSize),
-            (b"fffffffffffffffff\r\n", Refusal::ChunkSize),
+            (b"8000000000000000\r\n", Refusal::BodyTooLarge),
+            (b"ffffffffffffffff\r\n", Refusal::BodyTooLarge),
+            (b"10000000000000000\r\n", Refusal::BodyTooLarge),
             (b"000000000000000000000000000000005\r\n", Refusal::ChunkSize),
             (b"1;a\nA\r\n", Refusal::ChunkExtension),
             (b"1;\0\r\nA\r\n", Refusal::ChunkExtension),
@@ -377,7 +384,7 @@ mod tests {
         assert_eq!(run(spaces(MAX_EXTENSION_BYTES + 1)), Err(Refusal::ChunkExtension));
         assert_eq!(run(trailer(MAX_TRAILER_BYTES)), Ok(0));
         assert_eq!(run(trailer(MAX_TRAILER_BYTES + 1)), Err(Refusal::Trailer));
-        assert_eq!(run(digits("8000000000000000")), Ok(1));
-        assert_eq!(run(digits("8000000000000001")), Err(Refusal::ChunkSize));
+        assert_eq!(run(digits("7fffffffffffffff")), Ok(1));
+        assert_eq!(run(digits("8000000000000000")), Err(Refusal::BodyTooLarge));
     }
 }

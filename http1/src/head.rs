@@ -38,8 +38,8 @@ pub const MAX_HOST_BYTES: usize = 1024;
 /// The most fields that are ever read.
 const MOST_HEADERS: usize = MAX_HEADERS + ADDED_HEADERS;
 
-/// The largest length of a body and of a chunk: 2^63 bytes.
-pub const MAX_LENGTH: u64 = 1 << 63;
+/// The largest length of a body and of a chunk: what every reader on the way has a number for, with or without a sign.
+pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -521,9 +521,9 @@ fn declared(headers: Headers<'_>, version: Version) -> Result<Option<Framing>, R
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
-    let digits = value.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(value).ok().filter(|_| digits).ok_or(Refusal::ContentLength)?;
-    text.parse().ok().filter(|length| *length <= MAX_LENGTH).ok_or(Refusal::ContentLength)
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| is_number).ok_or(Refusal::ContentLength)?;
+    text.parse().ok().filter(|length| *length <= MAX_LENGTH).ok_or(Refusal::BodyTooLarge)
 }
 
 /// A character of a token (RFC 9110 section 5.6.2).
@@ -751,7 +751,9 @@ mod tests {
             ("Content-Length: 0", Ok(Framing::Empty)),
             ("Content-Length: 7\r\nContent-Length: 7", Ok(Framing::Length(7))),
             (most.as_str(), Ok(Framing::Length(MAX_LENGTH))),
-            (more.as_str(), Err(Refusal::ContentLength)),
+            (more.as_str(), Err(Refusal::BodyTooLarge)),
+            ("Content-Length: 18446744073709551615", Err(Refusal::BodyTooLarge)),
+            ("Content-Length: 18446744073709551616", Err(Refusal::BodyTooLarge)),
             ("Content-Length: 7\r\nContent-Length: 8", Err(Refusal::ContentLength)),
             ("Content-Length: 7, 7", Err(Refusal::ContentLength)),
             ("Content-Length: +5", Err(Refusal::ContentLength)),
@@ -759,7 +761,8 @@ mod tests {
             ("Content-Length: 5 5", Err(Refusal::ContentLength)),
             ("Content-Length: 0x5", Err(Refusal::ContentLength)),
             ("Content-Length:", Err(Refusal::ContentLength)),
-            ("Content-Length: 99999999999999999999999", Err(Refusal::ContentLength)),
+            ("Content-Length: 99999999999999999999999", Err(Refusal::BodyTooLarge)),
+            ("Content-Length: 7\r\nContent-Length: 9223372036854775808", Err(Refusal::BodyTooLarge)),
             ("Transfer-Encoding: Chunked", Ok(Framing::Chunked)),
             ("Transfer-Encoding: gzip, chunked", Err(Refusal::TransferEncoding)),
             ("Transfer-Encoding: chunked, chunked", Err(Refusal::TransferEncoding)),

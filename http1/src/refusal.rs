@@ -35,13 +35,13 @@ pub enum Refusal {
     HostInvalid,
     /// `Content-Length` together with `Transfer-Encoding` (RFC 9112 section 6.3).
     LengthAndChunked,
-    /// Differing, malformed or too large values of `Content-Length`.
+    /// Differing or malformed values of `Content-Length`.
     ContentLength,
     /// A `Transfer-Encoding` other than exactly `chunked`.
     TransferEncoding,
     /// `Transfer-Encoding` under HTTP/1.0.
     ChunkedHttp10,
-    /// A chunk size that is malformed or too large (RFC 9112 section 7.1).
+    /// A chunk size that is malformed (RFC 9112 section 7.1).
     ChunkSize,
     /// A chunk extension that is malformed or too long.
     ChunkExtension,
@@ -55,7 +55,7 @@ pub enum Refusal {
     TooManyHeaders,
     /// The target is longer than allowed.
     TargetTooLong,
-    /// The body is longer than allowed.
+    /// The body is longer than allowed, or than [`MAX_LENGTH`](crate::head::MAX_LENGTH).
     BodyTooLarge,
     /// The head did not arrive in time.
     HeaderTimeout,
@@ -131,7 +131,7 @@ impl Refusal {
                 ("transfer_encoding", 400, "Transfer-Encoding is not exactly `chunked`")
             }
             Refusal::ChunkedHttp10 => ("chunked_http10", 400, "Transfer-Encoding under HTTP/1.0"),
-            Refusal::ChunkSize => ("chunk_size", 400, "malformed or too large chunk size"),
+            Refusal::ChunkSize => ("chunk_size", 400, "malformed chunk size"),
             Refusal::ChunkExtension => ("chunk_extension", 400, "malformed or too long chunk extension"),
             Refusal::ChunkCrlf => ("chunk_crlf", 400, "no CRLF after a chunk"),
             Refusal::Trailer => ("trailer", 400, "malformed or too long trailer section"),

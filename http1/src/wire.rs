@@ -51,8 +51,13 @@ pub(crate) struct Incoming {
     buffer: Vec<u8>,
     /// Everything before this place was taken.
     taken: usize,
+    /// The bytes of the body that lie there without framing, and those of framing behind them.
+    data: usize,
+    gap: usize,
+    /// As far as the framing was understood, behind the gap.
     decoder: Decoder,
     max_body: u64,
+    /// The bytes of the body whose framing was understood.
     body_bytes: u64,
     /// The last read found less than it had room for.
     is_drained: bool,
@@ -62,7 +67,7 @@ impl Incoming {
     pub(crate) fn new() -> Incoming {
         let decoder = Decoder::new(Framing::Empty);
         let (buffer, max_body) = (Vec::new(), u64::MAX);
-        Incoming { buffer, taken: 0, decoder, max_body, body_bytes: 0, is_drained: false }
+        Incoming { buffer, taken: 0, data: 0, gap: 0, decoder, max_body, body_bytes: 0, is_drained: false }
     }
 
     /// Whether all that had arrived was read, and nothing was noticed since.
@@ -88,7 +93,7 @@ impl Incoming {
 
     /// Throws away what has arrived.
     pub(crate) fn drop_pending(&mut self) {
-        self.taken = self.buffer.len();
+        (self.taken, self.data, self.gap) = (self.buffer.len(), 0, 0);
     }
 
     /// Takes the first `length` pending bytes out as a head of their own.
@@ -99,11 +104,13 @@ impl Incoming {
         head
     }
 
-    /// Begins a body behind the head that was taken. A length over `max_body` is refused at once.
+    /// Begins a body behind the head that was taken. A length over `max_body` is refused at once, and so is wrong
+    /// framing in what came with the head: nothing of such a request is passed on.
     pub(crate) fn begin(&mut self, framing: Framing, max_body: u64) -> Result<(), Refusal> {
         (self.decoder, self.max_body, self.body_bytes) = (Decoder::new(framing), max_body, 0);
         match framing {
             Framing::Length(length) if length > max_body => Err(Refusal::BodyTooLarge),
+            Framing::Chunked => self.unframe(usize::MAX),
             _ => Ok(()),
         }
     }
@@ -115,7 +122,7 @@ impl Incoming {
 
     /// Whether the body was taken whole.
     pub(crate) fn is_done(&self) -> bool {
-        self.decoder.is_done()
+        self.data == 0 && self.decoder.is_done()
     }
 
     /// Reads what is there, growing the buffer when reads fill it; at most `room` bytes beyond the
@@ -160,16 +167,13 @@ impl Incoming {
     /// What there is of the body, reading once from the socket if need be.
     pub(crate) fn body(&mut self, socket: &Socket) -> Result<Body<'_>, BodyError> {
         loop {
-            let step = self.decoder.step(&self.buffer[self.taken..]).map_err(BodyError::Refused)?;
-            self.taken += step.skip;
+            let next = if self.data == 0 { self.unframe(SMALL) } else { Ok(()) };
+            if self.data > 0 {
+                return Ok(Body::Data(&self.buffer[self.taken..self.taken + self.data]));
+            }
+            next.map_err(BodyError::Refused)?;
             if self.decoder.is_done() {
                 return Ok(Body::End);
-            }
-            if step.data > 0 {
-                if self.body_bytes + step.data as u64 > self.max_body {
-                    return Err(BodyError::Refused(Refusal::BodyTooLarge));
-                }
-                return Ok(Body::Data(&self.buffer[self.taken..self.taken + step.data]));
             }
             match self.fill(socket, spare::MAX_BYTES) {
                 Ok(None) => {
@@ -190,11 +194,43 @@ impl Incoming {
         }
     }
 
+    /// Takes the framing away before the next data, and between chunks of at most `longest` bytes: one piece of many
+    /// chunks is moved on with one call of the system. An error is in what follows the data.
+    fn unframe(&mut self, longest: usize) -> Result<(), Refusal> {
+        loop {
+            let (mut ahead, end) = (self.decoder.clone(), self.taken + self.data);
+            let step = ahead.step(&self.buffer[end + self.gap..])?;
+            if self.body_bytes.saturating_add(ahead.announced()) > self.max_body {
+                return Err(Refusal::BodyTooLarge);
+            }
+            if self.data > 0 && step.data > longest {
+                return Ok(()); // a piece of its own
+            }
+            let start = end + self.gap + step.skip;
+            match self.data {
+                0 => self.taken = start,
+                _ => {
+                    self.buffer.copy_within(start..start + step.data, end);
+                    self.gap += step.skip;
+                }
+            }
+            ahead.consume(step.data);
+            self.decoder = ahead;
+            self.data += step.data;
+            self.body_bytes += step.data as u64;
+            if step.data == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes `count` bytes of what [`Incoming::body`] showed.
     pub(crate) fn consume(&mut self, count: usize) {
         self.taken += count;
-        self.body_bytes += count as u64;
-        self.decoder.consume(count);
+        self.data -= count;
+        if self.data == 0 {
+            self.taken += std::mem::take(&mut self.gap);
+        }
     }
 }
 
@@ -223,7 +259,8 @@ impl Mode {
     }
 }
 
-/// Data up to this size is copied behind a head that waits to be sent: one piece is sent faster than two.
+/// Data up to this size is copied, behind a head that waits to be sent or to the data of the chunk before: one piece is
+/// sent faster than two.
 const SMALL: usize = 1024;
 
 /// Bytes to the peer: what is written and not sent yet (heads, framing, a little data), and the mode.
@@ -535,6 +572,78 @@ mod tests {
         assert_eq!(incoming.body(&socket).unwrap(), Body::Data(b"hello"));
         incoming.consume(5);
         assert!(matches!(incoming.body(&socket), Err(BodyError::Refused(Refusal::BodyTooLarge))));
+    }
+
+    /// What is shown of a body that has arrived whole, piece by piece, of which at most `most` bytes are taken at a time.
+    fn shown(body: &[u8], max_body: u64, most: usize) -> (Vec<String>, Option<Refusal>) {
+        let (socket, _peer) = pair();
+        let (mut incoming, mut pieces) = (Incoming::new(), Vec::new());
+        incoming.begin(Framing::Chunked, max_body).unwrap();
+        incoming.push(body);
+        loop {
+            match incoming.body(&socket) {
+                Ok(Body::Data(data)) => {
+                    let piece = &data[..data.len().min(most)];
+                    pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+                    let count = piece.len();
+                    assert!(!incoming.is_done());
+                    incoming.consume(count);
+                }
+                Ok(Body::End) => {
+                    assert!(incoming.is_done() && incoming.pending() == b"GET");
+                    return (pieces, None);
+                }
+                Ok(Body::Wait) => return (pieces, None),
+                Err(BodyError::Refused(refusal)) => return (pieces, Some(refusal)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn short_chunks_that_are_there_together_are_one_piece() {
+        let long = "l".repeat(SMALL + 1);
+        let long_and_short = format!("{long}bc");
+        let long_chunk = format!("{:x}\r\n{long}\r\n", long.len());
+        let cases = [
+            ("1\r\na\r\n1;x=y\r\nb\r\n2\r\ncd\r\n0\r\nA: b\r\n\r\nGET".to_owned(), vec!["abcd"], None),
+            ("1\r\na\r\n1\r\nb\r\n3\r\nc".to_owned(), vec!["abc"], None),
+            ("1\r\na\r\n1\r\nb\r\n3".to_owned(), vec!["ab"], None),
+            (format!("1\r\na\r\n{long_chunk}1\r\nb\r\n1\r\nc\r\n"), vec!["a", &long_and_short], None),
+            ("1\r\na\r\n1\r\nb\r\nx".to_owned(), vec!["ab"], Some(Refusal::ChunkSize)),
+            ("1\r\na\r\n1\r\nbx".to_owned(), vec!["ab"], Some(Refusal::ChunkCrlf)),
+            ("5\r\nabcde\r\n1\r\nf\r\n".to_owned(), vec!["abcdef"], None),
+        ];
+        for (body, pieces, refusal) in cases {
+            assert_eq!(
+                shown(body.as_bytes(), u64::MAX, usize::MAX),
+                (pieces.iter().map(|piece| (*piece).to_owned()).collect(), refusal),
+                "{body}"
+            );
+            let (singles, same) = shown(body.as_bytes(), u64::MAX, 1);
+            assert_eq!((singles.concat(), same), (pieces.concat(), refusal), "{body}");
+        }
+        let over = shown(b"5\r\nabcde\r\n1\r\nf\r\n", 5, usize::MAX);
+        assert_eq!(over, (vec!["abcde".to_owned()], Some(Refusal::BodyTooLarge)));
+    }
+
+    #[test]
+    fn what_came_with_a_head_is_checked_before_anything_of_it_is_shown() {
+        let begin = |body: &[u8], max_body| {
+            let mut incoming = Incoming::new();
+            incoming.push(body);
+            incoming.begin(Framing::Chunked, max_body)
+        };
+        for (body, max_body, want) in [
+            (&b"1\r\na\r\n1\r\nb"[..], 2, Ok(())),
+            (b"1\r\na\r\n0\r\n\r\n\0\0", 1, Ok(())),
+            (b"1\r\na\r\n2\r", 2, Ok(())),
+            (b"1\r\na\r\n2\r\n", 2, Err(Refusal::BodyTooLarge)),
+            (b"1\r\na\r\n1\r\nbc", 2, Err(Refusal::ChunkCrlf)),
+            (b"1\r\na\r\n-", 2, Err(Refusal::ChunkSize)),
+        ] {
+            assert_eq!(begin(body, max_body), want, "{}", body.escape_ascii());
+        }
     }
 
     #[test]

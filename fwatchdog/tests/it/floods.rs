@@ -24,6 +24,18 @@ fn every_hostile_request_is_treated_as_it_must_be() {
 }
 
 #[test]
+fn no_process_is_started_for_what_is_refused() {
+    let dog = shell("echo started >&2; cat").start();
+    let rows = hostile::requests("/", hostile::Heads::OF_A_GATEWAY);
+    let refused: Vec<_> = rows.into_iter().filter(|row| row.reason().is_some()).collect();
+    assert!(refused.iter().any(|row| row.reason() == Some("chunk_crlf")));
+    hostile::check(dog.addr(), &refused);
+    assert!(!dog.log().contains("started"), "{}", dog.log());
+    is_well(&dog);
+    dog.wait_log("started", SOON);
+}
+
+#[test]
 fn refusals_are_counted_by_reason() {
     let dog = cat().start();
     let rows = hostile::requests("/", hostile::Heads::OF_A_GATEWAY);

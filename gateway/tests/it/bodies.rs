@@ -233,6 +233,30 @@ fn many_small_chunks_that_come_at_once_all_go_on() {
     }
 }
 
+/// The chunks behind a head in which no data is a line end.
+fn count_chunks(message: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(message);
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    body.matches("\r\n").count() / 2
+}
+
+/// Each chunk that goes on is a call of the system, which costs more than all else that is done for it.
+#[test]
+fn short_chunks_that_come_together_go_on_as_few() {
+    let short: Vec<u8> = (0..5000).flat_map(|_| chunked(b"x")).chain(*b"0\r\n\r\n").collect();
+    let answer = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &short[..]].concat();
+    let peer = Peer::tcp(Script::new().request().send(answer).close());
+    let gateway = before(&peer).start();
+    let mut connection = gateway.connect();
+    let head = raw("POST", "Transfer-Encoding: chunked\r\nConnection: close\r\n", "");
+    connection.send([head.as_bytes(), &short].concat()).unwrap();
+    let reply = connection.within(SOON).rest();
+    assert_eq!(reply.replies(&["POST"]).unwrap()[0].body.len(), 5000);
+    assert_eq!(peer.requests().pop().unwrap().body.len(), 5000);
+    let counts = (count_chunks(&peer.received(0)), count_chunks(&reply.bytes));
+    assert!(counts.0 < 50 && counts.1 < 50, "{counts:?}");
+}
+
 #[test]
 fn an_early_answer_is_passed_on_while_the_body_still_comes() {
     let refusal = "HTTP/1.1 413 Mine\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!";

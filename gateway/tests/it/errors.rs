@@ -97,8 +97,13 @@ fn a_body_over_the_limit_is_413() {
     connection.send(raw("POST", "Content-Length: 1001\r\n", "")).unwrap();
     is_own(&connection.within(SOON).reply("POST").unwrap(), (413, "body_too_large"), &["max_body"]);
     assert_eq!(peer.connections(), 0, "it was refused by its length alone");
-    let reply = gateway.request().method("POST").path(path("")).chunks([vec![0; 600], vec![0; 401]]).send();
-    is_own(&reply.unwrap(), (413, "body_too_large"), &["`one`", "max_body"]);
+    let mut connection = gateway.connect();
+    connection.send(raw("POST", "Transfer-Encoding: chunked\r\n", "")).unwrap();
+    connection.send(chunked(&[0; 600])).unwrap();
+    peer.wait_requests(1, SOON);
+    connection.send(chunked(&[0; 401])).unwrap();
+    let reply = connection.within(SOON).reply("POST").unwrap();
+    is_own(&reply, (413, "body_too_large"), &["`one`", "max_body"]);
     is_left_alone(&peer);
     counts(&gateway, "413", 1.0);
     assert_eq!(rejected(&gateway, "body_too_large"), 2.0);

@@ -238,7 +238,7 @@ fn bodies() -> Vec<AnswerRow> {
         ("size with a sign", "+5\r\nhello\r\n0\r\n\r\n"),
         ("size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
         ("space before the size", " 5\r\nhello\r\n0\r\n\r\n"),
-        ("size over 2^63", "8000000000000001\r\nhello\r\n0\r\n\r\n"),
+        ("size of 2^63", "8000000000000000\r\nhello\r\n0\r\n\r\n"),
         ("LF after the size", "5\nhello\r\n0\r\n\r\n"),
         ("NUL in an extension", "5;\0\r\nhello\r\n0\r\n\r\n"),
         ("chunk longer than its size", "5\r\nhello!\r\n0\r\n\r\n"),
