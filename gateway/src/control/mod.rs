@@ -9,6 +9,8 @@ mod route;
 mod server;
 mod shapes;
 mod socket;
+mod state_dir;
+mod temporary;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -117,7 +119,7 @@ impl Control {
     /// Starts it. Where it cannot be started now the log says why once, and it is tried again.
     ///
     /// # Errors
-    /// [`Error::Taken`], or when there is no room for another thread.
+    /// [`Error::Taken`], [`Error::Unsafe`], or when there is no room for another thread.
     pub(crate) fn start(setup: Setup) -> Result<Control, Error> {
         let state =
             State { socket: Err("not started".to_owned()), number: 0, suspicion: None, is_stopping: false };
@@ -136,7 +138,7 @@ impl Control {
             shared: Arc::clone(&shared),
         };
         match keeper.start() {
-            Err(error @ Error::Taken(_)) => return Err(error),
+            Err(error @ (Error::Taken(_) | Error::Unsafe(_))) => return Err(error),
             Err(error) => keeper.failed(&error),
             Ok(()) => {}
         }
@@ -232,9 +234,10 @@ impl Keeper {
         }
     }
 
+    /// Whether the socket leads to this gateway.
     fn is_alive(&self) -> std::io::Result<bool> {
         let path = self.place.as_ref().map(Place::socket);
-        path.map_or(Ok(false), |path| socket::is_alive(&path))
+        path.map_or(Ok(false), |path| socket::is_own(&path))
     }
 
     fn end(&mut self) {
@@ -295,17 +298,15 @@ impl Keeper {
 /// Whether a gateway may have its socket in `state_dir`, to be asked before anything is started.
 ///
 /// # Errors
-/// One line, where it is no directory or another gateway's.
-pub(crate) fn check(state_dir: &Path) -> Result<(), String> {
-    if state_dir.exists() && !state_dir.is_dir() {
-        return Err(format!("expected a directory, got {}", state_dir.display()));
-    }
-    socket::check(state_dir).map_err(|error| error.to_string())
+/// Where it is no directory, another gateway's, or one to which others may write.
+pub(crate) fn check(state_dir: &Path) -> Result<(), Error> {
+    state_dir::check(state_dir)?;
+    socket::check(state_dir)
 }
 
 /// Readies `state_dir` for a gateway that is root and will be `user`: it is the gateway's own.
 pub(crate) fn hand_over(state_dir: &Path, user: u32) {
-    if let Err(error) = socket::hand_over(state_dir, user) {
+    if let Err(error) = state_dir::hand_over(state_dir, user) {
         log::warn!("failed to give {} to user {user}, see state_dir: {error}", state_dir.display());
     }
 }

@@ -1,28 +1,24 @@
 //! Where the control plane's socket is: in `state_dir`, else in a directory of its own that goes with the gateway.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, chown};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kit::Deadline;
-use kit::sys::{Socket, limits, listen_unix};
+use kit::sys::{Socket, listen_unix};
+
+use super::{state_dir, temporary};
 
 /// The socket's name in its directory.
-const NAME: &str = "control.sock";
+pub(super) const NAME: &str = "control.sock";
 
-/// Who may use it: the gateway's own user, and root.
+/// Who may use it: the gateway's own user, and root. The kernel asks for the right to write (unix(7)), so that the
+/// server, which cannot tell who connects, need not.
 const SOCKET_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-
-/// Where a directory of its own can be made: with a read-only root only the first can be written to.
-const PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
-
-/// The longest path of a socket (unix(7)).
-const MAX_PATH_BYTES: usize = 107;
 
 /// How long it takes at most to find out whether somebody listens. On one host that is known at once.
 const PROBE_TIME: Duration = Duration::from_secs(1);
@@ -32,6 +28,8 @@ const PROBE_TIME: Duration = Duration::from_secs(1);
 pub(crate) enum Error {
     /// Another gateway listens there.
     Taken(PathBuf),
+    /// Others could put a socket of theirs there.
+    Unsafe(String),
     /// The system refused a path.
     System(PathBuf, io::Error),
 }
@@ -42,6 +40,7 @@ impl fmt::Display for Error {
             Error::Taken(path) => {
                 write!(f, "another gateway listens on {}: each needs a state_dir of its own", path.display())
             }
+            Error::Unsafe(why) => f.write_str(why),
             Error::System(path, source) => {
                 write!(f, "failed to make its socket {}, see state_dir: {source}", path.display())
             }
@@ -53,34 +52,24 @@ impl fmt::Display for Error {
 #[derive(Debug)]
 pub(super) struct Place {
     directory: PathBuf,
-    /// Whether the directory was made for the socket alone, and is removed with it.
-    is_private: bool,
+    /// The directory itself, where it was made for the socket alone and is removed with it. It is locked.
+    lock: Option<File>,
 }
 
 impl Place {
     /// `state_dir`, made if need be; else a new directory in `temporary`, or where there can be one.
     ///
     /// # Errors
-    /// [`Error::System`] with the last place that was tried.
+    /// [`Error::Unsafe`] where others may write to `state_dir`; [`Error::System`] with the last place that was tried.
     pub(super) fn find(state_dir: Option<&Path>, temporary: Option<&Path>) -> Result<Place, Error> {
-        if let Some(directory) = state_dir {
-            let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-            made.map_err(|error| Error::System(directory.join(NAME), error))?;
-            return Ok(Place { directory: directory.to_owned(), is_private: false });
-        }
-        let mut last = None;
-        for parent in temporary.into_iter().chain(PLACES.map(Path::new)) {
-            let directory = parent.join(format!("faas-gateway-{:016x}", limits::random()));
-            let made = match directory.join(NAME).as_os_str().len() {
-                0..=MAX_PATH_BYTES => DirBuilder::new().mode(DIRECTORY_MODE).create(&directory),
-                _ => Err(io::ErrorKind::InvalidInput.into()),
-            };
-            match made {
-                Ok(()) => return Ok(Place { directory, is_private: true }),
-                Err(error) => last = Some(Error::System(directory.join(NAME), error)),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::System(PathBuf::from(NAME), io::ErrorKind::NotFound.into())))
+        let Some(directory) = state_dir else {
+            let (directory, lock) = temporary::make(temporary)?;
+            return Ok(Place { directory, lock: Some(lock) });
+        };
+        state_dir::make(directory).map_err(|error| Error::System(directory.join(NAME), error))?;
+        // It may have been made by somebody else since the gateway looked.
+        state_dir::check(directory)?;
+        Ok(Place { directory: directory.to_owned(), lock: None })
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -110,24 +99,12 @@ impl Place {
     /// a socket where somebody listens stays, and whatever is no socket.
     pub(super) fn remove(&self) {
         let path = self.socket();
-        if self.is_private || is_socket(&path) && is_alive(&path).is_ok_and(|is_alive| !is_alive) {
+        if self.lock.is_some() || is_socket(&path) && is_alive(&path).is_ok_and(|is_alive| !is_alive) {
             let _ = fs::remove_file(path); // the server may have removed it
         }
-        if self.is_private {
+        if self.lock.is_some() {
             let _ = fs::remove_dir(&self.directory); // what is left there is somebody else's
         }
-    }
-}
-
-/// Makes `state_dir`, and gives it to `user` where it is root's, such as a new volume. To be called as root.
-///
-/// # Errors
-/// What the system says.
-pub(super) fn hand_over(state_dir: &Path, user: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(state_dir)?;
-    match fs::metadata(state_dir)?.uid() {
-        0 => chown(state_dir, Some(user), Some(user)),
-        _ => Ok(()),
     }
 }
 
@@ -148,16 +125,40 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether this process listens on a socket.
+///
+/// # Errors
+/// As [`is_alive`].
+pub(super) fn is_own(path: &Path) -> io::Result<bool> {
+    match connect(path)? {
+        Listener::Nobody => Ok(false),
+        Listener::Busy => Ok(true),
+        Listener::Process(pid) => Ok(pid == std::process::id() as i32),
+    }
+}
+
 /// Whether somebody listens on a socket.
 ///
 /// # Errors
 /// When that cannot be told: no file may be opened, or it belongs to another user.
 pub(super) fn is_alive(path: &Path) -> io::Result<bool> {
+    connect(path).map(|listener| !matches!(listener, Listener::Nobody))
+}
+
+/// Who listens on a socket.
+enum Listener {
+    Nobody,
+    /// Somebody, with so many that wait to be accepted that there is no room.
+    Busy,
+    Process(i32),
+}
+
+fn connect(path: &Path) -> io::Result<Listener> {
     match Socket::connect_unix(path, Deadline::after(PROBE_TIME)) {
-        Ok(_) => Ok(true),
+        Ok(socket) => socket.listener_pid().map(Listener::Process),
         Err(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
-            io::ErrorKind::WouldBlock => Ok(true), // so many wait to be accepted that there is no room
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(Listener::Nobody),
+            io::ErrorKind::WouldBlock => Ok(Listener::Busy),
             _ => Err(error),
         },
     }
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!((mode(&state), mode(&place.socket())), (0o700, 0o600));
         assert!(matches!(place.listen(), Err(Error::Taken(path)) if path == place.socket()));
         drop(listener);
-        assert!(!is_alive(&place.socket()).unwrap());
+        assert!(!is_alive(&place.socket()).unwrap() && !is_own(&place.socket()).unwrap());
         drop(place.listen().expect("a stale socket is replaced"));
         let other = place.listen().unwrap();
         place.remove();
@@ -192,36 +193,6 @@ mod tests {
         fs::write(place.socket(), "precious").unwrap();
         place.remove();
         assert_eq!(fs::read_to_string(place.socket()).unwrap(), "precious");
-    }
-
-    #[test]
-    fn without_one_there_is_a_private_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::find(None, Some(folder.path())).unwrap();
-        assert_eq!((place.directory.parent(), mode(&place.directory)), (Some(folder.path()), 0o700));
-        let listener = place.listen().unwrap();
-        place.remove();
-        drop(listener);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // Where that cannot be, another place is.
-        let place = Place::find(None, Some(&folder.path().join("nowhere"))).unwrap();
-        assert!(PLACES.iter().any(|parent| place.directory.starts_with(parent)), "{place:?}");
-        place.remove();
-    }
-
-    #[test]
-    fn what_is_roots_is_handed_over() {
-        const USER: u32 = 60_808;
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("state");
-        let owner = || fs::metadata(&state).unwrap().uid();
-        let result = hand_over(&state, USER);
-        if kit::sys::user::is_root() {
-            result.unwrap();
-            assert_eq!((owner(), mode(&state)), (USER, 0o700));
-            hand_over(&state, USER + 1).unwrap();
-        }
-        assert_ne!(owner(), USER + 1, "somebody else's stays so");
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl Door {
     fn connect(&self, socket: PathBuf, number: u64, deadline: Deadline) -> Result<Box<Connection>, Failure> {
         let endpoint = Endpoint::Unix(socket);
         match Connection::open(&endpoint, ClientConfig::default(), deadline) {
+            // Whoever may write to the directory may have put another socket there: it gets no request.
+            Ok(connection) if !is_own(&connection) => {
+                self.plane.is_gone(number);
+                Err(Failure::ControlDown("another process listens on its socket".to_owned()))
+            }
             Ok(connection) => Ok(Box::new(connection)),
             Err(Error::Connect { source, .. }) => {
                 self.plane.is_gone(number);
@@ -132,6 +137,11 @@ impl Door {
             }
         }
     }
+}
+
+/// Whether this process listens at the other end.
+fn is_own(connection: &Connection) -> bool {
+    connection.listener_pid().is_ok_and(|pid| pid == std::process::id() as i32)
 }
 
 impl Failure {

@@ -117,6 +117,14 @@ impl Connection {
         Ok(Connection { connect_by, ..Connection::on(socket, config) })
     }
 
+    /// The process at the other end of a UNIX socket.
+    ///
+    /// # Errors
+    /// See [`Socket::listener_pid`].
+    pub fn listener_pid(&self) -> io::Result<i32> {
+        self.socket.listener_pid()
+    }
+
     fn on(socket: Socket, config: ClientConfig) -> Connection {
         Connection {
             socket,
