@@ -132,6 +132,7 @@ impl Started {
             directory: None,
             listener: None,
             mark: Some(mark.number()),
+            user: None,
         }
         .start()?;
         let child = Listed::new(child, &function.groups);

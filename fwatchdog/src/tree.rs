@@ -247,6 +247,7 @@ mod tests {
             directory: None,
             listener: None,
             mark: in_limits.then(|| mark.number()),
+            user: None,
         };
         let child = spawn.start().unwrap();
         let mut text = Vec::with_capacity(64);

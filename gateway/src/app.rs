@@ -11,7 +11,7 @@ use http1::{ClientConfig, Server, ServerConfig, head};
 use kit::Deadline;
 use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
-use kit::sys::{Listener, limits, user};
+use kit::sys::{Listener, child, limits, user};
 
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
@@ -70,6 +70,7 @@ impl fmt::Display for Error {
 pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     kit::log::init(config.log);
     log::info!("gateway {} with {}", env!("CARGO_PKG_VERSION"), Config::effective(&Environment));
+    child::keep_descriptors();
     let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::HUP])
         .map_err(|error| Error::System("block signals", error))?;
     let open_files = limits::raise_open_files(WANTED_FILES)

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::sys::user;
+
 /// Exit code of a failure at run time.
 pub const EXIT_FAILURE: u8 = 1;
 
@@ -38,7 +40,12 @@ impl Program {
     /// reads: a closed pipe (`--help | head`) is no failure.
     pub fn run(&self, serve: impl FnOnce() -> ExitCode, check: impl FnOnce() -> ExitCode) -> ExitCode {
         match self.asked(std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned())) {
-            Asked::Serve => serve(),
+            Asked::Serve => match user::shut() {
+                Ok(()) => serve(),
+                Err(error) => {
+                    self.fail(EXIT_FAILURE, format_args!("failed to set no_new_privs and dumpable: {error}"))
+                }
+            },
             Asked::HealthCheck => check(),
             Asked::Print(text) => match io::stdout().write_all(text.as_bytes()) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

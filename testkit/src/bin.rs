@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct Bin {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     limits: Vec<(String, u64)>,
+    setup: String,
+    wrapper: Vec<OsString>,
     cwd: Option<PathBuf>,
     listener: Option<TcpListener>,
     dir: TempDir,
@@ -65,6 +68,8 @@ impl Bin {
             args: vec![],
             env: vec![],
             limits: vec![],
+            setup: String::new(),
+            wrapper: vec![],
             cwd: None,
             listener: None,
             dir,
@@ -120,6 +125,76 @@ impl Bin {
     pub fn soft_nofile(mut self, count: u64) -> Bin {
         self.limits.push(("Sn".to_owned(), count));
         self
+    }
+
+    /// From a parent that ignores the ends of its children (SIGCHLD).
+    #[must_use]
+    pub fn ignoring_children(mut self) -> Bin {
+        self.wrapper.extend(["env".into(), "--ignore-signal=CHLD".into()]);
+        self
+    }
+
+    /// A command of the shell, run in the process before it becomes the program: `exec 7</dev/null`.
+    #[must_use]
+    pub fn after(mut self, command: &str) -> Bin {
+        self.setup.push_str(command);
+        self.setup.push_str(" && ");
+        self
+    }
+
+    /// In a sandbox that answers the system calls of these numbers with an error.
+    #[must_use]
+    pub fn refusing(mut self, calls: &[u32], errno: i32) -> Bin {
+        let script = self.file("refuse_calls.py", include_str!("refuse_calls.py"));
+        let calls: Vec<String> = calls.iter().map(u32::to_string).collect();
+        let wrapper = ["python3".into(), script.into(), errno.to_string().into(), calls.join(",").into()];
+        self.wrapper.splice(0..0, wrapper);
+        self
+    }
+
+    /// As another user than root, to whom the test's own directory is given, and a copy of the binaries in it. A
+    /// test that is not run by root runs it as its own user.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    #[must_use]
+    pub fn user(mut self, id: u32) -> Bin {
+        if !is_root() {
+            return self;
+        }
+        self.path = self.reachable_copy(&self.path);
+        let dir = self.dir.path();
+        std::os::unix::fs::chown(dir, Some(id), Some(id))
+            .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        let ids = [format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".to_owned()];
+        self.wrapper.extend(["setpriv".into()].into_iter().chain(ids.map(OsString::from)));
+        self
+    }
+
+    /// A program of the testkit that every user may run, see [`program`](crate::program).
+    #[must_use]
+    pub fn program(&self, line: &str) -> String {
+        let command = crate::program(line);
+        let (path, rest) = command.split_once(' ').unwrap_or((&command, ""));
+        format!("{} {rest}", self.reachable_copy(Path::new(path)).display())
+    }
+
+    /// A copy in the test's own directory, with the fwatchdog beside the original: the gateway looks for it there.
+    fn reachable_copy(&self, path: &Path) -> PathBuf {
+        let copy = |from: &Path| {
+            let to = self.dir.path().join(from.file_name().unwrap_or_default());
+            // Linked where it can be: copies of debug builds are large.
+            let made = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
+            made.unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+            to
+        };
+        let open = fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755));
+        open.unwrap_or_else(|e| panic!("{}: {e}", self.dir.path().display()));
+        let beside = path.with_file_name("fwatchdog");
+        if path.ends_with("gateway") && beside.is_file() {
+            let _ = copy(&beside);
+        }
+        copy(path)
     }
 
     /// The working directory; else the test's own.
@@ -213,7 +288,7 @@ impl Bin {
 
     /// The command; through a shell that replaces itself where something must be set up after the fork.
     fn command(&self) -> Command {
-        let mut script = String::new();
+        let mut script = self.setup.clone();
         for (which, value) in &self.limits {
             let _ = write!(script, "ulimit -{which} {value} && "); // a String cannot fail
         }
@@ -223,14 +298,15 @@ impl Bin {
                 script.push_str("export LISTEN_PID=$$ && ");
             }
         }
-        let mut command = if script.is_empty() {
-            Command::new(&self.path)
-        } else {
-            let mut shell = Command::new("/bin/sh");
-            shell.arg("-c").arg(format!("{script}exec \"$@\"")).arg("sh").arg(&self.path);
-            shell
-        };
-        command.args(&self.args);
+        let mut words = self.wrapper.clone();
+        words.push(self.path.clone().into());
+        if !script.is_empty() {
+            let shell =
+                ["/bin/sh".to_owned(), "-c".to_owned(), format!("{script}exec \"$@\""), "sh".to_owned()];
+            words.splice(0..0, shell.map(OsString::from));
+        }
+        let mut command = Command::new(&words[0]); // it has the path at least
+        command.args(&words[1..]).args(&self.args);
         command
     }
 
@@ -244,6 +320,12 @@ impl Bin {
         let _ = write!(text, "\nenvironment: {}", env.join(" ")); // a String cannot fail
         text
     }
+}
+
+/// Whether the test is run by root.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// The address in the line `… listening on ADDRESS:PORT`, once that line is whole; any address of this

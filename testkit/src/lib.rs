@@ -30,7 +30,7 @@ pub mod unreachable;
 pub mod updates;
 pub mod upstreams;
 
-pub use bin::{Bin, Output, Running};
+pub use bin::{Bin, Output, Running, is_root};
 pub use eventually::eventually;
 pub use fifo::fifo;
 pub use locate::{rounds, variable, workspace};

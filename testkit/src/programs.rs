@@ -4,7 +4,7 @@
 use crate::locate;
 
 /// The modes of `testkit-program`.
-const MODES: [&str; 15] = [
+const MODES: [&str; 16] = [
     "arguments",
     "closes_stdin",
     "dies_by_signal",
@@ -18,6 +18,7 @@ const MODES: [&str; 15] = [
     "serves_to_the_end",
     "sleeps",
     "spawns_grandchild",
+    "spies",
     "writes",
     "writes_then_reads",
 ];

@@ -14,6 +14,7 @@ mod headers;
 mod hostile;
 mod late;
 mod metrics;
+mod neighbours;
 mod peers;
 mod reload;
 mod retries;

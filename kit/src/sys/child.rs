@@ -7,7 +7,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::signal::Signal;
-use super::{check, retry};
+use super::{check, retry, set};
 
 pub use super::environment::Environment;
 pub use super::spawn::Spawn;
@@ -162,9 +162,7 @@ pub fn reap_orphans() -> usize {
 /// # Errors
 /// On kernels before 3.4.
 pub fn become_subreaper() -> io::Result<()> {
-    // SAFETY: the call takes no pointers.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
-    Ok(())
+    set(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
 /// Has the kernel send this process SIGTERM when the thread that started it ends. `parent` is that
@@ -173,8 +171,7 @@ pub fn become_subreaper() -> io::Result<()> {
 /// # Errors
 /// None that the kernel documents.
 pub fn end_with_parent(parent: i32) -> io::Result<bool> {
-    // SAFETY: the call takes no pointers.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) })?;
+    set(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong)?;
     // SAFETY: the call takes no arguments and cannot fail.
     Ok(unsafe { libc::getppid() } == parent)
 }
@@ -187,15 +184,16 @@ pub struct Handle {
 
 impl Handle {
     /// Takes hold of the process that has the id now. The caller looks at it afterwards, to be sure that it
-    /// is the one that was meant, and then signals it.
+    /// is the one that was meant, and then signals it at once. Where the kernel or a sandbox does not know pidfd_open(2)
+    /// only the id is held: the process could end, and another take its id, between that look and the signal.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// When there is no such process, or no descriptor left: a process that cannot be held is not signalled.
     pub fn open(pid: i32) -> io::Result<Handle> {
         match open_pidfd(pid) {
             Ok(fd) => Ok(Handle { pid, fd: Some(fd) }),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
-            Err(_) => Ok(Handle { pid, fd: None }), // an old kernel, or no descriptor left
+            Err(error) if is_missing(&error) => Ok(Handle { pid, fd: None }),
+            Err(error) => Err(error),
         }
     }
 
@@ -204,14 +202,17 @@ impl Handle {
     /// # Errors
     /// When it has ended, or belongs to somebody else.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let Some(fd) = &self.fd else {
-            // SAFETY: the call takes no pointers.
-            return check(unsafe { libc::kill(self.pid, signal.number()) }).map(drop);
-        };
-        let (number, details) = (libc::SYS_pidfd_send_signal, std::ptr::null::<libc::siginfo_t>());
-        // SAFETY: the null pointer stands for the details that kill(2) would give.
-        let result = unsafe { libc::syscall(number, fd.as_raw_fd(), signal.number(), details, 0) };
-        check(result as i32).map(drop)
+        if let Some(fd) = &self.fd {
+            let (number, details) = (libc::SYS_pidfd_send_signal, std::ptr::null::<libc::siginfo_t>());
+            // SAFETY: the null pointer stands for the details that kill(2) would give.
+            let result = unsafe { libc::syscall(number, fd.as_raw_fd(), signal.number(), details, 0) };
+            match check(result as i32) {
+                Err(error) if is_missing(&error) => {}
+                result => return result.map(drop),
+            }
+        }
+        // SAFETY: the call takes no pointers; the caller has just looked whose id it is.
+        check(unsafe { libc::kill(self.pid, signal.number()) }).map(drop)
     }
 
     /// Waits for its end, if it has ended and this process inherited it; else nothing happens. Without a
@@ -242,6 +243,11 @@ pub fn keep_descriptors() {
     }
 }
 
+/// Whether a call is missing: in an old kernel, or in a sandbox that does not know it (Docker before 20.10 answers EPERM).
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
 fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers; the descriptor closes itself at an exec.
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)?;
@@ -267,7 +273,15 @@ mod tests {
         let (ours, theirs) = pipe::from_child().unwrap();
         let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
         let directory = Some(c"/");
-        let spawn = Spawn { argv: &argv, environment: &environment, stdio, directory, listener, mark: None };
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory,
+            listener,
+            mark: None,
+            user: None,
+        };
         (spawn.start().unwrap(), ours)
     }
 
@@ -346,6 +360,7 @@ mod tests {
             directory: None,
             listener: None,
             mark: None,
+            user: None,
         };
         assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(Spawn { argv: &[], ..spawn }.start().is_err());

@@ -28,6 +28,19 @@ pub(crate) fn check_size(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+/// Refuses to read into no room: the kernel would answer 0, which is the end for whoever reads.
+pub(crate) fn check_room(bytes: usize) -> io::Result<()> {
+    if bytes == 0 { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+}
+
+/// Sets an option of this process or thread that takes a number, see prctl(2). All arguments are of the width that the
+/// kernel reads.
+pub(crate) fn set(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: the callers' options take no pointers.
+    check(unsafe { libc::prctl(option, value, NONE, NONE, NONE) }).map(drop)
+}
+
 /// Repeats a call that a signal interrupted (`EINTR`).
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

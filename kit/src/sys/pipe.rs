@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{check, check_size, retry, unless_blocked};
+use super::{check, check_room, check_size, retry, unless_blocked};
 
 /// What [`PipeEnd::read_more`] reads at a time: little at first, since most output is small; then as much as there is
 /// already, up to a bound.
@@ -45,10 +45,11 @@ impl PipeEnd {
     /// `Some(0)` is the end, `None` means that nothing is there yet.
     ///
     /// # Errors
-    /// What read(2) says.
+    /// What read(2) says; `InvalidInput` without room.
     pub fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
         let spare = buffer.spare_capacity_mut();
         let (start, room) = (spare.as_mut_ptr(), spare.len());
+        check_room(room)?;
         // SAFETY: the pointer and size are those of the vector's spare capacity.
         let call = || check_size(unsafe { libc::read(self.0.as_raw_fd(), start.cast(), room) });
         let count = unless_blocked(retry(call))?;
@@ -84,9 +85,10 @@ impl PipeEnd {
     /// there.
     ///
     /// # Errors
-    /// What read(2) says.
+    /// What read(2) says; `InvalidInput` without room.
     pub fn read_some(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
         let (start, length) = (room.as_mut_ptr(), room.len());
+        check_room(length)?;
         // SAFETY: the pointer and length are those of the slice, which is borrowed for writing.
         let call = || check_size(unsafe { libc::read(self.0.as_raw_fd(), start.cast(), length) });
         unless_blocked(retry(call))
@@ -133,6 +135,16 @@ mod tests {
         drop(theirs);
         assert_eq!(ours.read_some(&mut room).unwrap(), Some(0));
         assert_eq!(ours.read(&mut buffer).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_read_into_no_room_is_not_the_end() {
+        let (ours, theirs) = from_child().unwrap();
+        File::from(theirs).write_all(b"x").unwrap();
+        let refused = |result: io::Result<Option<usize>>| result.unwrap_err().kind();
+        assert_eq!(refused(ours.read(&mut Vec::new())), io::ErrorKind::InvalidInput);
+        assert_eq!(refused(ours.read_some(&mut [])), io::ErrorKind::InvalidInput);
+        assert_eq!(ours.read_more(&mut Vec::new()).unwrap().0, Some(1));
     }
 
     #[test]

@@ -101,27 +101,41 @@ pub(super) fn empty() -> libc::sigset_t {
     unsafe { mem::zeroed() }
 }
 
+/// A set of signals as the kernel has it: all of them, also those that the C libraries keep for themselves and leave out
+/// of the sets that they make.
+type Mask = [u8; SET_BYTES];
+
 /// All signals blocked in this thread, until it is dropped: the mask is then what it was.
-pub(super) struct Blocked(libc::sigset_t);
+pub(super) struct Blocked(Mask);
 
 impl Blocked {
     /// # Errors
     /// None that the kernel documents.
     pub(super) fn all() -> io::Result<Blocked> {
-        let (mut all, mut before) = (empty(), empty());
-        // SAFETY: the pointer is to a set that lives through the call.
-        check(unsafe { libc::sigfillset(&raw mut all) })?;
-        // SAFETY: both pointers are to sets that live through the call, which fills the second.
-        check_number(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) })?;
-        Ok(Blocked(before))
+        set_mask(&[0xff; SET_BYTES]).map(Blocked)
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        // SAFETY: the set is the one that the kernel gave; the null pointer says that the old one is not wanted.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+        let _ = set_mask(&self.0); // it was the kernel's
     }
+}
+
+/// Unblocks all signals, in a child that is about to execve(2): one system call and no more.
+pub(super) fn unblock_all() -> io::Result<()> {
+    set_mask(&[0; SET_BYTES]).map(drop)
+}
+
+/// Sets the mask of this thread, and returns the one from before.
+fn set_mask(mask: &Mask) -> io::Result<Mask> {
+    let mut before = [0; SET_BYTES];
+    let (number, how) = (libc::SYS_rt_sigprocmask, libc::SIG_SETMASK);
+    let (new, old) = (mask.as_ptr(), before.as_mut_ptr());
+    // SAFETY: both pointers are to sets of the size that is given, which live through the call; it reads the first and
+    // fills the second.
+    check(unsafe { libc::syscall(number, how, new, old, SET_BYTES) } as libc::c_int)?;
+    Ok(before)
 }
 
 /// Some calls return the error instead of setting `errno`.
@@ -137,24 +151,27 @@ type Disposition = [usize; 8];
 /// The size of the kernel's set of signals on all architectures that this runs on.
 const SET_BYTES: usize = MAX_SIGNAL as usize / 8;
 
-/// The signals that this process ignores, and its children would: those that its parent had it ignore, and
-/// SIGPIPE, which the standard library does. Looked up once, since nothing changes them later.
-pub(super) fn ignored() -> &'static [i32] {
-    static IGNORED: OnceLock<Vec<i32>> = OnceLock::new();
-    IGNORED.get_or_init(|| {
-        let is_ignored = |signal: &i32| {
+/// The signals that this process ignores or handles: those that its parent had it ignore, SIGPIPE, which the standard
+/// library ignores, and those for which that has a handler. Looked up once, where the first child is started, since
+/// nothing changes them later. An ignored SIGCHLD is given up then: children would vanish without an exit code, and their
+/// ids would belong to others while they are still used (wait(2)).
+pub(super) fn not_default() -> &'static [i32] {
+    static NOT_DEFAULT: OnceLock<Vec<i32>> = OnceLock::new();
+    NOT_DEFAULT.get_or_init(|| {
+        let _ = set_default(libc::SIGCHLD); // fails for no signal but SIGKILL and SIGSTOP
+        let is_set = |signal: &i32| {
             let (mut action, none) = (Disposition::default(), ptr::null::<Disposition>());
             let (number, place) = (libc::SYS_rt_sigaction, &raw mut action);
             // SAFETY: the null pointer changes nothing; the other is to more room than the call fills.
             let result = unsafe { libc::syscall(number, *signal, none, place, SET_BYTES) };
-            result == 0 && action[0] == libc::SIG_IGN
+            result == 0 && action[0] != libc::SIG_DFL
         };
-        (1..=MAX_SIGNAL).filter(is_ignored).collect()
+        (1..=MAX_SIGNAL).filter(is_set).collect()
     })
 }
 
-/// Gives a signal its default disposition in a child that is about to execve(2): one system call and no more, so
-/// that it may be made where locks and memory may not be taken.
+/// Gives a signal its default disposition: one system call and no more, so that a child may make it that is about to
+/// execve(2), where locks and memory may not be taken.
 pub(super) fn set_default(signal: i32) -> io::Result<()> {
     let (default, none) = (Disposition::default(), ptr::null::<Disposition>());
     let (number, action) = (libc::SYS_rt_sigaction, &raw const default);

@@ -11,9 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{PollFd, Ready, check, check_size, poll, retry, unless_blocked};
+use super::{PollFd, Ready, check, check_room, check_size, poll, retry, unless_blocked};
 use crate::Deadline;
 
 /// Connections that the kernel keeps ready to be accepted. The kernel lowers it to `somaxconn`.
@@ -137,10 +138,11 @@ impl Socket {
     /// it. `Some(0)` is the end of the stream, `None` means nothing is there yet.
     ///
     /// # Errors
-    /// What recv(2) says, such as a reset.
+    /// What recv(2) says, such as a reset; `InvalidInput` without room.
     pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
         let spare = buffer.spare_capacity_mut();
         let (start, room) = (spare.as_mut_ptr(), spare.len());
+        check_room(room)?;
         // SAFETY: the pointer and size are those of the vector's spare capacity.
         let call =
             || check_size(unsafe { libc::recv(self.0.as_raw_fd(), start.cast(), room, libc::MSG_DONTWAIT) });
@@ -373,16 +375,24 @@ impl Listener {
     }
 
     /// Takes over an inherited descriptor, by its number, as a listening socket (`LISTEN_FDS`,
-    /// sd_listen_fds(3)). To be called once, before anything else opens files.
+    /// sd_listen_fds(3)), once. A descriptor that this process has opened itself closes at an exec, which tells it from
+    /// an inherited one: to be called before [`keep_descriptors`](super::child::keep_descriptors).
     ///
     /// # Errors
-    /// When the descriptor is not open or not a listening TCP socket.
+    /// When the descriptor is not open, not a listening TCP socket, or owned by somebody else in this process.
     pub fn inherit(fd: i32) -> io::Result<Listener> {
+        static INHERITED: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = INHERITED.lock();
         // SAFETY: the call takes no pointers; it fails where the descriptor is not open.
         let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
-        // SAFETY: the call takes no pointers; the flag keeps the socket from this process's children.
+        if flags & libc::FD_CLOEXEC != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it was not inherited"));
+        }
+        // SAFETY: the call takes no pointers; the flag keeps the socket from this process's children, and from the next
+        // call of this function.
         check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
-        // SAFETY: it is open, and by the convention it was passed to this process alone.
+        // SAFETY: it is open, nothing in this process owns it as the check above shows, and by the convention it was
+        // passed to this process alone.
         let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
         listener.local_addr()?; // not a socket, or of another family
         Listener::adopt(listener)
@@ -572,6 +582,27 @@ mod tests {
         client.shutdown_write();
         assert!(server.wait(Ready::HANG_UP, Deadline::after(SOON)).unwrap().is_hung_up());
         assert_eq!(server.receive(&mut buffer).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_receive_into_no_room_is_not_the_end() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Socket::connect(listener.address().unwrap(), Deadline::after(SOON)).unwrap();
+        let refused = client.receive(&mut Vec::new()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_descriptor_is_inherited_once_and_never_taken_from_its_owner() {
+        let owner = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = |fd| Listener::inherit(fd).map(drop).unwrap_err().kind();
+        assert_eq!(refused(owner.as_raw_fd()), io::ErrorKind::InvalidInput);
+        // SAFETY: the call takes no pointers; the copy does not close at an exec, as an inherited one.
+        let copy = check(unsafe { libc::dup(owner.as_raw_fd()) }).unwrap();
+        let listener = Listener::inherit(copy).unwrap();
+        assert_eq!(listener.address().unwrap(), owner.local_addr().unwrap());
+        assert_eq!(refused(copy), io::ErrorKind::InvalidInput);
+        assert!(listener.address().is_ok(), "it is still open");
     }
 
     #[test]

@@ -18,7 +18,8 @@ use super::check;
 use super::child::{Child, LISTENER_FD};
 use super::environment::Environment;
 use super::limits::{self, Limit};
-use super::signal::{Blocked, empty, ignored, set_default};
+use super::signal::{self, Blocked};
+use super::user;
 
 /// The stack of a child until its exec. Below it are a few frames of system calls; musl's posix_spawn(3) gives
 /// 5 KiB. Small enough to be a part of the starting thread's own.
@@ -44,11 +45,14 @@ pub struct Spawn<'a> {
     pub listener: Option<BorrowedFd<'a>>,
     /// What it and all that it starts are known by, where the kernel allows it: see [`limits::mark_of`].
     pub mark: Option<u64>,
+    /// The user and group that it becomes, without other groups and capabilities; else this process's.
+    pub user: Option<u32>,
 }
 
 impl Spawn<'_> {
     /// Starts the child. It leads a session and a process group of its own; signals have their default
-    /// dispositions and none is blocked; its limit of open files is the one that this process inherited. Every other descriptor of this process closes itself at the exec.
+    /// dispositions and none is blocked; its limit of open
+    /// files is the one that this process inherited. Every other descriptor of this process closes itself at the exec.
     ///
     /// # Errors
     /// What execve(2) says, such as `NotFound`; `EAGAIN` when there is no room for another process;
@@ -68,9 +72,10 @@ impl Spawn<'_> {
             programs: &programs,
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
-            ignored: ignored(),
+            not_default: signal::not_default(),
             files: limits::inherited_files(),
             mark: self.mark.and_then(limits::marked),
+            user: self.user,
             report: None,
             outcome: AtomicI32::new(NOT_SHARED),
         };
@@ -127,10 +132,11 @@ struct Plan<'a> {
     /// Both end with a null pointer.
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
-    ignored: &'a [i32],
+    not_default: &'a [i32],
     /// The limit of open files, where this process has another than the child is to have.
     files: Option<Limit>,
     mark: Option<Limit>,
+    user: Option<u32>,
     /// Where the child writes why it did not get to its exec, while it is not known whether it shares memory.
     report: Option<PipeWriter>,
     /// Written by the child: [`BEGUN`], then why it did not get to its exec if so.
@@ -213,27 +219,29 @@ impl Plan<'_> {
                 check(unsafe { libc::dup2(*source, target) })?;
             }
         }
-        if let Some(directory) = self.directory {
-            // SAFETY: the path ends with NUL, and the call only reads it.
-            check(unsafe { libc::chdir(directory.as_ptr()) })?;
-        }
         if let Some(files) = &self.files {
             limits::set_files(files)?;
         }
         if let Some(mark) = &self.mark {
             let _ = limits::set_mark(mark); // a sandbox may know other limits only
         }
-        // A handler ends at the exec by itself; what is ignored would stay so (execve(2)).
-        for signal in self.ignored {
-            set_default(*signal)?;
+        if let Some(user) = self.user {
+            user::become_user(user)?;
         }
-        let none = empty();
-        // SAFETY: the set is valid, and the null pointer says that the old mask is not wanted.
-        check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) })?;
-        Ok(())
+        if let Some(directory) = self.directory {
+            // SAFETY: the path ends with NUL, and the call only reads it.
+            check(unsafe { libc::chdir(directory.as_ptr()) })?;
+        }
+        // What is ignored would stay so (execve(2)), and a handler would run in this process's memory: until the exec a
+        // signal ends the child, or waits.
+        for signal in self.not_default {
+            signal::set_default(*signal)?;
+        }
+        signal::unblock_all()
     }
 
-    /// The error is that of the last file, unless one was there that may not be executed (execvp(3)).
+    /// As execvp(3) does, the search goes on where a folder has no such file or cannot be searched. The error is that of
+    /// the last folder, unless a file was there that may not be executed.
     fn execute(&self) -> io::Error {
         let files = match self.programs {
             Programs::Path(file) => return self.execute_file(file.to_bytes_with_nul()),
@@ -244,7 +252,9 @@ impl Plan<'_> {
             error = self.execute_file(file);
             match error.raw_os_error() {
                 Some(libc::EACCES) => denied = Some(libc::EACCES),
-                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => {}
+                // A folder of another machine's that is away.
+                Some(libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {}
                 _ => return error,
             }
         }
@@ -320,6 +330,7 @@ mod tests {
             directory: None,
             listener: None,
             mark: None,
+            user: None,
         };
         Ok((spawn.start()?, stdin, stdout))
     }
@@ -380,6 +391,9 @@ mod tests {
             ("denied", path(":/nonexistent"), libc::EACCES),
             ("garbage", path(":/bin"), libc::ENOEXEC),
             ("cat", own.to_owned(), libc::ENOENT),
+            ("missing", format!("/{}:{own}", "x".repeat(300)), libc::ENOENT),
+            ("missing", format!("{own}:/{}", "x".repeat(300)), libc::ENAMETOOLONG),
+            ("garbage", format!("/{}:{own}", "x".repeat(300)), libc::ENOEXEC),
         ];
         for (program, path, want) in cases {
             assert_eq!(error_of(program, &path), want, "{program}");
@@ -397,9 +411,49 @@ mod tests {
         let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
         let stdio = [null.as_fd(); 3];
         let directory = Some(c"/nonexistent");
-        let spawn =
-            Spawn { argv: &argv, environment: &environment, stdio, directory, listener: None, mark: None };
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory,
+            listener: None,
+            mark: None,
+            user: None,
+        };
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_child_of_roots_can_be_somebody_else() {
+        let null = File::open("/dev/null").unwrap();
+        let (argv, environment) = (["/bin/cat", "/proc/self/status"], Environment::default());
+        let argv = argv.map(|text| CString::new(text).unwrap());
+        let (stdout, child_stdout) = pipe::from_child().unwrap();
+        let stdio = [null.as_fd(), child_stdout.as_fd(), null.as_fd()];
+        let spawn = Spawn {
+            argv: &argv,
+            environment: &environment,
+            stdio,
+            directory: None,
+            listener: None,
+            mark: None,
+            user: Some(70_000),
+        };
+        let started = spawn.start();
+        drop(child_stdout);
+        if !crate::sys::user::is_root() {
+            assert_eq!(started.map(drop).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            return;
+        }
+        let _child = started.unwrap();
+        let status = read_whole(&stdout);
+        let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or("").trim_end();
+        assert_eq!(line("Uid:"), "Uid:\t70000\t70000\t70000\t70000");
+        assert_eq!(line("Gid:"), "Gid:\t70000\t70000\t70000\t70000");
+        assert_eq!(line("Groups:"), "Groups:");
+        for set in ["CapEff", "CapPrm", "CapAmb"] {
+            assert_eq!(line(&format!("{set}:")), format!("{set}:\t0000000000000000"));
+        }
     }
 
     #[test]
@@ -414,6 +468,7 @@ mod tests {
             directory: None,
             listener: None,
             mark: None,
+            user: None,
         };
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
@@ -428,7 +483,11 @@ mod tests {
         drop(start(&["cat"], None).unwrap());
         error_of("/nonexistent", "");
         assert_eq!(status(), before);
-        assert!(ignored().contains(&libc::SIGPIPE), "as the standard library has it");
+        let set = signal::not_default();
+        assert!(
+            set.contains(&libc::SIGPIPE) && set.contains(&libc::SIGSEGV),
+            "as the standard library has it"
+        );
     }
 
     /// A pipe's end that another child holds would keep it from its end of file.
@@ -458,13 +517,76 @@ mod tests {
         assert!(lasting > 40, "{lasting}");
     }
 
-    #[test]
-    fn a_failing_clone_is_a_clear_error() {
-        let test = "sys::spawn::tests::starts_nothing_without_room";
+    /// Runs a test of this file in a process of its own.
+    fn run_alone(test: &str) {
+        let test = format!("sys::spawn::tests::{test}");
         let mut command = Command::new("/proc/self/exe");
-        let output = command.args(["--exact", "--ignored", test]).env(ALONE, "1").output().unwrap();
+        let output = command.args(["--exact", "--ignored", &test]).env(ALONE, "1").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    fn an_ignored_end_of_children_is_given_up() {
+        run_alone("starts_where_ends_are_ignored");
+    }
+
+    #[test]
+    #[ignore = "changes a disposition of its whole process, run by the test above"]
+    fn starts_where_ends_are_ignored() {
+        if !is_alone() {
+            return;
+        }
+        // SAFETY: the disposition names no function.
+        assert_ne!(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }, libc::SIG_ERR);
+        let (child, _, stdout) = start(&["/bin/sh", "-c", "exit 7"], None).unwrap();
+        assert_eq!(read_whole(&stdout), "");
+        assert_eq!(child.reap().unwrap(), End::Exited(7));
+    }
+
+    /// The standard library handles SIGSEGV. The handler would find another thread's memory, and return.
+    #[test]
+    fn a_signal_before_the_exec_ends_the_child_and_runs_no_handler() {
+        run_alone("signals_a_child_before_its_exec");
+    }
+
+    #[test]
+    #[ignore = "signals every child of its process, run by the test above"]
+    fn signals_a_child_before_its_exec() {
+        if !is_alone() {
+            return;
+        }
+        drop(start(&["/bin/cat"], None).unwrap()); // dispositions are looked up here
+        // So many folders are looked through that a signal finds the child there.
+        let path = "/nonexistent:".repeat(50_000) + "/usr/bin:/bin";
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let until = Deadline::after(SOON);
+                let pid = loop {
+                    match own_children()[..] {
+                        [pid] => break pid,
+                        _ => assert!(!until.has_passed()),
+                    }
+                };
+                // Once, since the handler returns and another signal would end the child.
+                // SAFETY: the call takes no pointers.
+                unsafe { libc::kill(pid, libc::SIGSEGV) };
+            });
+            let (child, stdin, _) = start(&["cat"], Some(&path)).unwrap();
+            drop(stdin);
+            assert_eq!(child.reap().unwrap(), End::Killed(libc::SIGSEGV));
+        });
+    }
+
+    fn own_children() -> Vec<i32> {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        lists.collect::<String>().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    #[test]
+    fn a_failing_clone_is_a_clear_error() {
+        run_alone("starts_nothing_without_room");
     }
 
     #[test]

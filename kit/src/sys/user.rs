@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::check;
+use super::{check, set};
+use crate::arguments::EXIT_FAILURE;
 
 /// The user as whom this process runs.
 #[must_use]
@@ -17,30 +18,45 @@ pub fn is_root() -> bool {
     id() == 0
 }
 
+/// Keeps others of its user out of this process, and gives no new rights to what it starts: to be called first of all.
+///
+/// Nobody but root can look into its memory, environment and descriptors, take a copy of these or trace it
+/// (`PR_SET_DUMPABLE`); no core is dumped. A child is open again from its exec on. What this process starts stays within
+/// its rights, also where a program is set-user-ID or has capabilities (`PR_SET_NO_NEW_PRIVS`): so it can be signalled.
+///
+/// # Errors
+/// Where a sandbox does not allow it.
+pub fn shut() -> io::Result<()> {
+    set(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    set(libc::PR_SET_DUMPABLE, 0)
+}
+
 /// Turns root into the user and group `id`, with `group` as its one supplementary group, for good: real, effective
 /// and saved ids are set, all capabilities are given up, whatever the securebits say (capabilities(7)), and no exec
-/// can bring any back. It keeps its right to read `/proc/self`, which the change of ids would take (proc(5),
-/// prctl(2)): other processes of the same user could look into it, so the user should be its own.
+/// can bring any back. Nobody of that user can look into it, see [`shut`].
 ///
-/// To be called before threads are started. Where it fails nothing has changed.
+/// To be called before threads are started. Where it fails nothing has changed. A process that is neither root nor
+/// without its rights must not go on: that ends it with a line.
 ///
 /// # Errors
 /// When the kernel refuses: without the capabilities for it, or where the ids are not mapped (user_namespaces(7)).
 pub fn leave_root(id: u32, group: Option<u32>) -> io::Result<()> {
-    let before = groups()?;
+    set(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    let (groups_before, group_before) = (groups()?, group_ids()?);
     set_groups(group.as_slice())?;
-    if let Err(error) = set_group(id).and_then(|()| set_user(id)) {
+    if let Err(error) = set_group([id; 3]).and_then(|()| set_user(id)) {
         // Still root: both can be undone, or did not happen.
-        let _ = set_group(0);
-        let _ = set_groups(&before);
-        return Err(error);
+        let undone = set_group(group_before).and_then(|()| set_groups(&groups_before));
+        return undone.map_or_else(|error| end(&error), |()| Err(error));
     }
-    give_up_capabilities()?;
-    // SAFETY: takes numbers; this option reads the second argument only.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) })?;
-    Ok(())
+    // The change of ids has set it to what the system says (fs.suid_dumpable, proc(5)).
+    let rest = give_up_capabilities().and_then(|()| set(libc::PR_SET_DUMPABLE, 0));
+    rest.or_else(|error| end(&error))
+}
+
+fn end<T>(error: &io::Error) -> T {
+    log::error!("ending, since root was left half way: {error}");
+    std::process::exit(i32::from(EXIT_FAILURE))
 }
 
 fn groups() -> io::Result<Vec<libc::gid_t>> {
@@ -58,14 +74,42 @@ fn set_groups(groups: &[libc::gid_t]) -> io::Result<()> {
     check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }).map(drop)
 }
 
-fn set_group(id: u32) -> io::Result<()> {
+/// The real, the effective and the saved one.
+fn group_ids() -> io::Result<[libc::gid_t; 3]> {
+    let [mut real, mut effective, mut saved] = [0; 3];
+    // SAFETY: the pointers are to numbers that live through the call.
+    check(unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) })?;
+    Ok([real, effective, saved])
+}
+
+fn set_group([real, effective, saved]: [libc::gid_t; 3]) -> io::Result<()> {
     // SAFETY: takes numbers.
-    check(unsafe { libc::setresgid(id, id, id) }).map(drop)
+    check(unsafe { libc::setresgid(real, effective, saved) }).map(drop)
 }
 
 fn set_user(id: u32) -> io::Result<()> {
     // SAFETY: takes numbers.
     check(unsafe { libc::setresuid(id, id, id) }).map(drop)
+}
+
+#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
+use libc::{SYS_setgroups as GROUPS, SYS_setresgid as GROUP, SYS_setresuid as USER};
+/// The calls that take ids of 32 bits: the other three are older there.
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
+use libc::{SYS_setgroups32 as GROUPS, SYS_setresgid32 as GROUP, SYS_setresuid32 as USER};
+
+/// Turns a child of root's that is about to execve(2) into the user and group `id`, without other groups and, as it is
+/// no more root, capabilities (capabilities(7)). By the system calls themselves: the C libraries have all threads of the
+/// process make them, which a child that shares this memory must not ask for.
+pub(super) fn become_user(id: u32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::gid_t>();
+    // SAFETY: of no groups nothing is read.
+    check(unsafe { libc::syscall(GROUPS, 0, none) } as libc::c_int)?;
+    for call in [GROUP, USER] {
+        // SAFETY: takes numbers.
+        check(unsafe { libc::syscall(call, id, id, id) } as libc::c_int)?;
+    }
+    Ok(())
 }
 
 /// The sets of capset(2): effective, permitted and inheritable, each in two halves. The ambient set follows.
@@ -106,6 +150,7 @@ mod tests {
             assert_eq!(line("NoNewPrivs:"), "NoNewPrivs:\t1");
             assert!(!is_root() && leave_root(ID, None).is_err());
             fs::read_dir("/proc/self/fd").expect("still its own");
+            fs::read("/proc/self/environ").expect_err("nobody's but root's");
             return;
         }
         if !is_root() {

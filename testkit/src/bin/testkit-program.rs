@@ -11,7 +11,11 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process, setsid};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open, setsid,
+    test_kill_process,
+};
+use testkit::proc;
 
 const USAGE: &str = "usage: testkit-program MODE [ARGUMENT…]
   arguments …            prints each argument on a line of its own
@@ -29,6 +33,8 @@ const USAGE: &str = "usage: testkit-program MODE [ARGUMENT…]
   sleeps                 ignores SIGTERM and sleeps
   spawns_grandchild      starts two sleepers, one of them an orphan in a session of its own; all ignore
                          SIGTERM; says `ready` on STDERR and sleeps
+  spies [LEVELS] [PATH]… tries to take what it can of its parent, or of that one's, LEVELS [1] up, and to open each
+                         PATH; prints a line for each, which ends with `taken` or `refused`
   writes BYTES [CODE]    writes BYTES to STDOUT and exits with CODE [0]
   writes_then_reads [N]  writes N [1048576] bytes before it reads STDIN, then prints how much that was";
 
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         "serves_to_the_end" => serves_to_the_end(number(0, 0)),
         "sleeps" => sleeps(),
         "spawns_grandchild" => spawns_grandchild(),
+        "spies" => spies(number(0, 1), rest.get(1..).unwrap_or_default()),
         // Not for tests: the go-between that makes an orphan.
         "orphans" => orphans(),
         "writes" => writes(number(0, 0)),
@@ -131,6 +138,35 @@ fn floods_stderr(bytes: usize) -> io::Result<()> {
         left -= size;
     }
     say("done")
+}
+
+fn spies(levels: usize, paths: &[String]) -> io::Result<()> {
+    let told =
+        |what: &str, is_taken: bool| say(&format!("{what} {}", if is_taken { "taken" } else { "refused" }));
+    let parent = |pid: u32| proc::stat(pid).map_or(0, |stat| stat.parent);
+    let pid = (0..levels).fold(std::process::id(), |pid, _| parent(pid));
+    let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or(io::ErrorKind::NotFound)?;
+    let target = Pid::from_raw(number).ok_or(io::ErrorKind::NotFound)?;
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    told("environment", std::fs::read(file("environ")).is_ok())?;
+    told("memory", File::open(file("mem")).is_ok())?;
+    told("descriptors", std::fs::read_dir(file("fd")).is_ok())?;
+    let held = pidfd_open(target, PidfdFlags::empty())?;
+    let copies = |fd: &i32| pidfd_getfd(&held, *fd, PidfdGetfdFlags::empty()).is_ok();
+    told("sockets", (0..64).any(|fd| copies(&fd)))?;
+    let traced = nix::unistd::Pid::from_raw(number);
+    let is_traced = nix::sys::ptrace::attach(traced).is_ok();
+    if is_traced {
+        nix::sys::wait::waitpid(traced, None)?;
+        nix::sys::ptrace::detach(traced, None)?;
+    }
+    told("trace", is_traced)?;
+    told("signal", test_kill_process(target).is_ok())?;
+    for path in paths {
+        let is_open = File::open(path).is_ok() || std::os::unix::net::UnixStream::connect(path).is_ok();
+        told(path, is_open)?;
+    }
+    Ok(())
 }
 
 fn writes(bytes: usize) -> io::Result<()> {

@@ -80,6 +80,7 @@ impl Launcher {
             directory: directory.as_deref(),
             listener: Some(listener.as_fd()),
             mark: None,
+            user: None,
         };
         spawn.start()
     }
