@@ -120,7 +120,12 @@ pub fn end_to_end<'a>(fields: &Fields<'a>) -> Fields<'a> {
         named.extend(value.split(|byte| *byte == b',').map(|name| name.trim_ascii().to_ascii_lowercase()));
     }
     named.retain(|name| name != b"host");
-    fields.iter().filter(|(name, _)| !named.contains(&name.to_ascii_lowercase())).copied().collect()
+    // Programs may take `Content_Length` for a length.
+    let dashed = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
+    let goes_on = |(name, _): &&(&[u8], &[u8])| {
+        !named.contains(&name.to_ascii_lowercase()) && !ON_THIS_HOP.contains(&dashed(name).as_str())
+    };
+    fields.iter().filter(goes_on).copied().collect()
 }
 
 /// Every value of a field.

@@ -83,11 +83,13 @@ impl<'a> Call<'a> {
         Started::start(self.function, Mark::new(), |environment| {
             let config = &self.function.config;
             let (request, length) = (exchange.request(), exchange.body_length());
-            if config.cgi_headers && config.cgi_response {
+            if !config.cgi_headers {
+                return;
+            }
+            let names = Names { are_cgi_too: config.cgi_response, underscores: config.underscores };
+            cgi_env::add(environment, request, length, names);
+            if config.cgi_response {
                 cgi_meta::add(environment, request, length, exchange.peer());
-                cgi_env::add(environment, request, length, Names::OwnAndCgi);
-            } else if config.cgi_headers {
-                cgi_env::add(environment, request, length, Names::Own);
             }
         })
     }

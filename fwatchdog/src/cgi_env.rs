@@ -1,6 +1,7 @@
 //! The variables that tell a process about its request: `Http_Method`, `Http_Path` and so on, and one for
 //! each header.
 
+use http1::writer::is_hop_by_hop;
 use http1::{Headers, Length, RequestHead};
 use kit::sys::child::Environment;
 
@@ -13,13 +14,13 @@ const PREFIX: &[u8] = b"Http_";
 /// `Proxy`, which programs take for their own proxy setting (httpoxy, CVE-2016-5385).
 const RESERVED: [&[u8]; 6] = [b"Method", b"Path", b"Query", b"Contentlength", b"Content_Length", b"Proxy"];
 
-/// Whether the fields of a request are also there as the Common Gateway Interface names them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Names {
-    /// `Http_Accept`.
-    Own,
-    /// `HTTP_ACCEPT` as well.
-    OwnAndCgi,
+/// Which variables the fields of a request become.
+#[derive(Clone, Copy)]
+pub(crate) struct Names {
+    /// `HTTP_ACCEPT`, as the Common Gateway Interface has it, beside `Http_Accept`.
+    pub(crate) are_cgi_too: bool,
+    /// Fields whose names have `_` become variables too.
+    pub(crate) underscores: bool,
 }
 
 /// Adds the variables of a request.
@@ -41,10 +42,22 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
     add_headers(environment, head.headers(), names);
 }
 
-/// Headers whose names differ only in case or in `-` and `_` have the same variable, and are one.
+/// Whether a header becomes a variable. No other header may have the same one, or pass for it in a program that turns
+/// more than `-` into `_`; so names have letters, digits and `-` alone.
+fn is_told(name: &[u8], names: Names) -> bool {
+    name.iter().all(|byte| match byte {
+        b'_' => names.underscores && !is_hop_by_hop(name),
+        byte => byte.is_ascii_alphanumeric() || *byte == b'-',
+    })
+}
+
+/// Headers that have the same variable are one.
 fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names) {
     let mut variables: Vec<(Vec<u8>, Vec<&[u8]>)> = Vec::with_capacity(headers.len());
     for (name, value) in headers.iter() {
+        if !is_told(name, names) {
+            continue;
+        }
         let name = variable(name);
         if RESERVED.iter().any(|reserved| name[PREFIX.len()..] == **reserved) {
             continue;
@@ -56,7 +69,7 @@ fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names
     }
     for (name, values) in variables {
         environment.set(&name, &values);
-        if let (Names::OwnAndCgi, Some(name)) = (names, cgi_meta::field(&name)) {
+        if let (true, Some(name)) = (names.are_cgi_too, cgi_meta::field(&name)) {
             environment.set(&name, &values);
         }
     }
@@ -86,12 +99,15 @@ fn variable(header: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn environment(head: &str, length: Length) -> Environment {
+    const ALL: Names = Names { are_cgi_too: true, underscores: true };
+    const USUAL: Names = Names { are_cgi_too: true, underscores: false };
+
+    fn environment(head: &str, length: Length, names: Names) -> Environment {
         let mut environment = Environment::default();
         environment.set(b"Http_Query", &[b"stale"]);
         environment.set(b"Http_Host", &[b"stale"]);
         let head = RequestHead::parse(head.as_bytes().to_vec(), 128).unwrap();
-        add(&mut environment, &head, length, Names::OwnAndCgi);
+        add(&mut environment, &head, length, names);
         environment
     }
 
@@ -105,7 +121,7 @@ mod tests {
     #[test]
     fn the_request_line_and_headers_become_variables() {
         let head = "POST /a%20b/c?x=1&y=?2 HTTP/1.1\r\nHost: h:8080\r\nx-forwarded-FOR: 1\r\n\
-                    X_Forwarded_For: 2\r\nAccept: a\r\naccept: b\r\nContent-Length: 5\r\nX-Empty:\r\n\
+                    X-FORWARDED-For: 2\r\nAccept: a\r\naccept: b\r\nContent-Length: 5\r\nX-Empty:\r\n\
                     Cookie: a=1; b=2\r\nCOOKIE: c=3\r\n\r\n";
         let cases = [
             ("Http_Method", Some("POST")),
@@ -122,7 +138,7 @@ mod tests {
             ("HTTP_X_FORWARDED_FOR", Some("1, 2")),
             ("HTTP_CONTENT_LENGTH", None),
         ];
-        check(&environment(head, Length::Known(5)), &cases);
+        check(&environment(head, Length::Known(5), USUAL), &cases);
     }
 
     #[test]
@@ -139,12 +155,36 @@ mod tests {
             ("Http_Content_Length", Some("0")),
             ("Http_Contentlength", None),
         ];
-        check(&environment(head, Length::None), &cases);
+        for names in [USUAL, ALL] {
+            check(&environment(head, Length::None, names), &cases);
+        }
+    }
+
+    #[test]
+    fn no_header_can_be_taken_for_another_one() {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\nX-Auth-User: me\r\nX-Auth_User: you\r\nX.Auth.User: you\r\n\
+                    X!Auth: you\r\nX_Other: 1\r\nX-1: 1\r\nContent_Type: x\r\nTransfer_Encoding: chunked\r\n\r\n";
+        let cases = [
+            ("Http_X_Auth_User", [Some("me"), Some("me, you")]),
+            ("HTTP_X_AUTH_USER", [Some("me"), Some("me, you")]),
+            ("Http_X.auth.user", [None, None]),
+            ("Http_X!auth", [None, None]),
+            ("Http_X_Other", [None, Some("1")]),
+            ("Http_X_1", [Some("1"), Some("1")]),
+            ("Http_Content_Type", [None, Some("x")]),
+            ("HTTP_CONTENT_TYPE", [None, None]),
+            ("Http_Transfer_Encoding", [None, None]),
+        ];
+        let [usual, all] = [USUAL, ALL].map(|names| environment(head, Length::None, names));
+        for (name, [want, want_of_all]) in cases {
+            check(&usual, &[(name, want)]);
+            check(&all, &[(name, want_of_all)]);
+        }
     }
 
     #[test]
     fn an_unknown_length_is_minus_one() {
         let head = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-        check(&environment(head, Length::Unknown), &[("Http_ContentLength", Some("-1"))]);
+        check(&environment(head, Length::Unknown, USUAL), &[("Http_ContentLength", Some("-1"))]);
     }
 }

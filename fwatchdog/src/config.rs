@@ -38,6 +38,7 @@ pub(crate) const TABLE: &[Setting] = &[
         "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
     ),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
+    setting("underscores", "false", "whether headers whose names have `_` are among these"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
     setting(
@@ -113,6 +114,7 @@ pub(crate) struct Config {
     pub(crate) prewarm: usize,
     pub(crate) prewarm_max_age: Duration,
     pub(crate) cgi_headers: bool,
+    pub(crate) underscores: bool,
     pub(crate) cgi_response: bool,
     pub(crate) combine_output: bool,
     pub(crate) content_type: Option<String>,
@@ -149,6 +151,7 @@ impl Config {
             prewarm: prewarm(&reader)?,
             prewarm_max_age: or_off(reader.duration("prewarm_max_age")?),
             cgi_headers: reader.boolean("cgi_headers")?,
+            underscores: reader.boolean("underscores")?,
             cgi_response: reader.boolean("cgi_response")?,
             combine_output: reader.boolean("combine_output")?,
             content_type: reader.text("content_type"),

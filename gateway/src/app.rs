@@ -127,6 +127,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         guard,
         control: door,
         proxies: config.trusted_proxies.clone(),
+        keeps_underscores: config.underscores,
     };
     let server = Server::start(listener, server_config(config, room), Edge::new(limits, behind))
         .map_err(|error| Error::System("start the server", error))?;

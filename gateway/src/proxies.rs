@@ -5,15 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::str;
 
 use http1::Headers;
+use http1::writer::is_taken_for;
 
 /// The field in which each proxy adds the address of its own client.
 pub(crate) const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
 /// What the names of the fields begin with that tell of the way of a request. All of them are a proxy's to write.
-const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// Other fields with the same purpose.
-const FORWARDED: [&[u8]; 3] = [b"forwarded", b"x-forwarded", b"x-real-ip"];
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded", "x-real-ip"];
 
 /// The most addresses and networks that are trusted: each is compared with the peer of each request.
 const MAX_NETWORKS: usize = 64;
@@ -27,9 +28,8 @@ pub(crate) const EXPECTED: &str =
 
 /// Whether a field tells of the way that a request has come, so that only a proxy may send it.
 pub(crate) fn tells_the_way(name: &[u8]) -> bool {
-    let begins =
-        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    begins(FORWARDED_PREFIX) || FORWARDED.iter().any(|other| name.eq_ignore_ascii_case(other))
+    let start = name.get(..FORWARDED_PREFIX.len()).unwrap_or_default();
+    is_taken_for(start, FORWARDED_PREFIX) || FORWARDED.iter().any(|other| is_taken_for(name, other))
 }
 
 /// The proxies that are trusted.
@@ -239,9 +239,16 @@ mod tests {
 
     #[test]
     fn the_fields_that_only_a_proxy_may_send() {
-        for name in
-            ["X-Forwarded-For", "x-forwarded-PREFIX", "X-Forwarded-", "X-Forwarded", "Forwarded", "x-real-ip"]
-        {
+        for name in [
+            "X-Forwarded-For",
+            "x-forwarded-PREFIX",
+            "X-Forwarded-",
+            "X-Forwarded",
+            "Forwarded",
+            "x-real-ip",
+            "X_Forwarded-For",
+            "x_real_ip",
+        ] {
             assert!(tells_the_way(name.as_bytes()), "{name}");
         }
         for name in ["X-Forward", "X-Forwardedfor", "X-Real-IPs", "Forwarded-For", "Via", ""] {

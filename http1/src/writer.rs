@@ -8,25 +8,39 @@ use crate::body::Length;
 use crate::head::{Headers, list};
 use crate::spare;
 
-/// Fields that belong to one connection, or that this crate writes itself (RFC 9110 section 7.6.1). They
-/// are not forwarded; neither are those that `Connection` names.
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "proxy-authenticate",
-    "proxy-authorization",
-];
-
-/// Whether a field stays on its hop whatever `Connection` says.
+/// Whether a field belongs to one connection, or is one that this crate writes itself (RFC 9110 section 7.6.1). It is
+/// not forwarded; neither is a field that `Connection` names. Names are compared as [`is_taken_for`] does: a server
+/// behind the next hop may take `Content_Length` for a length.
 #[must_use]
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
+    let of_this_length: &[&str] = match name.len() {
+        2 => &["te"],
+        7 => &["trailer", "upgrade"],
+        10 => &["connection", "keep-alive"],
+        14 => &["content-length"],
+        16 => &["proxy-connection"],
+        17 => &["transfer-encoding"],
+        18 => &["proxy-authenticate"],
+        19 => &["proxy-authorization"],
+        _ => &[],
+    };
+    of_this_length.iter().any(|hop| is_taken_for(name, hop))
+}
+
+/// Whether programs may take a field for the one called `other`: names compare without case, and where they become
+/// variables, as those of the Common Gateway Interface, `_` and `-` are the same.
+#[inline]
+#[must_use]
+pub fn is_taken_for(name: &[u8], other: &str) -> bool {
+    name.len() == other.len() && has_the_letters_of(name, other)
+}
+
+fn has_the_letters_of(name: &[u8], other: &str) -> bool {
+    let is_same = |(one, other): (&u8, &u8)| match one {
+        b'_' => matches!(other, b'-' | b'_'),
+        one => one.eq_ignore_ascii_case(other),
+    };
+    name.iter().zip(other.as_bytes()).all(is_same)
 }
 
 /// What a head says of the connection after its message (RFC 9112 section 9.3).
@@ -508,7 +522,30 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_names_compare_without_case() {
-        assert!(is_hop_by_hop(b"Keep-Alive") && is_hop_by_hop(b"TE") && !is_hop_by_hop(b"Accept"));
+    fn hop_by_hop_names_compare_without_case_and_whatever_their_dash_is() {
+        let all = [
+            "Connection",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Proxy-Authenticate",
+            "Proxy-Authorization",
+        ];
+        for name in all {
+            for name in [name.to_owned(), name.to_uppercase(), name.replace('-', "_").to_lowercase()] {
+                assert!(is_hop_by_hop(name.as_bytes()), "{name}");
+                assert!(
+                    !is_hop_by_hop(&name.as_bytes()[1..]) && !is_hop_by_hop(format!("{name}s").as_bytes())
+                );
+            }
+        }
+        for name in ["Accept", "", "Content.Length", "Transfer-Encodin_", "Keep--live"] {
+            assert!(!is_hop_by_hop(name.as_bytes()), "{name}");
+        }
+        assert!(is_taken_for(b"X_a-B", "x-A-b") && !is_taken_for(b"x-a", "x_a"));
     }
 }

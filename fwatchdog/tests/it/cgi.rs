@@ -20,6 +20,27 @@ fn says(dog: &Running, parts: &[&str]) {
 }
 
 #[test]
+fn no_header_can_be_taken_for_another_one() {
+    let fields =
+        [("X-User", "me"), ("X_User", "you"), ("X.User", "you"), ("X_Other", "1"), ("Content_Length", "9")];
+    let others = [("Transfer_Encoding", "chunked"), ("Content_Type", "x/y"), ("Proxy", "evil")];
+    for (underscores, user, other) in [("false", "me", ""), ("true", "me, you", "1")] {
+        let bin = Bin::fwatchdog().env("fprocess", "env").env("underscores", underscores);
+        let dog = bin.start();
+        let request = dog.request().path("/");
+        let add = |request: testkit::http::Request<'static>, (name, value)| request.header(name, value);
+        let text = fields.into_iter().chain(others).fold(request, add).send().unwrap().text();
+        let told = |name: &str| text.lines().find_map(|line| line.strip_prefix(&*format!("Http_{name}=")));
+        assert_eq!((told("X_User"), told("X_Other").unwrap_or("")), (Some(user), other), "{text}");
+        assert_eq!(
+            (told("Content_Length"), told("Transfer_Encoding"), told("Proxy")),
+            (Some("0"), None, None)
+        );
+        assert!(!text.contains("Http_X.user"), "{text}");
+    }
+}
+
+#[test]
 fn an_answer_without_a_body_has_no_invented_length_or_type() {
     let script = "echo \"Status: $Http_Query\"; echo; echo";
     for mode in ["fork", "streaming"] {

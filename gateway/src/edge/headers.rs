@@ -5,12 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::time::Duration;
 
+use http1::writer::is_taken_for;
 use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
 use kit::call;
 
 use super::failure::X_GATEWAY_ERROR;
 use crate::proxies::{Proxies, X_FORWARDED_FOR, tells_the_way};
 
+/// It means nothing, and programs with the Common Gateway Interface take it for their own proxy setting (httpoxy,
+/// CVE-2016-5385).
+const PROXY: &str = "Proxy";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
@@ -66,6 +70,8 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: SocketAddr,
     /// Whose word about the client counts.
     pub(crate) proxies: &'a Proxies,
+    /// Whether fields go on whose names have `_`.
+    pub(crate) keeps_underscores: bool,
     /// Where it is sent, for callers of HTTP/1.0 that name no host.
     pub(crate) address: SocketAddr,
     /// What is left until it must be over, if that has a time.
@@ -80,11 +86,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
         head.text("Host", &call.address.to_string());
     }
     let is_proxy = call.proxies.have(call.peer.ip());
-    let is_ours = |name: &[u8]| match is_proxy {
-        true => is_one_of(name, &[X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO]),
-        false => tells_the_way(name),
-    };
-    head.forward(headers, &|name| is_ours(name) || is_one_of(name, &[call::ID, call::TIMEOUT, "Expect"]));
+    head.forward(headers, &|name| is_left_out(name, call, is_proxy));
     head.text(call::ID, call.id);
     tell_the_way(&mut head, headers, call.peer.ip(), is_proxy);
     if let Some(protocol) = request.upgrade() {
@@ -94,6 +96,26 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
         head.number(call::TIMEOUT, (left.as_millis() as u64).max(1), "ms");
     }
     head
+}
+
+/// Whether a client's field stays here: it is the gateway's to write, or programs could take it for another one.
+fn is_left_out(name: &[u8], call: &Call<'_>, is_proxy: bool) -> bool {
+    if !call.keeps_underscores && name.contains(&b'_') {
+        log::debug!(
+            "call {}: left out {}: its name has a `_`, see underscores",
+            call.id,
+            name.escape_ascii()
+        );
+        return true;
+    }
+    if !matches!(name, [b'E' | b'F' | b'P' | b'X' | b'e' | b'f' | b'p' | b'x', ..]) {
+        return false; // most of the usual ones, at once
+    }
+    let tells_the_way = match is_proxy {
+        true => is_one_of(name, &[X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO]),
+        false => tells_the_way(name),
+    };
+    tells_the_way || is_one_of(name, &[call::ID, call::TIMEOUT, "Expect", PROXY])
 }
 
 /// Adds where the request comes from. What a trusted proxy says goes on; from others nothing of it is believed.
@@ -116,7 +138,7 @@ fn joined(headers: Headers<'_>, name: &str) -> Option<Vec<u8>> {
 }
 
 fn is_one_of(name: &[u8], names: &[&str]) -> bool {
-    names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+    names.iter().any(|one| is_taken_for(name, one))
 }
 
 /// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
@@ -169,6 +191,7 @@ mod tests {
             target: b"/a?b",
             peer: "10.1.2.3:4".parse().unwrap(),
             proxies: &NOBODY,
+            keeps_underscores: false,
             address: "10.0.0.9:8080".parse().unwrap(),
             left: Some(Duration::from_millis(4812)),
         }
@@ -244,6 +267,22 @@ mod tests {
             );
             assert!(head.ends_with(&want), "{head}");
         }
+    }
+
+    #[test]
+    fn no_field_can_be_taken_for_another_one() {
+        let request = request(
+            "Host: gw\r\nX-Auth-User: me\r\nX-Auth_User: you\r\nX_Other: 1\r\nX_Forwarded_Proto: https\r\n\
+             X_Real_IP: 9.9.9.9\r\nX_Call_Id: x\r\nX-Timeout: 5s\r\nX_Timeout: 9s\r\nContent_Length: 9\r\n\
+             Transfer_Encoding: chunked\r\nProxy_Authorization: x\r\nproxy: evil\r\n",
+        );
+        let ours = "X-Call-Id: id1\r\nX-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\n\
+             X-Timeout: 4812ms\r\n";
+        let head = written(to_function(&request, &call()));
+        assert_eq!(head, format!("POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Auth-User: me\r\n{ours}"));
+        let head = written(to_function(&request, &Call { keeps_underscores: true, ..call() }));
+        let kept = "X-Auth-User: me\r\nX-Auth_User: you\r\nX_Other: 1\r\n";
+        assert_eq!(head, format!("POST /a?b HTTP/1.1\r\nHost: gw\r\n{kept}{ours}"));
     }
 
     #[test]

@@ -375,6 +375,7 @@ impl Call {
             target: &self.target.of(exchange.request().target()),
             peer: exchange.peer(),
             proxies: &edge.proxies,
+            keeps_underscores: edge.keeps_underscores,
             address: in_use.replica().address(),
             left: self.limits.total.left(now),
         };

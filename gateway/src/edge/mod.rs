@@ -64,6 +64,8 @@ pub(crate) struct Behind {
     pub(crate) control: Door,
     /// The proxies in front of it that are believed.
     pub(crate) proxies: Proxies,
+    /// Whether fields go on to functions whose names have `_`.
+    pub(crate) keeps_underscores: bool,
 }
 
 /// The service behind the gateway's port.
@@ -77,6 +79,7 @@ pub(crate) struct Edge {
     guard: Guard,
     control: Door,
     proxies: Proxies,
+    keeps_underscores: bool,
     instance: Instance,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
@@ -87,7 +90,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind { instance, table, provider, scaler, guard, control, proxies } = behind;
+        let Behind { instance, table, provider, scaler, guard, control, proxies, keeps_underscores } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
@@ -98,6 +101,7 @@ impl Edge {
             guard,
             control,
             proxies,
+            keeps_underscores,
             instance,
             this: Weak::clone(this),
             rejected: Rejected::default(),

@@ -99,6 +99,26 @@ fn a_client_cannot_say_where_it_comes_from() {
     }
 }
 
+/// Programs that make variables of fields, or look them up as such, cannot tell `_` from `-`.
+#[test]
+fn no_field_that_reaches_a_function_can_be_taken_for_another_one() {
+    let peer = well();
+    let fields = "X-Auth-User: me\r\nX-Auth_User: you\r\nX_Other: 1\r\nX_Forwarded_Proto: https\r\nX_Forwarded-For: 9.9.9.9\r\n\
+        X_Call_Id: x\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\nKeep_Alive: 1\r\nProxy: evil\r\n";
+    for (underscores, kept) in [("false", &[][..]), ("true", &["x-auth_user", "x_other"])] {
+        let gateway = before(&peer).env("underscores", underscores).env("log", "debug").start();
+        let mut connection = gateway.connect();
+        connection.send(crate::raw("GET", fields, "")).unwrap();
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+        let got = peer.requests().pop().unwrap();
+        let names: Vec<&str> = got.headers.iter().map(|(name, _)| &**name).collect();
+        let ours = ["x-call-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        assert_eq!(names, [&["host", "x-auth-user"], kept, &ours].concat(), "underscores={underscores}");
+        let log = gateway.log();
+        assert_eq!(log.contains("left out X-Auth_User: its name has a `_`"), kept.is_empty(), "{log}");
+    }
+}
+
 #[test]
 fn what_is_left_of_the_time_is_told_to_a_later_replica() {
     // The first try waits before it is broken off; what the second is told is less by that much.
