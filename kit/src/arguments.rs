@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::log;
 use crate::sys::user;
 
 /// Exit code of a failure at run time.
@@ -59,9 +60,9 @@ impl Program {
         }
     }
 
-    /// Says on STDERR why it ends, in one line, and returns the exit code.
+    /// Says on STDERR why it ends, in one line, and returns the exit code. It does not wait for whoever reads STDERR.
     pub fn fail(&self, code: u8, reason: impl fmt::Display) -> ExitCode {
-        let _ = writeln!(io::stderr(), "{}: {reason}", self.name); // who closed STDERR does not want to know
+        log::say(self.name, &reason);
         ExitCode::from(code)
     }
 

@@ -1,15 +1,18 @@
 //! The logger behind the `log` facade: one event per line on stderr, `time level message`.
 //!
-//! A line is written with one `write` call, so lines of several threads and processes do not mix; a
-//! stderr that cannot take it loses the line and nothing else.
+//! A line never waits for whoever reads the log. A line that cannot be written at once is lost and counted. The count
+//! is said in a line of its own once a line can be written again. A line is one `write` call, so that lines of several
+//! threads and processes do not mix.
 
-use std::io::Write as _;
-use std::sync::OnceLock;
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::calendar::timestamp;
+use crate::sys::Output;
 
 /// The longest line that is written; the rest is cut. It is the size up to which a write to a pipe is
 /// atomic (`PIPE_BUF`, pipe(7)).
@@ -22,6 +25,10 @@ struct Stderr;
 
 static LOGGER: Stderr = Stderr;
 
+static STDERR: Lines = Lines::new(Output::Err, |lost| {
+    now(Level::Warn, &format!("{lost} log lines were lost: nobody read the log in time"))
+});
+
 /// What begins each message.
 static SUBJECT: OnceLock<String> = OnceLock::new();
 
@@ -31,8 +38,10 @@ pub fn level(place: usize) -> LevelFilter {
     [LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info, LevelFilter::Debug, LevelFilter::Trace][place]
 }
 
-/// Makes stderr the log of this process. The first call wins; later ones only change the level.
+/// Makes stderr the log of this process. To be called before threads are started and before the user changes, see
+/// [`Output::open_again`]. The first call wins; later ones only change the level.
 pub fn init(level: LevelFilter) {
+    Output::Err.open_again();
     let _ = log::set_logger(&LOGGER); // an error only means that it is set already
     log::set_max_level(level);
 }
@@ -42,22 +51,115 @@ pub fn begin_with(subject: String) {
     let _ = SUBJECT.set(subject);
 }
 
+/// Writes a message of level info whatever the level of the log is.
+pub fn announce(message: impl Display) {
+    STDERR.write(&now(Level::Info, &message.to_string()));
+}
+
+/// Writes why `program` ends, without time and level.
+pub(crate) fn say(program: &str, reason: &dyn Display) {
+    let mut line = String::new();
+    push_escaped(&mut line, &format!("{program}: {reason}"));
+    STDERR.write(line.as_bytes());
+}
+
+/// Appends the count of lost lines in the Prometheus text format.
+pub fn write_metrics(page: &mut String) {
+    let (name, lost) = ("log_lines_lost_total", STDERR.lost());
+    // Writing to a String cannot fail.
+    let _ = write!(
+        page,
+        "# HELP {name} Log lines that nobody read in time.\n# TYPE {name} counter\n{name} {lost}\n"
+    );
+}
+
 impl Log for Stderr {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &Record<'_>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let text = match SUBJECT.get() {
-            Some(subject) => format!("{subject}: {}", record.args()),
-            None => record.args().to_string(),
-        };
-        let line = line(now.as_secs(), now.subsec_millis(), record.level(), &text);
-        let _ = std::io::stderr().write_all(&line); // nowhere left to report it
+        STDERR.write(&now(record.level(), &record.args().to_string()));
     }
 
     fn flush(&self) {}
+}
+
+/// A stream of lines that never waits for whoever reads it.
+pub struct Lines {
+    output: Output,
+    /// The line that says how many lines were lost.
+    lost_line: fn(u64) -> Vec<u8>,
+    state: Mutex<State>,
+    /// Lines that were lost since the start.
+    lost: AtomicU64,
+}
+
+/// The lock is held over calls that do not wait.
+struct State {
+    /// The end of a line whose beginning was written, since a terminal or a socket may take a part. It goes first.
+    rest: Vec<u8>,
+    /// Lines that were lost, and that no line has told of.
+    untold: u64,
+}
+
+impl Lines {
+    /// Lines for a standard stream. `lost_line` is the line that tells how many lines were lost.
+    pub const fn new(output: Output, lost_line: fn(u64) -> Vec<u8>) -> Lines {
+        let state = Mutex::new(State { rest: Vec::new(), untold: 0 });
+        Lines { output, lost_line, state, lost: AtomicU64::new(0) }
+    }
+
+    /// Writes a line of at most [`MAX_LINE_BYTES`], or counts it as lost.
+    pub fn write(&self, line: &[u8]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = match state.untold {
+            0 => state.put(self.output, line),
+            // Both at once: a stream that is almost full has room for the short line again and again.
+            lost => {
+                let mut both = (self.lost_line)(lost);
+                both.extend_from_slice(line);
+                state.put(self.output, &both)
+            }
+        };
+        if is_written {
+            state.untold = 0;
+        } else {
+            state.untold += 1;
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines that were lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    /// Whether the line was taken. What the stream does not take of it at once goes before the next line.
+    fn put(&mut self, output: Output, line: &[u8]) -> bool {
+        let write = |bytes: &[u8]| output.write(bytes).ok().flatten();
+        if !self.rest.is_empty() {
+            let count = write(&self.rest).unwrap_or(0);
+            self.rest.drain(..count);
+        }
+        match self.rest.is_empty().then(|| write(line)).flatten() {
+            Some(count) => self.rest.extend_from_slice(&line[count..]),
+            None => return false,
+        }
+        true
+    }
+}
+
+/// A line of this moment.
+fn now(level: Level, message: &str) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, ms) = (now.as_secs(), now.subsec_millis());
+    match SUBJECT.get() {
+        Some(subject) => line(seconds, ms, level, &format!("{subject}: {message}")),
+        None => line(seconds, ms, level, message),
+    }
 }
 
 /// One line: control characters in the message are escaped, so that no peer can forge a line.
@@ -70,29 +172,109 @@ fn line(seconds: u64, ms: u32, level: Level, message: &str) -> Vec<u8> {
         Level::Trace => "trace",
     };
     let mut line = format!("{} {level} ", timestamp(seconds, ms));
-    for character in message.chars() {
+    push_escaped(&mut line, message);
+    line.into_bytes()
+}
+
+/// Appends `text` and ends the line. Control characters are escaped, and what is too long is cut.
+fn push_escaped(line: &mut String, text: &str) {
+    for character in text.chars() {
         if line.len() + 8 > MAX_LINE_BYTES {
-            line.push('…');
+            *line += "…";
             break;
         }
-        match character {
-            '\t' => line.push('\t'),
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
+        if character.is_control() && character != '\t' {
+            let _ = write!(line, "{}", character.escape_default()); // a String cannot fail
+        } else {
+            line.push(character);
         }
     }
-    line.push('\n');
-    line.into_bytes()
+    *line += "\n";
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_message_cannot_forge_a_line() {
         let line = line(0, 5, Level::Warn, "a\r\nb\u{1b}[31m\tc");
         assert_eq!(line, b"1970-01-01T00:00:00.005Z warn a\\r\\nb\\u{1b}[31m\tc\n");
+    }
+
+    /// Runs the test of the given name in a process of its own, whose stderr is `stream`.
+    #[track_caller]
+    fn run(test: &str, stream: impl Into<Stdio>) {
+        let arguments = ["--exact", "--ignored", "--nocapture", &format!("log::tests::{test}")];
+        let output = Command::new("/proc/self/exe").args(arguments).stderr(stream).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    /// Nothing in there may write to the real stderr, which nobody reads.
+    #[test]
+    #[ignore = "fills stderr, run by the tests below"]
+    fn fills_stderr_and_goes_on() {
+        init(LevelFilter::Info);
+        let (text, mut count) = ("x".repeat(1000), 0);
+        while STDERR.lost() == 0 {
+            log::info!("{text}");
+            count += 1;
+        }
+        log::info!("{text}");
+        assert!(count >= 16 && STDERR.lost() == 2, "{count}");
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err(), "a panic is caught");
+    }
+
+    #[test]
+    #[ignore = "fills stderr, run by the tests below"]
+    fn fills_stderr_as_it_is() {
+        while STDERR.lost() == 0 {
+            STDERR.write(&[b'x'; MAX_LINE_BYTES]);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_nobody_reads_holds_nobody_up() {
+        let (_reader, writer) = io::pipe().unwrap();
+        run("fills_stderr_and_goes_on", writer);
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        run("fills_stderr_as_it_is", OwnedFd::from(theirs));
+        let (_reader, writer) = io::pipe().unwrap();
+        run("fills_stderr_as_it_is", writer);
+    }
+
+    /// The flag would reach the process that started this one.
+    #[test]
+    fn an_inherited_stream_goes_on_waiting() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let flags = || std::fs::read_to_string(format!("/proc/self/fdinfo/{}", writer.as_raw_fd())).unwrap();
+        let before = flags();
+        run("fills_stderr_and_goes_on", writer.try_clone().unwrap());
+        assert_eq!(flags(), before);
+    }
+
+    #[test]
+    #[ignore = "writes to stderr, run by the test below"]
+    fn tells_what_was_lost() {
+        STDERR.state.lock().unwrap().untold = 2;
+        STDERR.state.lock().unwrap().rest = b"end\n".to_vec();
+        STDERR.write(b"next\n");
+        STDERR.write(b"last\n");
+    }
+
+    #[test]
+    fn the_count_and_the_rest_of_a_line_come_before_the_next_line() {
+        let (reader, writer) = io::pipe().unwrap();
+        run("tells_what_was_lost", writer);
+        let text = io::read_to_string(reader).unwrap();
+        let [end, lost, next, last] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!([end, next, last], ["end", "next", "last"]);
+        assert!(lost.ends_with("Z warn 2 log lines were lost: nobody read the log in time"), "{lost}");
     }
 
     #[test]

@@ -54,8 +54,10 @@ pub fn figures() -> io::Result<Figures> {
     })
 }
 
-/// Appends the `process_*` series in the Prometheus text format; nothing where the figures cannot be read.
+/// Appends the count of lost log lines in the Prometheus text format, and the `process_*` series where the figures can
+/// be read.
 pub fn write_metrics(text: &mut String) {
+    crate::log::write_metrics(text);
     let Ok(figures) = figures() else { return };
     let (cpu, start) = (seconds(figures.cpu), seconds(figures.start));
     let rows = [
@@ -174,6 +176,6 @@ mod tests {
             assert!(text.contains(&format!("# TYPE process_{name} ")), "{text}");
             assert!(text.contains(&format!("\nprocess_{name} ")), "{text}");
         }
-        assert_eq!(text.lines().count(), 21);
+        assert_eq!(text.lines().count(), 24);
     }
 }

@@ -18,6 +18,7 @@ use crate::http::{self, Client, Connection, Request};
 use crate::locate;
 use crate::metrics::Metrics;
 use crate::process::{Process, STDERR, STDOUT, exit_code};
+use crate::reader::Reader;
 use crate::reply::Reply;
 
 /// How long a binary may take until it listens, and how long [`Bin::run`] waits for its end.
@@ -39,6 +40,8 @@ pub struct Bin {
     wrapper: Vec<OsString>,
     cwd: Option<PathBuf>,
     listener: Option<TcpListener>,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
     dir: TempDir,
     mark: String,
 }
@@ -72,6 +75,8 @@ impl Bin {
             wrapper: vec![],
             cwd: None,
             listener: None,
+            stdout: None,
+            stderr: None,
             dir,
             mark: mark.clone(),
         };
@@ -212,6 +217,20 @@ impl Bin {
         self.env("LISTEN_FDS", "1")
     }
 
+    /// Where stdout goes, instead of a file that the handle reads.
+    #[must_use]
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Bin {
+        self.stdout = Some(stream.into());
+        self
+    }
+
+    /// Where stderr goes, instead of a file that the handle reads.
+    #[must_use]
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Bin {
+        self.stderr = Some(stream.into());
+        self
+    }
+
     /// The directory that is the test's own; it is `TMPDIR` and goes with the process's handle.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -236,10 +255,25 @@ impl Bin {
     #[must_use]
     #[track_caller]
     pub fn start(self) -> Running {
+        self.start_with(Process::log)
+    }
+
+    /// The same with `reader` in the place of stderr. It reads until the line `listening on`.
+    ///
+    /// # Panics
+    /// As [`Bin::start`].
+    #[must_use]
+    #[track_caller]
+    pub fn start_before(self, reader: &Reader) -> Running {
+        self.stderr(reader.stream()).start_with(|_| reader.text())
+    }
+
+    #[track_caller]
+    fn start_with(self, log: impl Fn(&Process) -> String) -> Running {
         let started = Instant::now();
         let process = self.spawn();
         loop {
-            if let Some(addr) = listening_address(&process.log()) {
+            if let Some(addr) = listening_address(&log(&process)) {
                 return Running { addr, started_in: started.elapsed(), process };
             }
             let ended = process.try_status();
@@ -281,6 +315,7 @@ impl Bin {
         let files = create(&stdout).and_then(|stdout| Ok((stdout, create(&stderr)?)));
         let (out, err) = files.unwrap_or_else(|e| panic!("{}: {e}", self.dir.path().display()));
         let stdin = self.listener.take().map_or(Stdio::null(), |listener| OwnedFd::from(listener).into());
+        let (out, err) = (self.stdout.take().unwrap_or(out.into()), self.stderr.take().unwrap_or(err.into()));
         let child = command.stdin(stdin).stdout(out).stderr(err).spawn();
         let child = child.unwrap_or_else(|e| panic!("cannot be started: {e}\n{description}"));
         Process::new(child, self.dir, format!("{ENV_MARK}={}", self.mark), description)

@@ -16,7 +16,7 @@ fn http() -> Bin {
     around(&program(&format!("serves {port}")), port)
 }
 
-fn around(command: &str, port: u16) -> Bin {
+pub(crate) fn around(command: &str, port: u16) -> Bin {
     set_up(Bin::fwatchdog(), command, port)
 }
 

@@ -9,6 +9,7 @@ mod http_mode;
 mod kills;
 mod leftovers;
 mod lock_file;
+mod log;
 mod neighbours;
 mod prewarm;
 mod reaping;

@@ -6,6 +6,7 @@ pub mod child;
 mod environment;
 pub mod file;
 pub mod limits;
+mod output;
 pub mod pipe;
 pub mod poll;
 pub mod signal;
@@ -15,6 +16,7 @@ pub mod user;
 
 use std::io;
 
+pub use output::Output;
 pub use poll::{Epoll, EventFd, PollFd, Ready, poll};
 pub use socket::{Listener, Socket, listen_unix};
 

@@ -79,7 +79,7 @@ impl<'fd> PollFd<'fd> {
         PollFd::of(fd.map_or(-1, |fd| fd.as_raw_fd()), wanted)
     }
 
-    fn of(fd: i32, wanted: Ready) -> PollFd<'fd> {
+    pub(super) fn of(fd: i32, wanted: Ready) -> PollFd<'fd> {
         PollFd { raw: libc::pollfd { fd, events: wanted.0 as i16, revents: 0 }, owner: PhantomData }
     }
 

@@ -1,0 +1,55 @@
+//! The log, and a reader of it that has stopped.
+
+use serde_json::json;
+use testkit::{Reader, eventually, proc};
+
+use crate::{ONE, SOON, at, gateway, path, well};
+
+#[test]
+fn a_log_reader_that_stops_stops_neither_the_gateway_nor_its_functions() {
+    let (reader, peer) = (Reader::new(), well());
+    let slow = json!({
+        "name": "slow",
+        "fprocess": "sh -c 'echo one >&2; exec sleep 600'",
+        "environment": { "exec_timeout": "1s" },
+    });
+    let gateway = gateway(&[at(ONE, &[peer.addr()]), slow]).env("log", "debug").env("upstream_timeout", "5s");
+    let gateway = gateway.start_before(&reader);
+    reader.fill();
+    assert_eq!(gateway.get(&path("")).status, 200);
+    let mut client = gateway.connect();
+    client.send("GET /function/slow/leaves HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let in_flight = |want: f64| {
+        eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
+            count if count == want => Ok(()),
+            count => Err(format!("{count} in flight")),
+        });
+    };
+    in_flight(1.0);
+    drop(client);
+    in_flight(0.0);
+    let reply = gateway.get("/function/slow");
+    assert!(reply.status == 504 && reply.text().contains("exec_timeout"), "{}", reply.text());
+    gateway.signal(proc::SIGHUP);
+    eventually(SOON, || {
+        gateway.get("/function/missing"); // logs at debug
+        match gateway.metrics("/metrics").sum("log_lines_lost_total", &[]) {
+            count if count > 0.0 => Ok(()),
+            _ => Err("no lost line is counted".to_owned()),
+        }
+    });
+    let _read = reader.text();
+    gateway.signal(proc::SIGHUP);
+    reader.wait_line(" log lines were lost: ", SOON);
+    reader.fill();
+    gateway.signal(proc::SIGTERM);
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_start_that_is_refused_does_not_wait_for_the_log() {
+    let reader = Reader::new();
+    reader.fill();
+    let gateway = gateway(&[]).env("max_body", "much").stderr(reader.stream()).spawn();
+    assert_eq!(gateway.wait(SOON).code(), Some(2));
+}
