@@ -279,7 +279,8 @@ fn check_provider(config: &Config) -> Result<(), Error> {
     };
     match config.provider {
         ProviderKind::Auto => Ok(()),
-        ProviderKind::Swarm => beside("functions_file", config.functions_file.is_some(), "swarm"),
+        ProviderKind::Swarm => beside("functions_file", config.functions_file.is_some(), "swarm")
+            .and_then(|()| beside("function_user", config.function_user.is_some(), "swarm")),
         ProviderKind::Local => beside("functions_network", config.functions_network.is_some(), "local"),
     }
 }
@@ -322,11 +323,15 @@ fn on_swarm(config: &Config, port: u16, table: &Arc<Table>) -> Result<Arc<dyn Pr
 }
 
 fn on_this_machine(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
-    let setup = local::Setup::find(
-        config.functions_file.clone(),
-        kit::settings::inherited(),
-        config.upstream_timeout,
-    );
+    if config.function_user.is_some() && !user::is_root() {
+        let text = "setting function_user: expected nothing where the gateway is not started as root";
+        return Err(Error::Configuration(text.to_owned()));
+    }
+    let environment = kit::settings::inherited();
+    let setup = local::Setup {
+        function_user: config.function_user,
+        ..local::Setup::find(config.functions_file.clone(), environment, config.upstream_timeout)
+    };
     match Local::start(setup, Arc::clone(table) as Arc<dyn Sink>) {
         Ok(local) => Ok(Arc::new(local)),
         Err(error) => Err(Error::Configuration(error.to_string())),

@@ -20,6 +20,11 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "JSON file with the functions of the local provider; SIGHUP reads it again",
     },
     Setting {
+        name: "function_user",
+        default: "",
+        help: "first of 1000 user ids, one for each local function; for a gateway that starts as root",
+    },
+    Setting {
         name: "require_label",
         default: "false",
         help: "only services labelled function=true are functions",
@@ -105,6 +110,10 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_WORKERS: u64 = 4096;
 const MIN_HEADER_BYTES: u64 = 1 << 10;
 
+/// Below are the system's own users; above are too few ids for all functions.
+const MIN_FUNCTION_USER: u64 = 1000;
+const MAX_FUNCTION_USER: u64 = 4_000_000_000;
+
 /// Which provider was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProviderKind {
@@ -120,6 +129,8 @@ pub(crate) struct Config {
     pub(crate) port: u16,
     pub(crate) provider: ProviderKind,
     pub(crate) functions_file: Option<PathBuf>,
+    /// The first of the users that run local functions.
+    pub(crate) function_user: Option<u32>,
     pub(crate) require_label: bool,
     pub(crate) functions_network: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
@@ -167,6 +178,12 @@ impl Config {
             port: reader.integer("port", 0, u64::from(u16::MAX))? as u16,
             provider: provider(&reader)?,
             functions_file: reader.text("functions_file").map(PathBuf::from),
+            function_user: match reader.text("function_user") {
+                Some(_) => {
+                    Some(reader.integer("function_user", MIN_FUNCTION_USER, MAX_FUNCTION_USER)? as u32)
+                }
+                None => None,
+            },
             require_label: reader.boolean("require_label")?,
             functions_network: reader.text("functions_network"),
             state_dir: reader.text("state_dir").map(PathBuf::from),
@@ -308,6 +325,7 @@ mod tests {
             port: 8080,
             provider: ProviderKind::Auto,
             functions_file: None,
+            function_user: None,
             require_label: false,
             functions_network: None,
             state_dir: None,
@@ -341,6 +359,7 @@ mod tests {
             ("port", "0"),
             ("provider", "swarm"),
             ("functions_file", "/etc/functions.json"),
+            ("function_user", "70000"),
             ("require_label", "1"),
             ("functions_network", "functions"),
             ("state_dir", "/state"),
@@ -368,6 +387,7 @@ mod tests {
             port: 0,
             provider: ProviderKind::Swarm,
             functions_file: Some("/etc/functions.json".into()),
+            function_user: Some(70_000),
             require_label: true,
             functions_network: Some("functions".to_owned()),
             state_dir: Some("/state".into()),
@@ -421,6 +441,8 @@ mod tests {
         let cases = [
             ("port", "65535", "65536"),
             ("provider", "local", "kubernetes"),
+            ("function_user", "1000", "999"),
+            ("function_user", "4000000000", "4000000001"),
             ("require_label", "false", "no"),
             ("basic_auth", "true", "on"),
             ("trusted_hosts", "faas.lan", "faas.lan:8080"),

@@ -176,6 +176,13 @@ impl Bin {
         self
     }
 
+    /// A copy of the binaries, where every user may run them.
+    #[must_use]
+    pub fn reachable(mut self) -> Bin {
+        self.path = self.reachable_copy(&self.path);
+        self
+    }
+
     /// A program of the testkit that every user may run, see [`program`](crate::program).
     #[must_use]
     pub fn program(&self, line: &str) -> String {
@@ -318,7 +325,8 @@ impl Bin {
         let (out, err) = (self.stdout.take().unwrap_or(out.into()), self.stderr.take().unwrap_or(err.into()));
         let child = command.stdin(stdin).stdout(out).stderr(err).spawn();
         let child = child.unwrap_or_else(|e| panic!("cannot be started: {e}\n{description}"));
-        Process::new(child, self.dir, format!("{ENV_MARK}={}", self.mark), description)
+        // Functions of the gateway get no variable but `TMPDIR` that names it.
+        Process::new(child, self.dir, self.mark, description)
     }
 
     /// The command; through a shell that replaces itself where something must be set up after the fork.

@@ -75,14 +75,14 @@ pub fn all() -> Vec<Stat> {
     entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The living processes that `root` started, and those that carry `mark` (`NAME=value`) in their
+/// The living processes that `root` started, and those that carry `mark` somewhere in their
 /// environment, with all that these started; in ascending order, without `root`. The mark finds what left
 /// both the process group and the line of parents.
 #[must_use]
 pub fn descendants(root: Option<u32>, mark: &str) -> Vec<u32> {
     let all = all();
     let mut found: BTreeSet<u32> =
-        all.iter().map(|stat| stat.pid).filter(|pid| has_variable(*pid, mark)).collect();
+        all.iter().map(|stat| stat.pid).filter(|pid| mentions(*pid, mark)).collect();
     found.extend(root);
     loop {
         let before = found.len();
@@ -106,11 +106,10 @@ pub fn zombies(parent: u32) -> Vec<u32> {
     all().iter().filter(|stat| stat.parent == parent && stat.state == 'Z').map(|stat| stat.pid).collect()
 }
 
-/// Whether the process's environment, as it was when it started, holds `variable` (`NAME=value`).
-#[must_use]
-pub fn has_variable(pid: u32, variable: &str) -> bool {
+/// Whether the process's environment, as it was when it started, mentions `text`.
+fn mentions(pid: u32, text: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    environment.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// The command line, for messages.

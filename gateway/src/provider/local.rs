@@ -7,6 +7,7 @@ mod replica;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kit::Deadline;
+use kit::sys::user;
 
 use crate::functions_file::Serves;
 use crate::provider::{Provider, ScaleError, Sink};
@@ -58,8 +60,10 @@ pub(crate) struct Setup {
     pub(crate) functions_file: Option<PathBuf>,
     /// The binary that serves a process, see [`Setup::find`].
     pub(crate) fwatchdog: Option<PathBuf>,
-    /// The environment that children inherit, less the gateway's own settings.
+    /// The gateway's own environment, of which children get a little.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The first of the users that run functions, each its own; else the gateway's own user does.
+    pub(crate) function_user: Option<u32>,
     /// The longest that a call may take: so long a replica that is given up may go on with its calls.
     pub(crate) call_time: Duration,
 }
@@ -76,18 +80,33 @@ impl Setup {
         let executable = std::env::current_exe().ok();
         let fwatchdog =
             launcher::find_fwatchdog(executable.as_deref(), path.map(|(_, value)| value.as_os_str()));
-        Setup { functions_file, fwatchdog, environment, call_time }
+        Setup { functions_file, fwatchdog, environment, function_user: None, call_time }
     }
 
     fn load(&self) -> Result<Vec<Resolved>, Error> {
         let Some(path) = &self.functions_file else { return Ok(Vec::new()) };
         let functions = file::load(path).map_err(Error::File)?;
-        let is_process = |resolved: &Resolved| matches!(resolved.declared.serves, Serves::Process(_));
         if self.fwatchdog.is_none() && functions.iter().any(is_process) {
             return Err(Error::NoFwatchdog);
         }
         Ok(functions)
     }
+}
+
+fn is_process(resolved: &Resolved) -> bool {
+    matches!(resolved.declared.serves, Serves::Process(_))
+}
+
+/// Root can do something about it.
+fn say_what_is_not_separated() {
+    let (level, who) = match user::is_root() {
+        true => (log::Level::Warn, "root"),
+        false => (log::Level::Info, "the gateway's own user"),
+    };
+    log::log!(
+        level,
+        "functions run as {who}: nothing separates them from its files, its control plane and each other, see function_user"
+    );
 }
 
 /// The running provider. Dropped, it ends its children at once.
@@ -105,10 +124,13 @@ impl Local {
     /// A mistake in the file, or something that is missing on this machine.
     pub(crate) fn start(setup: Setup, sink: Arc<dyn Sink>) -> Result<Local, Error> {
         let functions = setup.load()?;
+        if setup.function_user.is_none() && functions.iter().any(is_process) {
+            say_what_is_not_separated();
+        }
         let launcher = Launcher::new(&setup).map_err(Error::Start)?;
         let mailbox = Arc::new(Mailbox::new().map_err(Error::Start)?);
         mailbox.serve(functions);
-        let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox), setup.call_time);
+        let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox), &setup);
         let (started, start) = mpsc::channel::<()>();
         let body = move || supervisor.run(move || drop(started));
         let thread = kit::thread::spawn_vital("local", body).map_err(Error::Start)?;

@@ -123,10 +123,11 @@ fn processes_get_their_environment_and_directory() {
         json!({ "name": "env", "fprocess": "env", "environment": { "mine": "a b", "write_debug": "false" } }),
         json!({ "name": "pwd", "fprocess": "pwd", "directory": directory.path() }),
     ];
-    let gateway = gateway(&functions).env("upstream_timeout", "33s").env("INHERITED", "yes").start();
+    let gateway = gateway(&functions).env("upstream_timeout", "33s");
+    let gateway = gateway.env("API_PASSWORD", "secret").env("TZ", "UTC").start();
     let env = gateway.get("/function/env/below?q=1").text();
     let has = |line: &str| env.lines().any(|have| have == line);
-    assert!(has("mine=a b") && has("INHERITED=yes"), "{env}");
+    assert!(has("mine=a b") && has("TZ=UTC") && !env.contains("secret"), "{env}");
     assert!(has("Http_Method=GET") && has("Http_Path=/below") && has("Http_Query=q=1"), "{env}");
     assert!(env.lines().any(|line| line.starts_with("Http_X_Call_Id=")), "{env}");
     for own in ["port=", "functions_file=", "provider=", "upstream_timeout=", "LISTEN_"] {

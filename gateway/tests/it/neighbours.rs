@@ -1,7 +1,11 @@
 //! What a local function may not do to the gateway and its neighbours, and machines that lack what others have.
 
-use serde_json::json;
-use testkit::{eventually, is_root, proc, program};
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+use testkit::{Bin, eventually, is_root, proc, program};
 
 use crate::{ONE, SOON, dogs, gateway, path, process, swarm};
 
@@ -45,6 +49,107 @@ fn a_function_cannot_look_into_the_gateway_that_runs_as_the_same_user() {
     let told = gateway.start().get(&path("")).text();
     for what in ["environment", "memory", "descriptors", "sockets", "trace"] {
         assert!(told.contains(&format!("{what} refused\n")), "{told}");
+    }
+}
+
+/// A gateway of root's whose functions are other users, `first` and those above. Everybody may reach its binaries.
+fn separated(first: u32, functions: &[Value]) -> Bin {
+    let bin = gateway(functions).reachable();
+    let temporary = bin.dir().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    std::fs::set_permissions(&temporary, Permissions::from_mode(0o1777)).unwrap();
+    bin.env("function_user", first.to_string()).env("TMPDIR", temporary)
+}
+
+fn skips_without_root() -> bool {
+    if !is_root() {
+        eprintln!("skipped: only root can give functions other users");
+    }
+    !is_root()
+}
+
+#[test]
+fn each_function_is_a_user_of_its_own() {
+    if skips_without_root() {
+        return;
+    }
+    let ids = "sh -c 'id -u; id -g; id -G; grep -e ^CapPrm -e ^CapEff /proc/self/status; echo $HOME'";
+    let gateway = separated(70_000, &[process(ONE, ids), process("two", ids), process("one-more", ids)]);
+    let gateway = gateway.start();
+    let mut seen = BTreeSet::new();
+    for name in [ONE, "two", "one-more"] {
+        let text = gateway.get(&format!("/function/{name}")).text();
+        let lines: Vec<&str> = text.lines().collect();
+        let zero = "0000000000000000";
+        let (prm, eff) = (format!("CapPrm:\t{zero}"), format!("CapEff:\t{zero}"));
+        assert_eq!(lines[..], [lines[0], lines[0], lines[0], &prm, &eff, ""], "{text}");
+        seen.insert(lines[0].parse::<u32>().unwrap());
+    }
+    assert_eq!(seen, BTreeSet::from([70_000, 70_001, 70_002]));
+    assert!(!gateway.log().contains("separates"), "{}", gateway.log());
+}
+
+#[test]
+fn a_function_that_is_another_user_takes_nothing_of_the_gateway() {
+    if skips_without_root() {
+        return;
+    }
+    let bin = separated(80_000, &[]);
+    let (state, password) = (bin.dir().join("state"), bin.file("basic-auth-password", "secret"));
+    std::fs::set_permissions(&password, Permissions::from_mode(0o600)).unwrap();
+    let socket = state.join("control.sock");
+    let spies = bin.program(&format!("spies 2 {} {}", socket.display(), password.display()));
+    let other = "sh -c 'kill -0 $(pgrep -u 80001 sleep) && echo taken'";
+    let functions = [process(ONE, &spies), process("two", "sleep 600"), process("kills", other)];
+    bin.file("functions.json", json!({ "functions": functions }).to_string());
+    let gateway = bin.env("state_dir", &state).start();
+    eventually(SOON, || if socket.exists() { Ok(()) } else { Err("no control plane".to_owned()) });
+    let told = gateway.get(&path("")).text();
+    assert_eq!((told.matches(" refused\n").count(), told.lines().count()), (8, 8), "{told}");
+    let mut sleeps = gateway.connect();
+    sleeps.send("GET /function/two HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    eventually(SOON, || {
+        let reply = gateway.get("/function/kills");
+        assert!(!reply.text().contains("taken"), "{}", reply.text());
+        let is_told = gateway.log().contains("Operation not permitted");
+        if is_told { Ok(()) } else { Err(gateway.log()) }
+    });
+}
+
+#[test]
+fn functions_that_are_other_users_end_with_their_gateway() {
+    if skips_without_root() {
+        return;
+    }
+    for signal in [proc::SIGTERM, proc::SIGKILL] {
+        let gateway = separated(90_000, &[process(ONE, "cat")]).start();
+        assert_eq!(gateway.post(&path(""), "x").text(), "x");
+        gateway.signal(signal);
+        gateway.wait(SOON);
+        eventually(SOON, || match gateway.descendants() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+    }
+}
+
+#[test]
+fn a_log_line_says_what_is_not_separated() {
+    let gateway = gateway(&[process(ONE, "cat")]).start();
+    assert!(gateway.log().contains(": nothing separates them from its files"), "{}", gateway.log());
+    let gateway = crate::before(&crate::well()).start();
+    assert!(!gateway.log().contains("separates"), "{}", gateway.log());
+}
+
+#[test]
+fn a_user_for_each_function_needs_root_and_the_local_provider() {
+    let bin = gateway(&[process(ONE, "cat")]).env("function_user", "70000");
+    let swarm = Bin::gateway().env("provider", "swarm").env("function_user", "70000");
+    let expected = if is_root() { vec![swarm] } else { vec![swarm, bin] };
+    for bin in expected {
+        let ended = bin.run();
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("setting function_user: expected nothing"), "{}", ended.stderr);
     }
 }
 

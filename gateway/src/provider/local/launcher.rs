@@ -13,15 +13,12 @@ use kit::sys::child::{Child, Environment, Spawn};
 
 use super::Setup;
 use super::replica::Plan;
-use crate::config;
 
 /// The file name of the binary that serves a process.
 const FWATCHDOG: &str = "fwatchdog";
 
-/// Variables of the convention by which a listening socket is handed over (sd_listen_fds(3)).
+/// Variable of the convention by which a listening socket is handed over (sd_listen_fds(3)).
 const ENV_LISTEN_FDS: &str = "LISTEN_FDS";
-const ENV_LISTEN_PID: &str = "LISTEN_PID";
-const ENV_LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
 
 /// Settings of fwatchdog.
 const ENV_FPROCESS: &str = "fprocess";
@@ -35,10 +32,18 @@ const ENV_PARENT: &str = "FAAS_PARENT_PID";
 /// Tells it the function's name, for its log.
 const ENV_FUNCTION: &str = "FAAS_FUNCTION";
 
+/// What functions get of the gateway's own environment, and the variables of the language that begin with [`LOCALE`].
+/// All else may be meant for the gateway alone, such as a password.
+const INHERITED: [&str; 4] = ["LANG", "PATH", "TMPDIR", "TZ"];
+const LOCALE: &str = "LC_";
+
+/// The same, where a function is run by the gateway's own user.
+const ENV_HOME: &str = "HOME";
+
 /// What all replicas have in common.
 pub(super) struct Launcher {
     fwatchdog: Option<CString>,
-    /// The gateway's own environment without what is meant for the gateway.
+    /// What every function gets.
     environment: Environment,
     null: File,
 }
@@ -47,10 +52,15 @@ impl Launcher {
     /// # Errors
     /// When `/dev/null` cannot be opened.
     pub(super) fn new(setup: &Setup) -> io::Result<Launcher> {
-        let mut environment = Environment::new(&setup.environment);
-        let own = config::TABLE.iter().map(|row| row.name);
-        for name in own.chain([ENV_LISTEN_FDS, ENV_LISTEN_PID, ENV_LISTEN_FDNAMES]) {
-            environment.remove(name.as_bytes());
+        let mut environment = Environment::default();
+        let has_home = setup.function_user.is_none();
+        for (name, value) in &setup.environment {
+            let is_inherited = name.to_str().is_some_and(|name| {
+                INHERITED.contains(&name) || name.starts_with(LOCALE) || has_home && name == ENV_HOME
+            });
+            if is_inherited {
+                environment.set(name.as_bytes(), &[value.as_bytes()]);
+            }
         }
         Ok(Launcher {
             fwatchdog: setup
@@ -80,7 +90,7 @@ impl Launcher {
             directory: directory.as_deref(),
             listener: Some(listener.as_fd()),
             mark: None,
-            user: None,
+            user: plan.user,
         };
         spawn.start()
     }
@@ -117,6 +127,7 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
     use crate::functions_file::Process;
     use crate::name::FunctionName;
     use std::ffi::OsString;
@@ -127,17 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn the_gateways_own_settings_stay_out() {
+    fn little_of_the_gateways_own_environment_is_passed_on() {
         let mut inherited = pairs(&[
             ("PATH", "/bin"),
             ("LISTEN_FDS", "2"),
             ("LISTEN_PID", "7"),
             ("A", "outer"),
             ("FAAS_PARENT_PID", "1"),
+            ("HOME", "/root"),
+            ("LC_ALL", "C"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
         ]);
         inherited.extend(config::TABLE.iter().map(|row| (row.name.into(), "x".into())));
         let call_time = Duration::from_secs(60);
-        let setup = Setup { functions_file: None, fwatchdog: None, environment: inherited, call_time };
+        let mut setup = Setup {
+            functions_file: None,
+            fwatchdog: None,
+            environment: inherited,
+            function_user: None,
+            call_time,
+        };
+        let home = |setup: &Setup| Launcher::new(setup).unwrap().environment.get(b"HOME").map(<[u8]>::to_vec);
+        assert_eq!(home(&setup), Some(b"/root".to_vec()));
+        setup.function_user = Some(70_000);
+        assert_eq!(home(&setup), None, "it is another user's");
         let launcher = Launcher::new(&setup).unwrap();
         let process = Process {
             fprocess: "cat -u".to_owned(),
@@ -151,13 +175,15 @@ mod tests {
             replicas: 1,
         };
         let name = FunctionName::parse(b"one").unwrap();
-        let plan = Plan { launcher: &launcher, name: &name, process: &process, call_time };
+        let plan = Plan { launcher: &launcher, name: &name, process: &process, user: None, call_time };
         let environment = launcher.environment_of(&plan);
         let value =
             |name: &str| environment.get(name.as_bytes()).map(|value| std::str::from_utf8(value).unwrap());
         for (name, want) in [
             ("PATH", Some("/bin")),
             ("A", Some("inner")),
+            ("LC_ALL", Some("C")),
+            ("AWS_SECRET_ACCESS_KEY", None),
             ("fprocess", Some("cat -u")),
             ("suppress_lock", Some("true")),
             ("drain_timeout", Some("1m")),

@@ -41,6 +41,8 @@ pub(super) struct Plan<'a> {
     pub(super) launcher: &'a Launcher,
     pub(super) name: &'a FunctionName,
     pub(super) process: &'a Process,
+    /// Who runs it, where it is not the gateway's own user.
+    pub(super) user: Option<u32>,
     /// How long it may go on after SIGTERM: its last calls are the gateway's, which ends them in time.
     pub(super) call_time: Duration,
 }
@@ -91,11 +93,9 @@ impl Replica {
             match self.start(plan) {
                 Ok(child) => self.state = State::Running { child, since: now },
                 Err(error) => {
-                    self.failed(
-                        plan.name,
-                        format!("failed to start fwatchdog: {error}"),
-                        (now, Duration::ZERO),
-                    );
+                    let user = plan.user.map(|user| format!(" as user {user}")).unwrap_or_default();
+                    let what = format!("failed to start fwatchdog{user}: {error}");
+                    self.failed(plan.name, what, (now, Duration::ZERO));
                 }
             }
         }

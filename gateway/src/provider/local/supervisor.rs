@@ -1,6 +1,7 @@
 //! The thread that keeps the children of the local provider: starts them, starts them again, ends them,
 //! and tells the table which can be called. It alone starts children, and they end when it does.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::SyncSender;
@@ -10,10 +11,13 @@ use std::time::{Duration, Instant};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
+use super::Setup;
 use super::file::Resolved;
 use super::launcher::Launcher;
 use super::replica::{Plan, Replica, Retiring};
+use super::users::Users;
 use crate::functions_file::{Process, Serves};
+use crate::name::FunctionName;
 use crate::provider::{Backend, Known, Sink};
 
 /// What the supervisor is asked to do, and the descriptor that wakes it.
@@ -73,6 +77,8 @@ impl Mailbox {
 /// A function that is served.
 struct Function {
     resolved: Resolved,
+    /// Who runs it, where it is not the gateway's own user.
+    user: Option<u32>,
     /// Replicas that should run; of those that the gateway runs.
     wanted: u32,
     /// As many as the file, or somebody since, has asked for.
@@ -88,6 +94,7 @@ pub(super) struct Supervisor {
     mailbox: Arc<Mailbox>,
     call_time: Duration,
     functions: Vec<Function>,
+    users: Users,
     retiring: Vec<Retiring>,
     published: Option<Vec<Known>>,
     is_stopping: bool,
@@ -98,14 +105,15 @@ impl Supervisor {
         launcher: Launcher,
         sink: Arc<dyn Sink>,
         mailbox: Arc<Mailbox>,
-        call_time: Duration,
+        setup: &Setup,
     ) -> Supervisor {
         Supervisor {
             launcher,
             sink,
             mailbox,
-            call_time,
+            call_time: setup.call_time,
             functions: Vec::new(),
+            users: Users::new(setup.function_user),
             retiring: Vec::new(),
             published: None,
             is_stopping: false,
@@ -152,14 +160,17 @@ impl Supervisor {
     /// Functions that are run in the same way keep their replicas, all others get new ones.
     fn serve(&mut self, functions: Vec<Resolved>, now: Instant) {
         let mut old = mem::take(&mut self.functions);
+        let names: BTreeSet<FunctionName> =
+            functions.iter().map(|resolved| resolved.declared.name.clone()).collect();
         for resolved in functions {
+            let user = self.users.of(&resolved.declared.name, &|name| names.contains(name));
             let kept = old.iter_mut().find(|function| is_same_process(&function.resolved, &resolved));
             let declared = declared_replicas(&resolved);
             // What was scaled meanwhile stays so, unless the file says otherwise than before.
             let scaled = kept.as_ref().filter(|kept| declared_replicas(&kept.resolved) == declared);
             let (wanted, asked) = scaled.map_or((declared, declared), |kept| (kept.wanted, kept.asked));
             let replicas = kept.map(|function| mem::take(&mut function.replicas)).unwrap_or_default();
-            let mut function = Function { resolved, wanted, asked, replicas };
+            let mut function = Function { resolved, user, wanted, asked, replicas };
             self.resize(&mut function, wanted, now);
             self.functions.push(function);
         }
@@ -213,11 +224,11 @@ impl Supervisor {
     }
 
     fn tend(&mut self, now: Instant) {
-        for Function { resolved, replicas, .. } in &mut self.functions {
+        for Function { resolved, user, replicas, .. } in &mut self.functions {
             if let Serves::Process(process) = &resolved.declared.serves {
                 let call_time = call_time(resolved, self.call_time);
                 let name = &resolved.declared.name;
-                let plan = Plan { launcher: &self.launcher, name, process, call_time };
+                let plan = Plan { launcher: &self.launcher, name, process, user: *user, call_time };
                 replicas.iter_mut().for_each(|replica| replica.tend(&plan, now));
             }
         }

@@ -90,6 +90,7 @@ impl Lab {
             functions_file: Some(self.path("functions.json")),
             fwatchdog: Some(self.path("fwatchdog")),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("port".into(), "8080".into())],
+            function_user: None,
             call_time: CALL_TIME,
         }
     }
@@ -330,8 +331,7 @@ fn addresses_need_no_fwatchdog_and_processes_do() {
 #[test]
 fn no_file_means_no_functions() {
     let table = Arc::new(Table::default());
-    let setup =
-        Setup { functions_file: None, fwatchdog: None, environment: Vec::new(), call_time: CALL_TIME };
+    let setup = Setup { functions_file: None, fwatchdog: None, ..Lab::new().setup() };
     let local = Local::start(setup, Arc::clone(&table) as Arc<dyn Sink>).unwrap();
     assert_eq!(local.load().unwrap(), 0);
     assert_eq!(*table.known.lock().unwrap(), []);
