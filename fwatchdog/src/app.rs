@@ -125,6 +125,7 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
         body_stall_timeout: config.read_timeout,
         write_stall_timeout: config.write_timeout,
         max_connections: connections as usize,
+        head_memory: http1::server::head_memory(kit::memory::limit()),
         max_workers: workers as usize,
         pollers: 1,
         ..ServerConfig::default()

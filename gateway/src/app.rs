@@ -167,6 +167,7 @@ fn server_config(config: &Config, room: Room) -> ServerConfig {
         body_stall_timeout: config.body_stall_timeout,
         write_stall_timeout: config.body_stall_timeout,
         max_connections: room.connections,
+        head_memory: http1::server::head_memory(kit::memory::limit()),
         max_workers: room.workers,
         pollers: pollers(),
     }

@@ -313,6 +313,13 @@ impl RequestHead {
     pub(crate) fn keeps_alive(&self) -> bool {
         keeps_alive(self.version, self.headers())
     }
+
+    /// The memory that it takes where it is larger than most: as much again for a list of many fields.
+    pub(crate) fn memory(&self) -> usize {
+        let usual = 2 * spare::FIELDS;
+        let fields = self.fields.capacity().saturating_sub(usual) * size_of::<Field>();
+        self.bytes.capacity() + fields
+    }
 }
 
 /// A parsed response head.

@@ -55,6 +55,8 @@ pub enum Refusal {
     TooManyHeaders,
     /// The target is longer than allowed.
     TargetTooLong,
+    /// The heads of all clients take more memory than they may, and this one is among the largest.
+    HeadMemory,
     /// The body is longer than allowed, or than [`MAX_LENGTH`](crate::head::MAX_LENGTH).
     BodyTooLarge,
     /// The head did not arrive in time.
@@ -69,7 +71,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 29] = [
+    pub const ALL: [Refusal; 30] = [
         Refusal::RequestLine,
         Refusal::Tls,
         Refusal::Method,
@@ -94,6 +96,7 @@ impl Refusal {
         Refusal::HeadTooLarge,
         Refusal::TooManyHeaders,
         Refusal::TargetTooLong,
+        Refusal::HeadMemory,
         Refusal::BodyTooLarge,
         Refusal::HeaderTimeout,
         Refusal::BodyStall,
@@ -138,6 +141,7 @@ impl Refusal {
             Refusal::HeadTooLarge => ("head_too_large", 431, "head is over its limit"),
             Refusal::TooManyHeaders => ("too_many_headers", 431, "more headers than the limit"),
             Refusal::TargetTooLong => ("target_too_long", 414, "request target is over its limit of 32 KiB"),
+            Refusal::HeadMemory => ("head_memory", 503, "no memory is left for large heads"),
             Refusal::BodyTooLarge => ("body_too_large", 413, "body is over its limit"),
             Refusal::HeaderTimeout => ("header_timeout", 408, "head did not arrive in time"),
             Refusal::BodyStall => ("body_stall", 408, "body stopped arriving"),

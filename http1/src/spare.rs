@@ -14,7 +14,7 @@ pub(crate) const MAX_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 512;
 
 /// The fields that a list of them has room for at first.
-const FIELDS: usize = 16;
+pub(crate) const FIELDS: usize = 16;
 
 /// Where one field of a head is: its name and its value.
 pub(crate) type Field = (crate::head::Span, crate::head::Span);

@@ -85,6 +85,11 @@ impl Incoming {
         &self.buffer[self.taken..]
     }
 
+    /// The memory that is held for what has arrived.
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     #[cfg(test)]
     /// Puts bytes that were read elsewhere behind the pending ones.
     pub(crate) fn push(&mut self, bytes: &[u8]) {

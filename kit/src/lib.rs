@@ -11,6 +11,7 @@ pub mod call;
 pub mod deadline;
 pub mod duration;
 pub mod log;
+pub mod memory;
 pub mod process;
 pub mod settings;
 pub mod sys;

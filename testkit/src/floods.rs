@@ -74,6 +74,27 @@ pub fn try_connections(addr: SocketAddr, count: usize) -> Held {
     }
 }
 
+/// `count` connections over which the first `size` bytes of a head are sent, which the server may refuse. After every
+/// hundred of them `between` is called.
+///
+/// # Panics
+/// When a connection is refused.
+#[must_use]
+pub fn unfinished_heads(addr: SocketAddr, (count, size): (usize, usize), between: impl Fn()) -> Held {
+    raise_nofile(count);
+    let mut head = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
+    head.resize(size, b'x');
+    let stream = |number: usize| {
+        if number.is_multiple_of(100) {
+            between();
+        }
+        let mut stream = connect(addr);
+        let _ = stream.write_all(&head); // it may have been refused by then
+        stream
+    };
+    Held { streams: (1..=count).map(stream).collect() }
+}
+
 /// `count` keep-alive connections, idle after one `GET path` each.
 ///
 /// # Panics

@@ -77,6 +77,16 @@ fn sixty_connections_where_forty_files_may_be_open() {
 }
 
 #[test]
+fn a_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() {
+    const MAX_RSS: u64 = 24 << 20;
+    let dog = cat().env("read_timeout", "10m").start();
+    let _held = floods::unfinished_heads(dog.addr(), (1000, 65_000), || is_well(&dog));
+    is_well(&dog);
+    let peak = dog.peak_rss_bytes();
+    assert!(peak <= MAX_RSS, "{peak} bytes");
+}
+
+#[test]
 fn an_absurd_length_is_no_harm() {
     let dog = Bin::fwatchdog().env("fprocess", program("ignores_stdin")).address_space(1 << 30).start();
     let mut connection = dog.connect();

@@ -205,6 +205,22 @@ fn sixty_connections_where_forty_files_may_be_open() {
     assert!(gateway.fds() < 40);
 }
 
+/// More than a gateway of 128 MiB could hold.
+#[test]
+fn three_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() {
+    const MAX_RSS: u64 = 32 << 20;
+    let peer = well();
+    let gateway = before(&peer).env("header_timeout", "10m").start();
+    let held = floods::unfinished_heads(gateway.addr(), (3000, 65_000), || is_well(&gateway));
+    assert_eq!(held.count(), 3000);
+    is_well(&gateway);
+    let peak = gateway.peak_rss_bytes();
+    assert!(peak <= MAX_RSS, "{peak} bytes");
+    assert!(rejected(&gateway, "head_memory") > 2000.0);
+    let left = gateway.metrics("/metrics").value("gateway_connections", &[("state", "head")]);
+    assert!(left.is_some_and(|left| left > 100.0), "{left:?}: those that have room stay");
+}
+
 #[test]
 fn an_absurd_length_is_no_harm() {
     let peer = Peer::tcp(Script::new().head().send(OK).stall());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kit::sys::Socket;
 
 use super::Shared;
+use super::memory::Share;
 use super::table::Token;
 use super::worker::MAX_URGENT;
 use crate::Refusal;
@@ -54,15 +55,25 @@ pub(super) struct Conn {
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
     pub(super) scan: Scan,
+    /// Its part of the memory for heads, and what of it the head of its request takes.
+    pub(super) share: Share,
+    head_bytes: usize,
 }
 
 impl Conn {
-    pub(super) fn new(socket: Socket, peer: SocketAddr, poller: usize, token: Token) -> Conn {
+    pub(super) fn new(
+        (socket, peer): (Socket, SocketAddr),
+        poller: usize,
+        token: Token,
+        share: Share,
+    ) -> Conn {
         Conn {
             socket,
             peer,
             poller,
             token,
+            share,
+            head_bytes: 0,
             phase: Phase::New,
             since: Instant::now(),
             is_hung_up: false,
@@ -77,6 +88,13 @@ impl Conn {
         (self.phase, self.since) = (phase, now);
         self.incoming.rest();
         self.outgoing.rest();
+        self.head_bytes = 0;
+        self.count();
+    }
+
+    /// Counts the memory that it holds of what its client sent.
+    pub(super) fn count(&mut self) {
+        self.share.set(self.head_bytes + self.incoming.capacity());
     }
 
     /// Begins to wait for the next request, or for the rest of its head.
@@ -136,6 +154,8 @@ impl Conn {
         let head = RequestHead::parse(bytes, shared.config.max_headers)?;
         self.incoming.begin(head.framing(), shared.config.body_limit())?;
         self.incoming.rest();
+        self.head_bytes = head.memory();
+        self.count();
         Ok(head)
     }
 
@@ -156,7 +176,7 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
     text.push('\n');
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
-    if matches!(refusal, Refusal::Overloaded | Refusal::Draining) {
+    if matches!(refusal, Refusal::Overloaded | Refusal::Draining | Refusal::HeadMemory) {
         head.text("Retry-After", "1");
     }
     shared.guarded(b"", || shared.service.refused(refusal, &mut head));

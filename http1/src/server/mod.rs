@@ -7,6 +7,7 @@
 
 mod conn;
 mod exchange;
+mod memory;
 mod places;
 mod poller;
 mod relays;
@@ -30,6 +31,8 @@ use crate::forward::{Cause, End, Transfer, Upload};
 use crate::{Connection, HeadWriter, Refusal, ResponseHead};
 use conn::Conn;
 use exchange::Turn;
+use memory::Memory;
+pub use memory::{MAX_HEAD_MEMORY, head_memory};
 use places::MAX_POLLERS;
 use table::Table;
 pub use worker::MAX_URGENT;
@@ -61,6 +64,10 @@ pub struct ServerConfig {
     /// The most connections. Beyond it the one that has waited longest is closed, or, when all are being
     /// served, the new one is answered 503.
     pub max_connections: usize,
+    /// The most memory for heads of more than 512 bytes, in bytes: unfinished ones, and those of requests that wait or
+    /// are served, with what of their bodies was read ahead. Beyond it the largest unfinished heads are refused, of
+    /// these the oldest first, and requests with heads over 2 KiB while that is not enough. See [`head_memory`].
+    pub head_memory: usize,
     /// The most requests that are served at a time. As many may wait for a worker; more are answered 503.
     pub max_workers: usize,
     /// Threads that poll, from one to 64. More than one is of use where they serve calls themselves.
@@ -79,6 +86,7 @@ impl Default for ServerConfig {
             body_stall_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(30),
             max_connections: 1024,
+            head_memory: MAX_HEAD_MEMORY,
             max_workers: 512,
             pollers: 1,
         }
@@ -250,6 +258,7 @@ struct Shared {
     relays: bool,
     lanes: Vec<Lane>,
     workers: Workers,
+    memory: Arc<Memory>,
     is_draining: AtomicBool,
     /// Whether the listener is to be closed, and whether it is.
     stops_accepting: AtomicBool,
@@ -328,6 +337,7 @@ impl Server {
             service,
             lanes: lanes?,
             workers: Workers::new(&config),
+            memory: Memory::new(config.head_memory),
             is_draining: AtomicBool::new(false),
             stops_accepting: AtomicBool::new(false),
             has_stopped_accepting: AtomicBool::new(false),

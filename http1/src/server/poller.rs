@@ -12,6 +12,7 @@ use kit::sys::{Listener, Ready, Socket, poll::Event};
 
 use super::conn::{Conn, Next, Phase};
 use super::exchange::{Exchange, Turn};
+use super::memory::Share;
 use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
 use super::waits::{Parked, Waits};
@@ -267,7 +268,8 @@ impl Poller {
         let lane = &shared.lanes[self.last_given];
         let mut table = lane.table(); // held, so that its poller finds the connection in its place
         let token = table.reserve();
-        let conn = Box::new(Conn::new(socket, peer, self.last_given, token));
+        let share = Share::of(&shared.memory);
+        let conn = Box::new(Conn::new((socket, peer), self.last_given, token, share));
         let added = match shared.relays {
             true => lane.epoll.watch(conn.socket.as_fd(), token.number()),
             false => lane.epoll.add(conn.socket.as_fd(), token.number(), Ready::READ),
@@ -345,7 +347,10 @@ impl Poller {
     fn received(&mut self, mut conn: Box<Conn>) {
         let limit = self.shared.config.max_header_bytes;
         match conn.next_head() {
-            Some(end) if end <= limit => self.begin(conn),
+            Some(end) if end <= limit => match self.shared.has_memory_for(end) {
+                true => self.begin(conn),
+                false => self.refuse(conn, Refusal::HeadMemory),
+            },
             None if !conn.is_over(limit) => {
                 if let Some(refusal) = conn.why_start() {
                     return self.refuse(conn, refusal);
@@ -433,7 +438,9 @@ impl Poller {
 
     /// Steps a call; `now` is given where its time may be up.
     fn advance(&mut self, mut running: Held, now: Option<Instant>) {
-        match running.step(&self.shared, now) {
+        let step = running.step(&self.shared, now);
+        running.conn.count();
+        match step {
             Step::Wait => self.relays.keep(running),
             Step::More => {
                 self.ready.push(running.conn.token);
@@ -473,10 +480,14 @@ impl Poller {
     /// Leaves a connection until more arrives.
     fn wait_on(&mut self, mut conn: Box<Conn>) {
         conn.incoming.rest();
+        conn.count();
         if self.shared.relays && (!conn.incoming.is_drained() || conn.is_hung_up) {
             self.ready.push(conn.token);
         }
         self.rearm(conn);
+        if self.shared.memory.is_over() {
+            self.shared.make_memory();
+        }
     }
 
     pub(super) fn forget(&self, conn: Box<Conn>) {

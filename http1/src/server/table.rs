@@ -155,7 +155,8 @@ impl<C: Slotted> Table<C> {
         ranks.min_by_key(|(rank, _)| *rank)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = (Token, &C)> {
+    /// The connections that nobody serves.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Token, &C)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, slot))| match slot {
             Slot::Waiting(conn) => Some((Token { index: index as u32, generation: *generation }, conn)),
             _ => None,

@@ -61,7 +61,8 @@ impl Job {
     }
 
     /// The next request of a connection, whose head is there.
-    pub(super) fn request(shared: &Shared, conn: Box<Conn>) -> Job {
+    pub(super) fn request(shared: &Shared, mut conn: Box<Conn>) -> Job {
+        conn.count();
         let urgent_threads = conn.urgent_threads(shared);
         Job { urgent_threads, ..Job::new(conn, Work::Request) }
     }
@@ -473,6 +474,7 @@ pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
 mod tests {
     use kit::sys::{Listener, Socket};
 
+    use super::super::memory::{Memory, Share};
     use super::super::table::Token;
     use super::super::{Server, Service};
     use super::*;
@@ -498,7 +500,8 @@ mod tests {
         let (client, server) = pair();
         drop(client); // the end is something to be read
         server.wait(Ready::READ, Deadline::NEVER).unwrap();
-        let conn = Conn::new(server, "127.0.0.1:1".parse().unwrap(), 0, Token::of(0));
+        let share = Share::of(&Memory::new(0));
+        let conn = Conn::new((server, "127.0.0.1:1".parse().unwrap()), 0, Token::of(0), share);
         let workers = Workers::new(&ServerConfig::default());
         for (others, may) in [(0, true), (MAX_LINGERING - 1, true), (MAX_LINGERING, false)] {
             workers.lingering.store(others, Relaxed);
@@ -520,7 +523,8 @@ mod tests {
         client.send_bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let shared = &server.shared;
         let token = shared.lanes[0].table().reserve();
-        let mut conn = Box::new(Conn::new(socket, "127.0.0.1:1".parse().unwrap(), 0, token));
+        let share = Share::of(&shared.memory);
+        let mut conn = Box::new(Conn::new((socket, "127.0.0.1:1".parse().unwrap()), 0, token, share));
         while conn.next_head().is_none() {
             conn.socket.wait(Ready::READ, Deadline::NEVER).unwrap();
             conn.fill(1024).unwrap();

@@ -4,6 +4,7 @@ mod answers;
 mod client;
 mod client_faults;
 mod drain;
+mod heads;
 mod limits;
 mod load;
 mod persistence;

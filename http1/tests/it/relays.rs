@@ -248,6 +248,28 @@ fn the_bound_of_calls_is_for_both_kinds() {
     fixture.is_empty();
 }
 
+#[test]
+fn heads_of_calls_that_pollers_serve_count_until_their_end() {
+    let gate = Gate::new();
+    let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
+    let config = ServerConfig { head_memory: 20 << 10, ..ServerConfig::default() };
+    let fixture = Fixture::start(peer.addr(), PATIENCE, config);
+    let large = format!("/?{}", "x".repeat(7 << 10));
+    let mut held: Vec<_> = (0..3).map(|_| fixture.send(&large)).collect();
+    peer.wait_requests(3, PATIENCE);
+    assert_eq!(fixture.send(&large).reply("GET").unwrap().status, 503);
+    held.push(fixture.send("/small"));
+    peer.wait_requests(4, PATIENCE);
+    gate.open();
+    for connection in &mut held {
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+    }
+    fixture.wait("given back", |stats| stats.connections_idle == 4);
+    assert_eq!(fixture.get(&large).status, 200);
+    drop(held);
+    fixture.is_empty();
+}
+
 /// A worker that has nothing to do is no call, and no place for one more either.
 #[test]
 fn idle_workers_do_not_add_to_the_bound_of_calls() {

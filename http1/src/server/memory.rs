@@ -1,0 +1,170 @@
+//! The memory that clients make a server hold before anything is done for them: unfinished heads, and the heads and the
+//! bytes of requests that wait or are served. There is one bound for their sum.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use super::Shared;
+use super::poller::close_slowly;
+use super::table::Token;
+use crate::Refusal;
+
+/// The bound where no smaller one is known: room for 200 of the largest heads, or 10,000 usual ones.
+pub const MAX_HEAD_MEMORY: usize = 16 << 20;
+
+/// The smallest bound: room for a dozen of the largest heads.
+const MIN_HEAD_MEMORY: usize = 1 << 20;
+
+/// The part of a memory limit that heads may take.
+const SHARE: u64 = 8;
+
+/// What a connection holds up to this is not counted: most heads, so that most requests cost nothing here.
+const FREE_BYTES: usize = 512;
+
+/// Requests with larger heads are refused while the bound is exceeded. The others have room: their number is limited.
+const SMALL_HEAD_BYTES: usize = 2 * 1024;
+
+/// How many connections one search gives up: a search looks at all of them.
+const MAX_GIVEN_UP: usize = 32;
+
+/// The bound on the memory for heads of a process that may have `limit` bytes.
+#[must_use]
+pub fn head_memory(limit: Option<u64>) -> usize {
+    let share = limit.map_or(u64::MAX, |limit| limit / SHARE);
+    usize::try_from(share).unwrap_or(usize::MAX).clamp(MIN_HEAD_MEMORY, MAX_HEAD_MEMORY)
+}
+
+/// The sum, and its bound.
+pub(super) struct Memory {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Memory {
+    pub(super) fn new(most: usize) -> Arc<Memory> {
+        Arc::new(Memory { used: AtomicUsize::new(0), most })
+    }
+
+    /// Whether the bound is exceeded.
+    pub(super) fn is_over(&self) -> bool {
+        self.used.load(Relaxed) > self.most
+    }
+
+    /// Whether so much is free that no search is needed soon.
+    fn has_room(&self) -> bool {
+        self.used.load(Relaxed) <= self.most - self.most / 8
+    }
+}
+
+/// The part of one connection.
+pub(super) struct Share {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Share {
+    pub(super) fn of(memory: &Arc<Memory>) -> Share {
+        Share { memory: Arc::clone(memory), bytes: 0 }
+    }
+
+    /// Counts what the connection holds now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        let bytes = if bytes <= FREE_BYTES { 0 } else { bytes };
+        if bytes != self.bytes {
+            self.memory.used.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed); // wraps where it is less
+            self.bytes = bytes;
+        }
+    }
+
+    /// The size by which connections are compared: a power of two.
+    fn class(&self) -> u32 {
+        self.bytes.checked_ilog2().unwrap_or(0)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// The largest first, of these the one that has waited longest.
+type Rank = (u32, Instant);
+
+impl Shared {
+    /// Whether a request with a head of so many bytes may be taken.
+    pub(super) fn has_memory_for(&self, head_bytes: usize) -> bool {
+        !self.memory.is_over() || head_bytes <= SMALL_HEAD_BYTES || self.make_memory()
+    }
+
+    /// Gives up unfinished heads until there is room again; whether there is enough.
+    pub(super) fn make_memory(&self) -> bool {
+        for (_, lane, token) in self.largest_heads() {
+            if self.memory.has_room() {
+                break;
+            }
+            let taken = self.lanes[lane].table().take(token);
+            if let Some(mut conn) = taken {
+                conn.refuse(self, Refusal::HeadMemory);
+                close_slowly(self, conn);
+            }
+        }
+        !self.memory.is_over()
+    }
+
+    fn largest_heads(&self) -> Vec<(Rank, usize, Token)> {
+        let mut largest: Vec<(Rank, usize, Token)> = Vec::with_capacity(MAX_GIVEN_UP + 1);
+        for (number, lane) in self.lanes.iter().enumerate() {
+            for (token, conn) in lane.table().waiting().filter(|(_, conn)| conn.share.bytes > 0) {
+                let rank = (u32::MAX - conn.share.class(), conn.since);
+                let place = largest.partition_point(|(other, ..)| *other <= rank);
+                if place < MAX_GIVEN_UP {
+                    largest.insert(place, (rank, number, token));
+                    largest.truncate(MAX_GIVEN_UP);
+                }
+            }
+        }
+        largest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_a_share_of_the_limit_within_bounds_of_its_own() {
+        for (limit, bound) in [
+            (None, 16 << 20),
+            (Some(u64::MAX), 16 << 20),
+            (Some(128 << 20), 16 << 20),
+            (Some(64 << 20), 8 << 20),
+            (Some(8 << 20), 1 << 20),
+            (Some(0), 1 << 20),
+        ] {
+            assert_eq!(head_memory(limit), bound, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn the_sum_is_that_of_all_shares_that_are_left() {
+        let memory = Memory::new(2000);
+        let mut shares: Vec<Share> = (0..3).map(|_| Share::of(&memory)).collect();
+        let used = || memory.used.load(Relaxed);
+        shares[0].set(FREE_BYTES);
+        assert_eq!(used(), 0);
+        shares[0].set(1000);
+        shares[1].set(1000);
+        assert_eq!((used(), memory.is_over()), (2000, false));
+        shares[2].set(FREE_BYTES + 1);
+        assert_eq!((used(), memory.is_over()), (2513, true));
+        shares[0].set(700);
+        assert_eq!(used(), 2213);
+        shares.pop();
+        shares[1].set(FREE_BYTES);
+        assert_eq!((used(), memory.has_room()), (700, true));
+        drop(shares);
+        assert_eq!(used(), 0);
+    }
+}
