@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use testkit::http::chunked;
 use testkit::metrics::Kind;
 use testkit::unreachable::Refusing;
 use testkit::{Gate, Peer, Script, eventually, proc};
@@ -100,9 +101,13 @@ fn each_call_is_counted_once_whatever_becomes_of_it() {
     // The only one that is meant to run out of time.
     let slow = gateway.request().path(path("/slow")).header("X-Timeout", "300ms").send().unwrap();
     assert_eq!(slow.status, 504);
-    let chunks = [vec![0; 50], vec![0; 51]];
-    let reply = gateway.request().method("POST").path(path("")).chunks(chunks).send().unwrap();
-    assert_eq!(reply.status, 413);
+    let seen = peer.requests().len();
+    let mut over = gateway.connect();
+    over.send(raw("POST", "Transfer-Encoding: chunked\r\n", "")).unwrap();
+    over.send(chunked(&[0; 50])).unwrap();
+    peer.wait_requests(seen + 1, SOON);
+    over.send(chunked(&[0; 51])).unwrap(); // with the head it would reach no function
+    assert_eq!(over.within(SOON).reply("POST").unwrap().status, 413);
     let seen = peer.requests().len();
     let mut leaves = gateway.connect();
     leaves.send(raw("POST", "Content-Length: 5\r\n", "x")).unwrap();
