@@ -4,7 +4,7 @@
 # what has changed. Images that are missing are built first, with Docker alone, unless FAAS_IMAGES says where they are.
 #
 # Settings: FAAS_PORT (8080), FAAS_PROMETHEUS_PORT (9090), FAAS_IMAGES (localhost/faas), FAAS_TAG (latest),
-# FAAS_SOCKET, FAAS_HUB_URL, FAAS_DEPLOY_TIMEOUT (180, in seconds); docs/swarm.md explains them.
+# FAAS_SOCKET, FAAS_HUB_URL, FAAS_TRUSTED_PROXIES, FAAS_DEPLOY_TIMEOUT (180, in seconds); docs/swarm.md explains them.
 # Exit code: 0 all runs; 1 something does not, and the last lines say what and why; 2 it cannot begin.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -71,6 +71,34 @@ build_missing() {
     done
     nodes=$(docker node ls --quiet | wc -l)
     [ "$nodes" -eq 1 ] || echo "of $nodes nodes only this one has the images: push them to a registry and set FAAS_IMAGES" >&2
+}
+
+# --- the password of /system and /ui ---
+
+has_secret() { docker secret inspect "$1" >/dev/null 2>&1; }
+
+make_secret() {
+    docker secret create "$1" - >"$log" 2>&1 ||
+        { cat "$log" >&2 && echo "$self: failed to create the secret $1" >&2 && exit 1; }
+}
+
+write_password() {
+    local password
+    password=$(od -A n -N 16 -t x1 /dev/urandom | tr -d ' \n') && [ "${#password}" -eq 32 ] || return
+    (umask 077 && mkdir -p "${1%/*}" && printf %s "$password" >"$1.new") && mv "$1.new" "$1"
+}
+
+# A Swarm without a password gets one. The engine never shows a secret again, so a file keeps it too.
+make_password() {
+    local home=${XDG_CONFIG_HOME:-${HOME:+$HOME/.config}}
+    password_file=""
+    has_secret basic-auth-user || printf admin | make_secret basic-auth-user
+    ! has_secret basic-auth-password || return 0
+    [ -n "$home" ] || cannot "HOME is not set: it is where the password of /system is to be kept"
+    password_file=$home/faas/basic-auth-password
+    # The file of an earlier Swarm is used again rather than overwritten.
+    [ -s "$password_file" ] || write_password "$password_file" || cannot "$password_file cannot be written"
+    make_secret basic-auth-password <"$password_file"
 }
 
 # --- deployment ---
@@ -198,6 +226,7 @@ remove_old_configs() {
 
 settings
 build_missing
+make_password
 began=$(date +%s)
 deploy
 watch
@@ -206,6 +235,12 @@ docker stack services --format '{{.Name}} {{.Replicas}} {{.Image}}' "$stack" | s
 cat <<END
 
 Functions: curl -d hello http://localhost:${FAAS_PORT:-8080}/function/${stack}_catservice
+Management: /system asks for the user and the password of the secrets basic-auth-user and basic-auth-password
 Prometheus: http://localhost:${FAAS_PROMETHEUS_PORT:-9090}
 Remove all of it: ./remove_stack.sh${1:+ $1}
+END
+[ -z "$password_file" ] || cat <<END
+
+A password was made, which is said this once. It is in a file that only you can read:
+  curl --user "admin:\$(cat $password_file)" http://localhost:${FAAS_PORT:-8080}/system/functions
 END

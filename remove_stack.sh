@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # usage: ./remove_stack.sh [NAME]
 # Removes the stack NAME (func unless said) and waits until its containers on this node have ended. What Prometheus has
-# recorded stays, in the volume NAME_prometheus; so do images, and the network while services of yours are on it.
+# recorded stays, in the volume NAME_prometheus; so do images, the password of /system, and the network while services
+# of yours are on it.
 # Exit code: 0 it is gone, also when it was not there; 1 something is left, and the last line says what; 2 it cannot begin.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -40,4 +41,7 @@ for network in $(networks); do
 done
 if docker volume inspect "${stack}_prometheus" >/dev/null 2>&1; then
     echo "Prometheus's data are kept: docker volume rm ${stack}_prometheus"
+fi
+if docker secret inspect basic-auth-password >/dev/null 2>&1; then
+    echo "the password of /system is kept: docker secret rm basic-auth-user basic-auth-password"
 fi

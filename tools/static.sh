@@ -280,6 +280,8 @@ fi
 if [ -e "$destination/webhookstash" ]; then
     rootfs=$destination/rootfs/webhookstash
     mkdir -p "$rootfs/stash" "$rootfs/bin"
+    # A tmpfs in its place, which is root's, takes its mode.
+    chmod 1777 "$rootfs/stash"
     ln -sfn /webhookstash "$rootfs/bin/find"
 fi
 [ ${#installed[@]} -gt 0 ]

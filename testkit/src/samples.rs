@@ -40,7 +40,7 @@ pub fn sample_directory(name: &str) -> PathBuf {
 pub fn is_installed(program: &str) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let is_installed = command.status().is_ok_and(|status| status.success());
+    let is_installed = command.status().is_ok(); // not every program takes --version
     if !is_installed {
         let is_ci = locate::variable(ENV_CI).is_some_and(|value| value == "true");
         assert!(!is_ci, "{program} is not installed: skipping is a failure under CI=true");

@@ -67,8 +67,8 @@ fn is_run_by_ci(block: &Block) -> bool {
 fn every_command_stands_in_a_document_that_is_run() {
     for path in documents() {
         for block in blocks(&path) {
-            // What is to be added to Prometheus's configuration is tested with that.
-            let is_known = ["sh", "text", "json", "yaml"].contains(&&*block.language);
+            // What is to be added to the configuration of Prometheus or Caddy is tested with that program.
+            let is_known = ["sh", "text", "json", "yaml", "caddyfile"].contains(&&*block.language);
             assert!(is_known, "{path}:{}: a block of `{}`, which no test reads", block.line, block.language);
             // What CONTRIBUTING and the tests' own page list is what CI runs anyway.
             let is_run = READ.contains(&&*path) || ["CONTRIBUTING.md", "docs/testing.md"].contains(&&*path);
@@ -113,7 +113,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
             let words = line.trim_start_matches('#').trim().to_lowercase();
             words
                 .chars()
-                .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
                 .collect::<String>()
                 .replace(' ', "-")
         })
@@ -155,11 +155,18 @@ fn follow(path: &str, folder: &Path, hub: &str) {
     let script = out.path().join("script.sh");
     fs::write(&script, document::script(&blocks)).expect("the script");
     let mut bin = Bin::at("bash").arg(&script).cwd(folder).env("FAAS_OUT", out.path());
-    for name in ["CARGO_HOME", "RUSTUP_HOME", "HOME", "CI", "RUSTUP_AUTO_INSTALL", "FAAS_STATIC_ROUTE"] {
+    for name in ["CI", "RUSTUP_AUTO_INSTALL", "FAAS_STATIC_ROUTE"] {
         if let Some(value) = testkit::variable(name) {
             bin = bin.env(name, value);
         }
     }
+    // The reader's home is the folder around the clone. Only the toolchain is that of this machine.
+    let home = testkit::variable("HOME").unwrap_or_default();
+    for (name, default) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        let value = testkit::variable(name).unwrap_or_else(|| format!("{home}/{default}"));
+        bin = bin.env(name, value);
+    }
+    bin = bin.env("HOME", folder.parent().expect("a folder around the clone"));
     let process =
         bin.env("CARGO_NET_OFFLINE", "true").env("FAAS_HUB_URL", hub).env("FAAS_DIST_DIRTY", "1").spawn();
     let status = process.wait(DOCUMENT_TIMEOUT);

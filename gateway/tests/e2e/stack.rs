@@ -2,6 +2,7 @@
 //! Prometheus sees the gateway and answers the dashboard, and that what cannot run is told.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -40,6 +41,8 @@ struct Stack<'a> {
     port: u16,
     prometheus_port: u16,
     hub: String,
+    /// The home of who deploys it.
+    home: tempfile::TempDir,
     _hub: Peer,
 }
 
@@ -55,6 +58,7 @@ impl<'a> Stack<'a> {
             port: free_port(),
             prometheus_port: free_port(),
             hub: format!("http://{host}:{port}"),
+            home: tempfile::tempdir().expect("a home"),
             _hub: hub,
         }
     }
@@ -64,7 +68,8 @@ impl<'a> Stack<'a> {
         let mut bin = script("deploy_stack.sh")
             .env("FAAS_PORT", self.port.to_string())
             .env("FAAS_PROMETHEUS_PORT", self.prometheus_port.to_string())
-            .env("FAAS_HUB_URL", &self.hub);
+            .env("FAAS_HUB_URL", &self.hub)
+            .env("HOME", self.home.path());
         for (name, value) in settings {
             bin = bin.env(name, value);
         }
@@ -163,6 +168,8 @@ fn the_stack_is_deployed_called_watched_and_removed() {
     }
     let stack = Stack::new(&engine);
     all_runs(&stack);
+    a_password_is_made_and_asked_for(&stack);
+    every_service_is_confined(&stack);
     the_calls_of_the_first_readme_work(&stack);
     functions_are_small(&engine);
     prometheus_sees_the_gateway(&stack);
@@ -180,11 +187,67 @@ fn all_runs(stack: &Stack<'_>) {
         let line = format!("func_{service} 1/1 ");
         assert!(output.stdout.contains(&line), "{service} in\n{}", output.stdout);
     }
+    assert!(output.stdout.contains("A password was made"), "{}", output.stdout);
     // Again: nothing has changed, so nothing is started anew.
     let before = stack.container("catservice");
     let output = stack.deploy(&[]);
     assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
     assert_eq!(stack.container("catservice"), before);
+    assert!(!output.stdout.contains("A password was made"), "{}", output.stdout);
+}
+
+/// The password is in a file for its owner alone, and nowhere in what was printed. Nobody gets in without it, and
+/// functions, which have none, do not either.
+fn a_password_is_made_and_asked_for(stack: &Stack<'_>) {
+    let file = stack.home.path().join(".config/faas/basic-auth-password");
+    let mode = std::fs::metadata(&file).expect("a file with the password").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let password = std::fs::read_to_string(&file).expect("a password");
+    assert_eq!(password.len(), 32, "{password}");
+    let path = "/system/function/func_wordcount";
+    let status = |credentials: &str| {
+        let arguments =
+            ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--user", credentials];
+        let curl = arguments.into_iter().fold(Bin::at("curl"), Bin::arg);
+        curl.arg(format!("http://{}{path}", stack.address())).run().stdout
+    };
+    assert_eq!(status(&format!("admin:{password}")), "200");
+    assert_eq!(status("admin:admin"), "401");
+    let reply = http::request(stack.address()).path(path).send().expect("an answer");
+    assert_eq!(reply.status, 401, "{}", reply.text());
+    let node = stack.container("nodeinfo");
+    let program = format!(
+        "require('http').get('http://tasks.func_gateway:8080{path}', (answer) => console.log(answer.statusCode))"
+    );
+    assert_eq!(stack.engine.docker(&["exec", &node, "node", "-e", &program]), "401");
+}
+
+/// What the engine and the kernel say of each service's process.
+fn every_service_is_confined(stack: &Stack<'_>) {
+    for service in SERVICES {
+        let format = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.PidsLimit}} \
+                      {{.HostConfig.Memory}} {{.State.Pid}}";
+        let told = stack.engine.docker(&["inspect", "--format", format, &stack.container(service)]);
+        let [is_read_only, dropped, pids, memory, pid] = told.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{service}: {told}")
+        };
+        assert_eq!((is_read_only, dropped), ("true", "[ALL]"), "{service}: {told}");
+        let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+        assert!((1..=640).contains(&number(pids)), "{service}: {told}");
+        assert!((1..=256 << 20).contains(&number(memory)), "{service}: {told}");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{name} in {status}")).trim()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+            assert_eq!(line(set), "0000000000000000", "{service}: {set}");
+        }
+        assert!(!line("Uid:").split('\t').any(|user| user == "0"), "{service}: {}", line("Uid:"));
+        // The image of Prometheus cannot set it for itself, and `docker stack deploy` does not.
+        let is_ours = service != "prometheus";
+        assert!(!is_ours || line("NoNewPrivs:") == "1", "{service} may gain privileges");
+    }
 }
 
 fn the_calls_of_the_first_readme_work(stack: &Stack<'_>) {

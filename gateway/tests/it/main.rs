@@ -25,6 +25,7 @@ mod scaling;
 mod start;
 mod streams;
 mod swarm;
+mod tls;
 mod upgrade;
 
 use std::net::SocketAddr;

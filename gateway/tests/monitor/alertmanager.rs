@@ -1,6 +1,7 @@
 //! A real Alertmanager between a real Prometheus and a gateway: an alert that goes on firing keeps what it asked for.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,13 @@ struct Alertmanager {
 
 impl Alertmanager {
     /// One as in the document, that sends to this gateway, and again each second.
-    fn start(gateway: SocketAddr) -> Alertmanager {
+    fn start(gateway: SocketAddr, password: &Path) -> Alertmanager {
         let bin = Bin::at("prometheus-alertmanager");
         let blocks = testkit::document::blocks(&text("docs/scaling.md")).expect("a document");
         let block = blocks.iter().find(|block| block.language == "yaml").expect("a configuration");
         let mut config = block.text.replace("func_gateway:8080", &gateway.to_string());
+        config =
+            checked_replace(&config, "/run/secrets/basic-auth-password", &password.display().to_string());
         for (name, time) in [("group_wait", "5s"), ("group_interval", "10s"), ("repeat_interval", "1m")] {
             config = checked_replace(&config, &format!("{name}: {time}\n"), &format!("{name}: 1s\n"));
         }
@@ -102,8 +105,12 @@ fn what_an_alert_asked_for_is_kept_while_it_fires() {
     let functions = json!({ "functions": [{ "name": NAME, "fprocess": "cat", "labels": labels }] });
     let bin = Bin::gateway().env("provider", "local");
     let file = bin.file("functions.json", functions.to_string());
+    bin.file("basic-auth-user", "admin");
+    let password = bin.file("basic-auth-password", "a password");
+    let secrets = bin.dir().to_owned();
+    let bin = bin.env("basic_auth", "true").env("secret_mount_path", secrets);
     let gateway = bin.env("functions_file", file).start();
-    let alertmanager = Alertmanager::start(gateway.addr());
+    let alertmanager = Alertmanager::start(gateway.addr(), &password);
     let _prometheus = Prometheus::with_rules(gateway.addr(), RULES, alertmanager.addr);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
