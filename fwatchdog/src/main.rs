@@ -26,6 +26,7 @@ mod upstream;
 mod warm;
 mod words;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use kit::arguments::{EXIT_CONFIGURATION, EXIT_FAILURE, Program};
@@ -71,7 +72,7 @@ fn health_check() -> ExitCode {
         Ok(port) => port,
         Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
-    match http1::client::health_check(port, "/_/health") {
+    match http1::client::health_check(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/_/health") {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => PROGRAM.fail(EXIT_FAILURE, format_args!("not healthy: {text}")),
     }

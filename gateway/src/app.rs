@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use http1::{ClientConfig, Server, ServerConfig, head};
 use kit::Deadline;
 use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
-use kit::sys::{Listener, child, limits, user};
+use kit::sys::{child, limits, user};
 
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
-use crate::edge::{Behind, CallLimits, ControlPlane, Door, Edge, Guard};
+use crate::edge::{Behind, CallLimits, ControlPlane, Credentials, Door, Edge, Guard, Listeners};
 use crate::functions::{Probe, Table};
+use crate::listen::{self, Listening};
 use crate::load::Instance;
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
@@ -50,8 +52,8 @@ pub(crate) enum Error {
     Configuration(String),
     /// Something the system refused.
     System(&'static str, io::Error),
-    /// The port is not free, or not allowed.
-    Listen(u16, io::Error),
+    /// An address is not free, not allowed, or not there.
+    Listen(listen::Error),
 }
 
 impl fmt::Display for Error {
@@ -59,9 +61,7 @@ impl fmt::Display for Error {
         match self {
             Error::Configuration(text) => f.write_str(text),
             Error::System(action, source) => write!(f, "failed to {action}: {source}"),
-            Error::Listen(port, source) => {
-                write!(f, "failed to listen on port {port} (setting port): {source}")
-            }
+            Error::Listen(error) => error.fmt(f),
         }
     }
 }
@@ -76,28 +76,14 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let open_files = limits::raise_open_files(WANTED_FILES)
         .or_else(|_| limits::open_files())
         .map_err(|error| Error::System("read the limit of open files", error))?;
-    let credentials = match config.basic_auth {
-        true => Some(secrets::credentials(&config.secret_mount_path).map_err(Error::Configuration)?),
-        false => None,
-    };
+    let credentials = credentials(config)?;
     check_provider(config)?;
     if let Some(state_dir) = &config.state_dir {
         control::check(state_dir).map_err(|why| Error::Configuration(format!("setting state_dir: {why}")))?;
     }
-    let listener = Listener::bind_any(config.port).map_err(|error| Error::Listen(config.port, error))?;
-    let max_idle = config.room(open_files).workers;
-    let table = Arc::new(Table::new(ClientConfig {
-        connect_timeout: config.connect_timeout,
-        silence_timeout: Some(SILENCE_TIME),
-        idle_timeout: upstream_idle_time(config.upstream_timeout),
-        max_idle,
-        pollers: pollers(),
-        // A function's fwatchdog adds to what the process says.
-        max_header_bytes: config.max_header_bytes + head::ADDED_BYTES,
-        max_headers: config.max_headers + head::ADDED_HEADERS,
-    }));
-    let port = listener.address().map_or(config.port, |address| address.port());
-    let provider = provider(config, port, &table)?;
+    let Listening { listeners, addresses, first_admin } = config.places().open().map_err(Error::Listen)?;
+    let table = Arc::new(Table::new(client_config(config, open_files)));
+    let provider = provider(config, addresses[0].port(), &table)?; // there is at least one
     log::info!("{} functions known", table.snapshot().len());
     let control = control(config, &table, &provider)?;
     let room = config.room(open_files.saturating_sub(files_in_use()));
@@ -117,19 +103,21 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let asker = || Asker::start(instance, Arc::clone(&provider), Arc::clone(&scaler));
     let asker = if is_swarm { Some(asker().map_err(start)?) } else { None };
     let is_open = credentials.is_none();
-    let guard = Guard::new(credentials, config.trusted_hosts.clone(), config.trusted_proxies.clone());
+    let proxies = config.trusted_proxies.clone();
+    let guard = Guard::new(credentials, config.trusted_hosts.clone(), config.metrics_auth, proxies);
     let door = Door::new(Box::new(Arc::clone(&control)), control::MAX_BODY_BYTES, room.workers);
     let behind = Behind {
         instance,
         table: Arc::clone(&table),
         provider: Arc::clone(&provider),
         scaler: Arc::clone(&scaler),
+        listeners: Listeners::new(first_admin),
         guard,
         control: door,
         proxies: config.trusted_proxies.clone(),
         keeps_underscores: config.underscores,
     };
-    let server = Server::start(listener, server_config(config, room), Edge::new(limits, behind))
+    let server = Server::start_on(listeners, server_config(config, room), Edge::new(limits, behind))
         .map_err(|error| Error::System("start the server", error))?;
     let (waker, wake_probe) = (server.waker(), probe.as_ref().map(Probe::waker));
     table.on_change(move || {
@@ -137,11 +125,34 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         wake_probe.iter().for_each(|wake| wake());
     });
     if is_open {
-        log::warn!("/system and /ui are open to everybody who reaches this port, see basic_auth");
+        let place = if first_admin.is_some() { "admin_listen" } else { "this port" };
+        log::warn!("/system and /ui are open to everybody who reaches {place}, see basic_auth");
     }
-    log::info!("listening on {}", server.address());
+    say_addresses(&addresses, first_admin);
     serve(&signals, &table, &*provider);
     Ok(drain(config, Parts { server, control, asker, scaler, table, provider }, &signals))
+}
+
+/// The user and password that are asked for, if any.
+fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
+    match (config.basic_auth, config.metrics_auth) {
+        (true, _) => secrets::credentials(&config.secret_mount_path).map_err(Error::Configuration).map(Some),
+        (false, false) => Ok(None),
+        (false, true) => {
+            Err(Error::Configuration("setting metrics_auth: expected basic_auth=true beside it".to_owned()))
+        }
+    }
+}
+
+/// A line for each address. The last one tells where functions are called.
+fn say_addresses(addresses: &[SocketAddr], first_admin: Option<usize>) {
+    let (main, admin) = addresses.split_at(first_admin.unwrap_or(addresses.len()));
+    for address in admin {
+        log::info!("listening on {address} for /system, /ui and /metrics");
+    }
+    for address in main.iter().rev() {
+        log::info!("listening on {address}");
+    }
 }
 
 /// What is to be ended, in this order.
@@ -153,6 +164,20 @@ struct Parts {
     /// Its connections are closed before the functions are told to end: many servers wait for that.
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
+}
+
+/// The bounds of connections to replicas.
+fn client_config(config: &Config, open_files: u64) -> ClientConfig {
+    ClientConfig {
+        connect_timeout: config.connect_timeout,
+        silence_timeout: Some(SILENCE_TIME),
+        idle_timeout: upstream_idle_time(config.upstream_timeout),
+        max_idle: config.room(open_files).workers,
+        pollers: pollers(),
+        // A function's fwatchdog adds to what the process says.
+        max_header_bytes: config.max_header_bytes + head::ADDED_BYTES,
+        max_headers: config.max_headers + head::ADDED_HEADERS,
+    }
 }
 
 /// The bounds of the edge.

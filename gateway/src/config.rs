@@ -8,11 +8,22 @@ use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 
 use crate::authority::{Authority, Host};
+use crate::listen::{self, Place, Places};
 use crate::proxies::{self, Proxies};
 
 /// Every setting with its default, as `--help` and the documentation show them.
 pub(crate) const TABLE: &[Setting] = &[
     Setting { name: "port", default: "8080", help: "TCP port to listen on; 0 takes a free one" },
+    Setting {
+        name: "listen",
+        default: "",
+        help: "addresses with a port to listen on, separated by commas, in the place of port",
+    },
+    Setting {
+        name: "admin_listen",
+        default: "",
+        help: "addresses where /system, /ui and /metrics are served, and there alone",
+    },
     Setting { name: "provider", default: "auto", help: "who runs the functions: auto, swarm or local" },
     Setting {
         name: "functions_file",
@@ -43,6 +54,11 @@ pub(crate) const TABLE: &[Setting] = &[
         name: "basic_auth",
         default: "false",
         help: "whether /system and /ui ask for user and password",
+    },
+    Setting {
+        name: "metrics_auth",
+        default: "false",
+        help: "whether /metrics asks for the user and password of basic_auth",
     },
     Setting {
         name: "trusted_hosts",
@@ -127,6 +143,10 @@ pub(crate) enum ProviderKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) port: u16,
+    /// Where to listen in the place of `port`.
+    pub(crate) listen: Vec<Place>,
+    /// Where the control plane and the metrics are alone, if anywhere.
+    pub(crate) admin_listen: Vec<Place>,
     pub(crate) provider: ProviderKind,
     pub(crate) functions_file: Option<PathBuf>,
     /// The first of the users that run local functions.
@@ -137,6 +157,7 @@ pub(crate) struct Config {
     /// The temporary directory that the environment names.
     pub(crate) temporary: Option<PathBuf>,
     pub(crate) basic_auth: bool,
+    pub(crate) metrics_auth: bool,
     /// Names by which a browser may know the gateway, beside addresses and `localhost`.
     pub(crate) trusted_hosts: Vec<String>,
     pub(crate) secret_mount_path: PathBuf,
@@ -176,6 +197,8 @@ impl Config {
         let reader = Reader::new(source, TABLE);
         Ok(Config {
             port: reader.integer("port", 0, u64::from(u16::MAX))? as u16,
+            listen: reader.list("listen", listen::EXPECTED, Place::parse)?,
+            admin_listen: reader.list("admin_listen", listen::EXPECTED, Place::parse)?,
             provider: provider(&reader)?,
             functions_file: reader.text("functions_file").map(PathBuf::from),
             function_user: match reader.text("function_user") {
@@ -189,6 +212,7 @@ impl Config {
             state_dir: reader.text("state_dir").map(PathBuf::from),
             temporary: source.value(ENV_TMPDIR).filter(|text| !text.is_empty()).map(PathBuf::from),
             basic_auth: reader.boolean("basic_auth")?,
+            metrics_auth: reader.boolean("metrics_auth")?,
             trusted_hosts: reader.list("trusted_hosts", "host names without a port", host_name)?,
             secret_mount_path: reader.text("secret_mount_path").unwrap_or_default().into(), // it has a default
             trusted_proxies: reader.parsed("trusted_proxies", proxies::EXPECTED, Proxies::parse)?,
@@ -215,6 +239,20 @@ impl Config {
             docker_host: reader.text(ENV_DOCKER_HOST).unwrap_or_default(), // it has a default
             is_docker_host_set: source.value(ENV_DOCKER_HOST).is_some_and(|text| !text.is_empty()),
         })
+    }
+
+    /// Where to listen first of all: at least there functions are served.
+    pub(crate) fn first_place(&self) -> Place {
+        self.listen.first().copied().unwrap_or(Place::Everywhere(self.port))
+    }
+
+    /// Where to listen.
+    pub(crate) fn places(&self) -> Places {
+        let listen = match &self.listen[..] {
+            [] => vec![Place::Everywhere(self.port)],
+            places => places.to_vec(),
+        };
+        Places { listen, admin_listen: self.admin_listen.clone() }
     }
 
     /// Who runs the functions, and the reason, which is a setting. What answers at the start has no say in it: an engine
@@ -323,6 +361,8 @@ mod tests {
     fn defaults_are_the_contracts() {
         let want = Config {
             port: 8080,
+            listen: vec![],
+            admin_listen: vec![],
             provider: ProviderKind::Auto,
             functions_file: None,
             function_user: None,
@@ -331,6 +371,7 @@ mod tests {
             state_dir: None,
             temporary: None,
             basic_auth: false,
+            metrics_auth: false,
             trusted_hosts: vec![],
             secret_mount_path: "/run/secrets".into(),
             trusted_proxies: Proxies::default(),
@@ -357,6 +398,8 @@ mod tests {
     fn every_setting_arrives() {
         let config = read(&[
             ("port", "0"),
+            ("listen", "127.0.0.1:80,[::1]:80"),
+            ("admin_listen", "10.0.0.0/8:81"),
             ("provider", "swarm"),
             ("functions_file", "/etc/functions.json"),
             ("function_user", "70000"),
@@ -365,6 +408,7 @@ mod tests {
             ("state_dir", "/state"),
             ("TMPDIR", "/run/tmp"),
             ("basic_auth", "true"),
+            ("metrics_auth", "true"),
             ("trusted_hosts", "faas.lan, gateway,"),
             ("secret_mount_path", "/secrets"),
             ("trusted_proxies", "10.0.0.0/8, ::1"),
@@ -385,6 +429,8 @@ mod tests {
         ]);
         let want = Config {
             port: 0,
+            listen: ["127.0.0.1:80", "[::1]:80"].map(|text| Place::parse(text).unwrap()).to_vec(),
+            admin_listen: vec![Place::parse("10.0.0.0/8:81").unwrap()],
             provider: ProviderKind::Swarm,
             functions_file: Some("/etc/functions.json".into()),
             function_user: Some(70_000),
@@ -393,6 +439,7 @@ mod tests {
             state_dir: Some("/state".into()),
             temporary: Some("/run/tmp".into()),
             basic_auth: true,
+            metrics_auth: true,
             trusted_hosts: vec!["faas.lan".to_owned(), "gateway".to_owned()],
             secret_mount_path: "/secrets".into(),
             trusted_proxies: Proxies::parse("10.0.0.0/8,::1").unwrap(),
@@ -445,6 +492,9 @@ mod tests {
             ("function_user", "4000000000", "4000000001"),
             ("require_label", "false", "no"),
             ("basic_auth", "true", "on"),
+            ("metrics_auth", "true", "on"),
+            ("listen", "127.0.0.1:80", "localhost:80"),
+            ("admin_listen", "[::1]:80, 127.0.0.1:80", "8080"),
             ("trusted_hosts", "faas.lan", "faas.lan:8080"),
             ("trusted_hosts", "FAAS.lan, my_host", "10.0.0.1"),
             ("trusted_hosts", "localhost", "http://faas.lan"),

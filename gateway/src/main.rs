@@ -13,9 +13,11 @@ mod floor;
 mod functions;
 mod functions_file;
 mod labels;
+mod listen;
 mod load;
 mod metrics;
 mod name;
+mod network;
 mod provider;
 mod proxies;
 mod route;
@@ -47,13 +49,15 @@ fn serve() -> ExitCode {
     }
 }
 
-/// Asks the gateway that runs on `port` of this host.
+/// Asks the gateway that runs on this host, at its first address.
 fn health_check() -> ExitCode {
     let config = match Config::read(&Environment) {
         Ok(config) => config,
         Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
-    match http1::client::health_check(config.port, "/healthz") {
+    let place = config.first_place();
+    let address = place.from_here().map_err(|error| format!("{place}: {error}"));
+    match address.and_then(|address| http1::client::health_check(address, "/healthz")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => PROGRAM.fail(EXIT_FAILURE, format_args!("not healthy: {error}")),
     }

@@ -7,6 +7,8 @@ use std::str;
 use http1::Headers;
 use http1::writer::is_taken_for;
 
+use crate::network::Network;
+
 /// The field in which each proxy adds the address of its own client.
 pub(crate) const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
@@ -79,51 +81,6 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse().map(|address: SocketAddr| address.ip());
     bare.parse().or_else(|_| with_port()).ok().map(|address: IpAddr| address.to_canonical())
-}
-
-/// The addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    /// Its first address. It tells the family too: no IPv4 address is in a network of IPv6.
-    base: IpAddr,
-    /// How many of the last bits are free.
-    free: u32,
-}
-
-impl Network {
-    /// Reads an address or a network in the notation of RFC 4632 section 3.1. A network has no bits behind its prefix:
-    /// `10.0.0.7/8` may mean one address or all of them.
-    fn parse(text: &str) -> Option<Network> {
-        let (base, length) = match text.split_once('/') {
-            Some((base, length)) => (base, Some(length)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.parse().ok()?;
-        let bits = if base.is_ipv4() { 32 } else { 128 };
-        let free = match length {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                u32::checked_sub(bits, digits.parse().ok()?)?
-            }
-            Some(_) => return None,
-            None => 0,
-        };
-        // A network within ::ffff:0:0/96 has addresses of IPv4, and peers are compared as such.
-        let base = if free <= 32 { base.to_canonical() } else { base };
-        let is_first = number(base).checked_shr(free).and_then(|top| top.checked_shl(free)).unwrap_or(0);
-        (is_first == number(base)).then_some(Network { base, free })
-    }
-
-    fn has(self, address: IpAddr) -> bool {
-        let differ = number(self.base) ^ number(address);
-        self.base.is_ipv4() == address.is_ipv4() && differ.checked_shr(self.free).unwrap_or(0) == 0
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u32::from(address).into(),
-        IpAddr::V6(address) => address.into(),
-    }
 }
 
 #[cfg(test)]

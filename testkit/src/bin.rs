@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::eventually;
 use crate::http::{self, Client, Connection, Request};
 use crate::locate;
 use crate::metrics::Metrics;
@@ -29,6 +30,9 @@ const ENV_MARK: &str = "FAAS_TEST_MARK";
 
 /// What the last start-up line says before the address.
 const LISTENING: &str = "listening on ";
+
+/// What such a line says behind an address where no functions are called.
+const FOR_ADMIN: &str = " for /system, /ui and /metrics";
 
 /// A binary about to be started.
 pub struct Bin {
@@ -375,7 +379,12 @@ pub fn is_root() -> bool {
 /// machine is reached over loopback.
 fn listening_address(log: &str) -> Option<SocketAddr> {
     let whole = &log[..log.rfind('\n')?];
-    let line = whole.lines().rev().find(|line| line.contains(LISTENING))?;
+    let line = whole.lines().rev().find(|line| line.contains(LISTENING) && !line.ends_with(FOR_ADMIN))?;
+    address_in(line)
+}
+
+/// The address in such a line.
+fn address_in(line: &str) -> Option<SocketAddr> {
     let text = line.split(LISTENING).nth(1)?.split_ascii_whitespace().next()?;
     let mut addr: SocketAddr = text.parse().ok()?;
     if addr.ip().is_unspecified() {
@@ -425,6 +434,34 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// All addresses at which it listens for callers, over loopback; the lines of the others come before.
+    ///
+    /// # Panics
+    /// When its log has fewer than `count` within [`START_TIMEOUT`].
+    #[must_use]
+    #[track_caller]
+    pub fn addrs(&self, count: usize) -> Vec<SocketAddr> {
+        eventually(START_TIMEOUT, || {
+            let log = self.log();
+            let lines = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            let lines = lines.filter(|line| line.contains(LISTENING) && !line.ends_with(FOR_ADMIN));
+            let found: Vec<SocketAddr> = lines.filter_map(address_in).collect();
+            if found.len() == count { Ok(found) } else { Err(format!("it listens at {found:?}")) }
+        })
+    }
+
+    /// The address at which it serves `/system` and `/metrics` alone, over loopback.
+    ///
+    /// # Panics
+    /// When its log has none.
+    #[must_use]
+    #[track_caller]
+    pub fn admin_addr(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(LISTENING) && line.ends_with(FOR_ADMIN));
+        line.and_then(address_in).unwrap_or_else(|| panic!("no address{FOR_ADMIN}: {log}"))
     }
 
     /// `http://ADDRESS:PORT` with `path` after it.
@@ -542,6 +579,9 @@ mod tests {
         assert_eq!(listening_address("x listening on 127.0.0.1:80\n"), "127.0.0.1:80".parse().ok());
         assert_eq!(listening_address("listening on [::]:80 now\nmore\n"), "127.0.0.1:80".parse().ok());
         assert_eq!(listening_address("listening on nothing\n"), None);
+        let both = format!("listening on 127.0.0.1:81{FOR_ADMIN}\nlistening on 127.0.0.1:80\n");
+        assert_eq!(listening_address(&both), "127.0.0.1:80".parse().ok());
+        assert_eq!(listening_address(both.lines().next().unwrap()), None);
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(crate) enum Failure {
     /// What stands in the place of a name is none; it is not repeated, since it may be any bytes.
     BadName,
     NoRoute,
+    /// The path is served at the addresses of another setting.
+    NotHere(&'static str),
     MethodNotAllowed(&'static str),
     NotAlexa,
     Draining,
@@ -125,7 +127,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.reason(),
             Failure::ClientGone => "client_gone",
             Failure::UnknownFunction(_) | Failure::BadName => "unknown_function",
-            Failure::NoRoute => "no_route",
+            Failure::NoRoute | Failure::NotHere(_) => "no_route",
             Failure::MethodNotAllowed(_) => "method_not_allowed",
             Failure::NotAlexa => "not_alexa",
             Failure::Draining => "draining",
@@ -163,7 +165,7 @@ impl Failure {
             Failure::Unauthorized => 401,
             Failure::CrossSite | Failure::UntrustedHost => 403,
             Failure::ControlBodyTooLarge(_) => 413,
-            Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute => 404,
+            Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute | Failure::NotHere(_) => 404,
             Failure::MethodNotAllowed(_) => 405,
             Failure::TooManyCalls(_) | Failure::TooManyGuesses(_) => 429,
             Failure::NotAvailable(_) => 501,
@@ -224,6 +226,7 @@ impl fmt::Display for Failure {
             Failure::NoRoute => {
                 f.write_str("no such path: functions are under /function/NAME, or / with header X-Function")
             }
+            Failure::NotHere(setting) => write!(f, "no such path at this address: it is served at {setting}"),
             Failure::MethodNotAllowed(allow) => write!(f, "method not allowed here, only {allow}"),
             Failure::NotAlexa => f.write_str(
                 "expected header X-Function, or a JSON body of at most 256 KiB with session.sessionId, \
@@ -403,6 +406,7 @@ mod tests {
         let mut failures = vec![
             Failure::UnknownFunction(why()),
             Failure::NoRoute,
+            Failure::NotHere("it"),
             Failure::MethodNotAllowed("GET"),
             Failure::NotAlexa,
             Failure::Draining,

@@ -1,4 +1,5 @@
-//! Who may use the control plane: no page of another site, and with a password whoever has it.
+//! Who may use the control plane: no page of another site, and with a password whoever has it. Metrics may ask for that
+//! password too.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,8 @@ pub(crate) struct Guard {
     credentials: Option<Credentials>,
     /// The names that a browser may know the gateway by where there is no password.
     trusted_hosts: Vec<String>,
+    /// Whether metrics ask for the password.
+    metrics_auth: bool,
     /// Whose word on the address of a client counts.
     proxies: Proxies,
     guesses: Mutex<Guesses>,
@@ -29,9 +32,10 @@ impl Guard {
     pub(crate) fn new(
         credentials: Option<Credentials>,
         trusted_hosts: Vec<String>,
+        metrics_auth: bool,
         proxies: Proxies,
     ) -> Guard {
-        Guard { credentials, trusted_hosts, proxies, guesses: Mutex::default() }
+        Guard { credentials, trusted_hosts, metrics_auth, proxies, guesses: Mutex::default() }
     }
 
     /// Lets a request for the control plane in, or says why not.
@@ -39,6 +43,11 @@ impl Guard {
         let names = self.credentials.is_none().then_some(&self.trusted_hosts[..]);
         browser::check(exchange.request(), names)?;
         self.ask_password(exchange)
+    }
+
+    /// Lets a request for the metrics in, or says why not.
+    pub(super) fn admit_to_metrics(&self, exchange: &Exchange<'_>) -> Result<(), Failure> {
+        if self.metrics_auth { self.ask_password(exchange).map(drop) } else { Ok(()) }
     }
 
     /// Looks at the password, if one is asked for.

@@ -9,6 +9,7 @@ mod guard;
 mod guesses;
 mod headers;
 mod invoke;
+mod listeners;
 mod looks;
 mod waits;
 
@@ -33,6 +34,7 @@ pub(crate) use guard::Guard;
 use http1::forward::Upload;
 use http1::server::Course;
 use invoke::Invocation;
+pub(crate) use listeners::Listeners;
 use looks::Looks;
 use waits::Waits;
 
@@ -60,6 +62,7 @@ pub(crate) struct Behind {
     pub(crate) table: Arc<Table>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) scaler: Arc<Scaler>,
+    pub(crate) listeners: Listeners,
     pub(crate) guard: Guard,
     pub(crate) control: Door,
     /// The proxies in front of it that are believed.
@@ -76,6 +79,7 @@ pub(crate) struct Edge {
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
+    listeners: Listeners,
     guard: Guard,
     control: Door,
     proxies: Proxies,
@@ -90,7 +94,17 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind { instance, table, provider, scaler, guard, control, proxies, keeps_underscores } = behind;
+        let Behind {
+            instance,
+            table,
+            provider,
+            scaler,
+            listeners,
+            guard,
+            control,
+            proxies,
+            keeps_underscores,
+        } = behind;
         Arc::new_cyclic(|this| Edge {
             limits,
             waits: Waits::new(limits.max_connections),
@@ -98,6 +112,7 @@ impl Edge {
             table,
             provider,
             scaler,
+            listeners,
             guard,
             control,
             proxies,
@@ -113,6 +128,7 @@ impl Edge {
         let request = exchange.request();
         let x_function = request.headers().get("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
+        self.listeners.check(&route, exchange.listener())?;
         match route {
             Route::Function { name, target } => {
                 let function = self.find(name);
@@ -209,6 +225,7 @@ impl Edge {
     }
 
     fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        self.guard.admit_to_metrics(exchange)?;
         let stats = exchange.stats();
         let snapshot = self.table.snapshot();
         let functions: Vec<_> = snapshot
@@ -277,7 +294,9 @@ impl Edge {
             Failure::Refused(refusal) => Rejection::Http(*refusal),
             Failure::UnknownFunction(_) | Failure::BadName => Rejection::Own(OwnRejection::UnknownFunction),
             Failure::ProviderDown(..) => Rejection::Own(OwnRejection::ProviderDown),
-            Failure::NoRoute | Failure::NotAvailable(_) => Rejection::Own(OwnRejection::NoRoute),
+            Failure::NoRoute | Failure::NotHere(_) | Failure::NotAvailable(_) => {
+                Rejection::Own(OwnRejection::NoRoute)
+            }
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
             Failure::Draining => Rejection::Http(Refusal::Draining),
@@ -310,7 +329,8 @@ impl Service for Edge {
         let x_function = request.headers().get("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
-        let function = self.table.find(name).filter(|_| !exchange.is_draining())?;
+        let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
+        let function = self.table.find(name).filter(|_| may)?;
         let (target, length) = (target.below(), exchange.body_length());
         Some(invoke::begin(self, exchange, Invocation { function, target, length }))
     }

@@ -13,6 +13,7 @@ mod files;
 mod headers;
 mod hostile;
 mod late;
+mod listen;
 mod log;
 mod metrics;
 mod neighbours;

@@ -35,6 +35,8 @@ fn values_that_cannot_be_read_end_the_start() {
         refused(&[(name, "5 minutes")], &[name, "5 minutes", "1m30s"]);
         refused(&[(name, "0")], &[name, "more than zero"]);
     }
+    refused(&[("listen", "localhost:80")], &["listen", "localhost:80", "[::]:8080"]);
+    refused(&[("admin_listen", "8081")], &["admin_listen", "8081", "10.1.0.0/16:8080"]);
     refused(&[("trusted_hosts", "faas.lan:80")], &["trusted_hosts", "faas.lan:80", "without a port"]);
     refused(&[("drain_timeout", "-1s")], &["drain_timeout", "-1s"]);
     refused(&[("max_connections", "0")], &["max_connections", "0"]);
@@ -89,12 +91,15 @@ fn arguments_are_few_and_strict() {
     assert_eq!(help.code(), 0);
     for (name, default) in [
         ("port", "8080"),
+        ("listen", ""),
+        ("admin_listen", ""),
         ("provider", "auto"),
         ("functions_file", ""),
         ("require_label", "false"),
         ("functions_network", ""),
         ("state_dir", ""),
         ("basic_auth", "false"),
+        ("metrics_auth", "false"),
         ("trusted_hosts", ""),
         ("secret_mount_path", "/run/secrets"),
         ("upstream_timeout", "60s"),

@@ -40,10 +40,15 @@ pub(super) enum Next {
     CloseSlowly,
 }
 
+/// A connection that was just accepted: its socket, its peer, and the number of the listener.
+pub(super) type Accepted = (Socket, SocketAddr, u8);
+
 /// A client's connection. It has a buffer only while bytes are in it.
 pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    /// The number of the listener by which it came.
+    pub(super) listener: u8,
     /// The number of its poller.
     pub(super) poller: usize,
     pub(super) token: Token,
@@ -61,15 +66,11 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(
-        (socket, peer): (Socket, SocketAddr),
-        poller: usize,
-        token: Token,
-        share: Share,
-    ) -> Conn {
+    pub(super) fn new((socket, peer, listener): Accepted, poller: usize, token: Token, share: Share) -> Conn {
         Conn {
             socket,
             peer,
+            listener,
             poller,
             token,
             share,

@@ -91,6 +91,12 @@ impl<'a> Exchange<'a> {
         self.conn.peer
     }
 
+    /// The number of the listener by which the client came, in the order in which the server got them.
+    #[must_use]
+    pub fn listener(&self) -> usize {
+        usize::from(self.conn.listener)
+    }
+
     /// The length of the request's body, as the head tells it.
     #[must_use]
     pub fn body_length(&self) -> Length {

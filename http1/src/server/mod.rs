@@ -38,6 +38,9 @@ use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
 
+/// The most listeners of a server. Each is looked at whenever accepting goes on after a pause.
+pub const MAX_LISTENERS: usize = 128;
+
 /// Between two lines in the log about clients that speak TLS.
 const TLS_LOG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -260,7 +263,7 @@ struct Shared {
     workers: Workers,
     memory: Arc<Memory>,
     is_draining: AtomicBool,
-    /// Whether the listener is to be closed, and whether it is.
+    /// Whether the listeners are to be closed, and whether they are.
     stops_accepting: AtomicBool,
     has_stopped_accepting: AtomicBool,
     is_stopping: AtomicBool,
@@ -328,7 +331,23 @@ impl Server {
     /// # Errors
     /// When descriptors, threads or kernel memory have run out.
     pub fn start(listener: Listener, config: ServerConfig, service: Arc<dyn Service>) -> io::Result<Server> {
-        let address = listener.address()?;
+        Server::start_on(vec![listener], config, service)
+    }
+
+    /// Starts to serve on all of `listeners`, at most [`MAX_LISTENERS`]; [`Exchange::listener`] tells by which one a
+    /// client came.
+    ///
+    /// # Errors
+    /// When descriptors, threads or kernel memory have run out; `InvalidInput` for no listener, or too many.
+    pub fn start_on(
+        listeners: Vec<Listener>,
+        config: ServerConfig,
+        service: Arc<dyn Service>,
+    ) -> io::Result<Server> {
+        let address = match listeners.first() {
+            Some(first) if listeners.len() <= MAX_LISTENERS => first.address()?,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
         let lanes: io::Result<Vec<Lane>> =
             (0..config.pollers.clamp(1, MAX_POLLERS)).map(|_| Lane::new()).collect();
         let shared = Arc::new(Shared {
@@ -347,16 +366,17 @@ impl Server {
             tls_said: Mutex::new(None),
         });
         let mut server = Server { shared, address, pollers: Vec::new() };
-        let mut listener = Some(listener); // the first poller accepts for all
+        let mut listeners = listeners; // the first poller accepts for all
         for number in 0..server.shared.lanes.len() {
-            let poller = poller::Poller::new(Arc::clone(&server.shared), number, listener.take())?;
+            let poller =
+                poller::Poller::new(Arc::clone(&server.shared), number, std::mem::take(&mut listeners))?;
             let thread = kit::thread::spawn_vital(&format!("{}-poll", config.name), move || poller.run())?;
             server.pollers.push(thread);
         }
         Ok(server)
     }
 
-    /// The address it listens on, with the port that it was given.
+    /// The address it listens on, with the port that it was given; the first one of several.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -386,7 +406,8 @@ impl Server {
         })
     }
 
-    /// Closes the listener, once everything that has reached it was accepted: new connections are refused from then on.
+    /// Closes the listeners, once everything that has reached them was accepted: new connections are refused from then
+    /// on.
     pub fn stop_accepting(&self) {
         if !self.shared.stops_accepting.swap(true, Ordering::AcqRel) {
             self.waker().wake();

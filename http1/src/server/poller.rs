@@ -1,23 +1,22 @@
 //! The poller: accepts, reads heads, keeps the time of whoever waits. It never blocks but in epoll_wait.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kit::sys::{Listener, Ready, Socket, poll::Event};
+use kit::sys::{Listener, Ready, poll::Event};
 
-use super::conn::{Conn, Next, Phase};
+use super::conn::{Accepted, Conn, Next, Phase};
 use super::exchange::{Exchange, Turn};
 use super::memory::Share;
 use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
 use super::waits::{Parked, Waits};
 use super::worker::{Job, Work, finish};
-use super::{Course, Lane, Shared};
+use super::{Course, Lane, MAX_LISTENERS, Shared};
 use crate::forward::End;
 use crate::{Refusal, spare};
 
@@ -47,14 +46,15 @@ const DRAIN_TICK: Duration = Duration::from_millis(100);
 /// Connections that may turn out to be arriving when room is looked for.
 const ROOM_TRIES: usize = 64;
 
-const LISTENER: u64 = u64::MAX;
-const WAKE: u64 = u64::MAX - 1;
+/// Tokens that no connection has: the event descriptor's, and below it those of the listeners.
+const WAKE: u64 = u64::MAX;
+const FIRST_LISTENER: u64 = WAKE - MAX_LISTENERS as u64;
 
 pub(super) struct Poller {
     pub(super) shared: Arc<Shared>,
     pub(super) number: usize,
-    /// The first poller's.
-    listener: Option<Listener>,
+    /// The first poller's, until it stops accepting.
+    listeners: Vec<Listener>,
     /// The poller to which the last connection was given.
     last_given: usize,
     relays: Relays,
@@ -71,12 +71,12 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    pub(super) fn new(shared: Arc<Shared>, number: usize, listener: Option<Listener>) -> io::Result<Poller> {
+    pub(super) fn new(shared: Arc<Shared>, number: usize, listeners: Vec<Listener>) -> io::Result<Poller> {
         let shortest = shared.config.header_timeout.min(shared.config.idle_timeout).min(CLOSING_TIME);
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let lane = &shared.lanes[number];
-        if let Some(listener) = &listener {
-            lane.epoll.add(listener.as_fd(), LISTENER, Ready::READ)?;
+        for (listener, token) in listeners.iter().zip(FIRST_LISTENER..) {
+            lane.epoll.add(listener.as_fd(), token, Ready::READ)?;
         }
         lane.epoll.add(lane.wake.as_fd(), WAKE, Ready::READ)?;
         let (relays, waits, ready) = (Relays::default(), Waits::default(), Vec::new());
@@ -84,7 +84,7 @@ impl Poller {
         Ok(Poller {
             shared,
             number,
-            listener,
+            listeners,
             last_given,
             relays,
             waits,
@@ -114,8 +114,8 @@ impl Poller {
             self.now = Instant::now();
             for event in &events[..count] {
                 match event.token() {
-                    LISTENER => self.accept(),
                     WAKE => self.woken(),
+                    token @ FIRST_LISTENER.. => self.accept((token - FIRST_LISTENER) as usize),
                     number if number & UPSTREAM != 0 => self.upstream(number & !UPSTREAM, event.ready()),
                     number => self.client(Token::of(number), event.ready()),
                 }
@@ -139,7 +139,7 @@ impl Poller {
         self.look_at_waits(now);
         if self.paused_until.is_some_and(|until| now >= until) {
             self.paused_until = None;
-            self.listen();
+            (0..self.listeners.len()).for_each(|which| self.listen(which));
         }
         let tick = if self.draining_since.is_some() { self.tick.min(DRAIN_TICK) } else { self.tick };
         *next_sweep = (now + tick).min(*next_sweep);
@@ -177,14 +177,14 @@ impl Poller {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, which: usize) {
         let mut has_failed = false;
         for _ in 0..ACCEPTS {
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = self.listeners.get(which) else { return };
             match listener.accept() {
                 Ok(Some((socket, peer))) => {
                     has_failed = false;
-                    self.welcome(socket, peer);
+                    self.welcome((socket, peer, which as u8));
                 }
                 Ok(None) => break,
                 Err(error) if is_of_the_connection(&error) => {}
@@ -199,29 +199,31 @@ impl Poller {
                 }
             }
         }
-        self.listen();
+        self.listen(which);
     }
 
     /// Between the last connection that is accepted and the close of the listener is no time for another to come whose
     /// request has come too; a peer whose request did not come knows that it was not taken.
     fn stop_accepting(&mut self) {
-        let Some(listener) = self.listener.take() else { return };
-        for _ in 0..MAX_BACKLOG {
-            match listener.accept() {
-                Ok(Some((socket, peer))) => self.welcome(socket, peer),
-                Err(error) if is_of_the_connection(&error) => {}
-                Ok(None) | Err(_) => break,
+        while let Some(listener) = self.listeners.pop() {
+            let which = self.listeners.len() as u8;
+            for _ in 0..MAX_BACKLOG {
+                match listener.accept() {
+                    Ok(Some((socket, peer))) => self.welcome((socket, peer, which)),
+                    Err(error) if is_of_the_connection(&error) => {}
+                    Ok(None) | Err(_) => break,
+                }
             }
+            // Another process may have it too: it would go on being reported.
+            let _ = self.lane().epoll.remove(listener.as_fd());
         }
-        // Another process may have it too: it would go on being reported.
-        let _ = self.lane().epoll.remove(listener.as_fd());
-        drop(listener);
         self.shared.has_stopped_accepting.store(true, Ordering::Release);
     }
 
-    fn listen(&self) {
-        let Some(listener) = &self.listener else { return };
-        if let Err(error) = self.lane().epoll.arm(listener.as_fd(), LISTENER, Ready::READ) {
+    fn listen(&self, which: usize) {
+        let Some(listener) = self.listeners.get(which) else { return };
+        let token = FIRST_LISTENER + which as u64;
+        if let Err(error) = self.lane().epoll.arm(listener.as_fd(), token, Ready::READ) {
             log::error!("listening again failed: {error}");
         }
     }
@@ -258,7 +260,7 @@ impl Poller {
         false
     }
 
-    fn welcome(&mut self, socket: Socket, peer: SocketAddr) {
+    fn welcome(&mut self, accepted: Accepted) {
         let mut has_room = !self.shared.is_full();
         while !has_room && self.make_room() {
             has_room = !self.shared.is_full();
@@ -269,7 +271,7 @@ impl Poller {
         let mut table = lane.table(); // held, so that its poller finds the connection in its place
         let token = table.reserve();
         let share = Share::of(&shared.memory);
-        let conn = Box::new(Conn::new((socket, peer), self.last_given, token, share));
+        let conn = Box::new(Conn::new(accepted, self.last_given, token, share));
         let added = match shared.relays {
             true => lane.epoll.watch(conn.socket.as_fd(), token.number()),
             false => lane.epoll.add(conn.socket.as_fd(), token.number(), Ready::READ),

@@ -501,7 +501,7 @@ mod tests {
         drop(client); // the end is something to be read
         server.wait(Ready::READ, Deadline::NEVER).unwrap();
         let share = Share::of(&Memory::new(0));
-        let conn = Conn::new((server, "127.0.0.1:1".parse().unwrap()), 0, Token::of(0), share);
+        let conn = Conn::new((server, "127.0.0.1:1".parse().unwrap(), 0), 0, Token::of(0), share);
         let workers = Workers::new(&ServerConfig::default());
         for (others, may) in [(0, true), (MAX_LINGERING - 1, true), (MAX_LINGERING, false)] {
             workers.lingering.store(others, Relaxed);
@@ -524,7 +524,7 @@ mod tests {
         let shared = &server.shared;
         let token = shared.lanes[0].table().reserve();
         let share = Share::of(&shared.memory);
-        let mut conn = Box::new(Conn::new((socket, "127.0.0.1:1".parse().unwrap()), 0, token, share));
+        let mut conn = Box::new(Conn::new((socket, "127.0.0.1:1".parse().unwrap(), 0), 0, token, share));
         while conn.next_head().is_none() {
             conn.socket.wait(Ready::READ, Deadline::NEVER).unwrap();
             conn.fill(1024).unwrap();

@@ -6,6 +6,7 @@ mod client_faults;
 mod drain;
 mod heads;
 mod limits;
+mod listeners;
 mod load;
 mod persistence;
 mod refusals;

@@ -362,6 +362,23 @@ impl Listener {
         }
     }
 
+    /// Listens on an IPv6 address and takes no connections of IPv4, so that another socket can have the same port there
+    /// (`IPV6_V6ONLY`, ipv6(7)). Else as [`Listener::bind`].
+    ///
+    /// # Errors
+    /// What bind(2) says, such as `AddrInUse`.
+    pub fn bind_v6_only(address: SocketAddrV6) -> io::Result<Listener> {
+        let socket = Socket::new(libc::AF_INET6)?;
+        socket.set_option(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32)?;
+        socket.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &1i32)?;
+        let (storage, size) = encode(address.into());
+        // SAFETY: the pointer is to an address of `size` bytes that outlives this call.
+        check(unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const storage).cast(), size) })?;
+        // SAFETY: the call takes no pointers.
+        check(unsafe { libc::listen(socket.0.as_raw_fd(), BACKLOG) })?;
+        Ok(Listener(socket.0.into()))
+    }
+
     /// Takes over a socket that listens already, such as one that was inherited.
     ///
     /// # Errors
@@ -541,6 +558,22 @@ mod tests {
         let mut fds = [PollFd::new(listener.as_fd(), Ready::READ)];
         assert_eq!(poll(&mut fds, Deadline::after(SOON)).unwrap(), 1);
         listener.accept().unwrap().unwrap()
+    }
+
+    #[test]
+    fn an_address_of_ipv6_alone_leaves_the_port_to_ipv4() {
+        let Ok(six) = Listener::bind_v6_only(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0)) else {
+            return; // there is no IPv6 here
+        };
+        let port = six.address().unwrap().port();
+        let four = Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).unwrap();
+        for (listener, address) in [
+            (&six, SocketAddr::from((Ipv6Addr::LOCALHOST, port))),
+            (&four, SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        ] {
+            let _client = Socket::connect(address, Deadline::after(SOON)).unwrap();
+            assert_eq!(accepted(listener).1.ip(), address.ip());
+        }
     }
 
     #[test]
