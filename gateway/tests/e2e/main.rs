@@ -2,6 +2,7 @@
 //!
 //! Each test has services of its own and removes them; they run one at a time, since some stop the engine.
 
+mod admin;
 mod broken;
 mod calls;
 mod chaos;
