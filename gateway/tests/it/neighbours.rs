@@ -32,12 +32,15 @@ fn a_parent_that_ignores_the_ends_of_its_children_changes_nothing() {
 
 #[test]
 fn descriptors_of_the_gateways_parent_stay_out_of_each_fwatchdog() {
-    let gateway = gateway(&[process(ONE, "cat")]).after("exec 7</dev/full 9<&7").start();
-    assert_eq!(gateway.post(&path(""), "x").status, 200);
-    for pid in dogs(&gateway, 1) {
-        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let open: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
-        assert!(!open.iter().any(|file| file.ends_with("full")), "{open:?}");
+    let bin = || gateway(&[process(ONE, "cat")]).after("exec 7</dev/full 9<&7");
+    for bin in [bin(), bin().refusing(&[CLOSE_RANGE], EPERM)] {
+        let gateway = bin.start();
+        assert_eq!(gateway.post(&path(""), "x").status, 200);
+        for pid in dogs(&gateway, 1) {
+            let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let open: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+            assert!(!open.iter().any(|file| file.ends_with("full")), "{open:?}");
+        }
     }
 }
 

@@ -297,7 +297,7 @@ extern "C" fn run(plan: *mut libc::c_void) -> libc::c_int {
 mod tests {
     use super::*;
     use crate::Deadline;
-    use crate::sys::child::End;
+    use crate::sys::child::{End, Handle};
     use crate::sys::pipe::{self, PipeEnd};
     use crate::sys::{PollFd, Ready, poll};
     use std::fs::{self, File, Permissions};
@@ -606,6 +606,25 @@ mod tests {
         let error = start(&["/bin/cat"], None).map(drop).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
         assert!(error.to_string().starts_with("Resource temporarily unavailable"), "{error}");
+    }
+
+    /// Its id could be another's by the time of the signal.
+    #[test]
+    fn without_files_nobody_is_signalled() {
+        run_alone("holds_nobody_without_files");
+    }
+
+    #[test]
+    #[ignore = "lowers the limit of its whole process, run by the test above"]
+    fn holds_nobody_without_files() {
+        if !is_alone() {
+            return;
+        }
+        let pid = std::process::id() as i32;
+        assert!(Handle::open(pid).is_ok());
+        limits::set_files(&Limit::default()).unwrap();
+        let refused = Handle::open(pid).map(drop).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EMFILE));
     }
 
     fn is_alone() -> bool {
