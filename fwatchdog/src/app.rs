@@ -65,8 +65,8 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     let listener = listener(&config)?;
     child::keep_descriptors();
     // Before any thread is started, so that all have the same mask.
-    let all = signal::block(&[Signal::TERM, Signal::INT, Signal::CHLD])?;
-    let ends = Signals::of(&[Signal::TERM, Signal::INT])?;
+    let all = signal::block(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::CHLD])?;
+    let ends = Signals::of(&[Signal::TERM, Signal::INT, Signal::QUIT])?;
     if !has_parent(&config)? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -147,6 +147,7 @@ fn serve(function: &Function, all: &Signals, ends: &Signals) {
                     return;
                 }
             }
+            Some(Signal::HUP) => log::info!("SIGHUP: there is nothing to read again"),
             Some(_) => return,
             None => {}
         }

@@ -18,15 +18,14 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Where the files are made, and how much they hold.
 pub(crate) struct Spools {
     folder: PathBuf,
-    /// The most that they hold together; the kernel may allow one file less (`RLIMIT_FSIZE`).
+    /// The most that they hold together.
     limit: u64,
     used: AtomicU64,
 }
 
 impl Spools {
     pub(crate) fn new(folder: PathBuf) -> Spools {
-        let limit = limits::file_size().map_or(MAX_BYTES, |limit| limit.min(MAX_BYTES));
-        Spools { folder, limit, used: AtomicU64::new(0) }
+        Spools { folder, limit: MAX_BYTES, used: AtomicU64::new(0) }
     }
 
     /// Whether there is room for so many bytes more, which are taken then.

@@ -71,7 +71,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     kit::log::init(config.log);
     log::info!("gateway {} with {}", env!("CARGO_PKG_VERSION"), Config::effective(&Environment));
     child::keep_descriptors();
-    let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::HUP])
+    let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP])
         .map_err(|error| Error::System("block signals", error))?;
     let open_files = limits::raise_open_files(WANTED_FILES)
         .or_else(|_| limits::open_files())
@@ -148,10 +148,10 @@ fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
 fn say_addresses(addresses: &[SocketAddr], first_admin: Option<usize>) {
     let (main, admin) = addresses.split_at(first_admin.unwrap_or(addresses.len()));
     for address in admin {
-        log::info!("listening on {address} for /system, /ui and /metrics");
+        kit::log::announce(format_args!("listening on {address} for /system, /ui and /metrics"));
     }
     for address in main.iter().rev() {
-        log::info!("listening on {address}");
+        kit::log::announce(format_args!("listening on {address}"));
     }
 }
 

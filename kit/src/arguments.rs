@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::log;
+use crate::sys::signal::{self, Signal};
 use crate::sys::user;
 
 /// Exit code of a failure at run time.
@@ -41,12 +42,7 @@ impl Program {
     /// reads: a closed pipe (`--help | head`) is no failure.
     pub fn run(&self, serve: impl FnOnce() -> ExitCode, check: impl FnOnce() -> ExitCode) -> ExitCode {
         match self.asked(std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned())) {
-            Asked::Serve => match user::shut() {
-                Ok(()) => serve(),
-                Err(error) => {
-                    self.fail(EXIT_FAILURE, format_args!("failed to set no_new_privs and dumpable: {error}"))
-                }
-            },
+            Asked::Serve => self.begin(serve),
             Asked::HealthCheck => check(),
             Asked::Print(text) => match io::stdout().write_all(text.as_bytes()) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -56,6 +52,16 @@ impl Program {
             },
             Asked::Refuse(arguments) => {
                 self.fail(EXIT_CONFIGURATION, format_args!("unknown arguments `{arguments}`, see --help"))
+            }
+        }
+    }
+
+    fn begin(&self, serve: impl FnOnce() -> ExitCode) -> ExitCode {
+        signal::ignore(Signal::XFSZ); // a write beyond the limit of a file's size is an error, and not the end
+        match user::shut() {
+            Ok(()) => serve(),
+            Err(error) => {
+                self.fail(EXIT_FAILURE, format_args!("failed to set no_new_privs and dumpable: {error}"))
             }
         }
     }

@@ -58,9 +58,7 @@ pub fn announce(message: impl Display) {
 
 /// Writes why `program` ends, without time and level.
 pub(crate) fn say(program: &str, reason: &dyn Display) {
-    let mut line = String::new();
-    push_escaped(&mut line, &format!("{program}: {reason}"));
-    STDERR.write(line.as_bytes());
+    STDERR.write(one_line(&format!("{program}: {reason}")).as_bytes());
 }
 
 /// Appends the count of lost lines in the Prometheus text format.
@@ -174,6 +172,14 @@ fn line(seconds: u64, ms: u32, level: Level, message: &str) -> Vec<u8> {
     let mut line = format!("{} {level} ", timestamp(seconds, ms));
     push_escaped(&mut line, message);
     line.into_bytes()
+}
+
+/// A text that may hold foreign bytes as one whole line, as the log would write it.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    push_escaped(&mut line, text);
+    line
 }
 
 /// Appends `text` and ends the line. Control characters are escaped, and what is too long is cut.

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub const SIGHUP: i32 = 1;
 /// Interrupt from the keyboard.
 pub const SIGINT: i32 = 2;
+/// Quit from the keyboard.
+pub const SIGQUIT: i32 = 3;
 /// The end, at once.
 pub const SIGKILL: i32 = 9;
 /// A request to end.

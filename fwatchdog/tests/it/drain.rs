@@ -15,7 +15,7 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
 
 #[test]
 fn an_idle_dog_ends_at_once() {
-    for signal in [proc::SIGTERM, proc::SIGINT] {
+    for signal in [proc::SIGTERM, proc::SIGINT, proc::SIGQUIT] {
         let dog = dog("exits 0").env("drain_timeout", LONG).start();
         let mut idle = dog.client();
         assert_eq!(idle.request().send().unwrap().status, 200);
@@ -44,6 +44,34 @@ fn a_running_request_finishes_while_health_is_503() {
     let reply = running.within(SOON).reply("POST").unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "end\n"));
     assert!(reply.head.has_token("connection", "close"));
+    assert_eq!(dog.wait(SOON).code(), Some(0));
+}
+
+/// A terminal that is closed must not take a call with it, and there is nothing that SIGHUP could have read again.
+#[test]
+fn sighup_ends_no_call() {
+    let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
+    let mut running = dog.connect();
+    running.send(POST).unwrap();
+    eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
+    dog.signal(proc::SIGHUP);
+    dog.wait_log("info SIGHUP: ", SOON);
+    running.send("end").unwrap();
+    let reply = running.within(SOON).reply("POST").unwrap();
+    assert_eq!((reply.status, reply.text().as_str()), (200, "end\n"));
+    assert_eq!(dog.get("/_/health").status, 200);
+}
+
+#[test]
+fn sigquit_lets_a_running_request_finish() {
+    let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
+    let mut running = dog.connect();
+    running.send(POST).unwrap();
+    eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
+    dog.signal(proc::SIGQUIT);
+    dog.wait_log("draining", SOON);
+    running.send("end").unwrap();
+    assert_eq!(running.within(SOON).reply("POST").unwrap().status, 200);
     assert_eq!(dog.wait(SOON).code(), Some(0));
 }
 

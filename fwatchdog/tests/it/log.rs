@@ -67,3 +67,19 @@ fn a_start_that_is_refused_does_not_wait_for_the_log() {
     let dog = shell("true").env("exec_timeout", "soon").stderr(reader.stream()).spawn();
     assert_eq!(dog.wait(SOON).code(), Some(2));
 }
+
+/// SIGXFSZ would end fwatchdog. The process has the signal's default back, as it has every limit.
+#[test]
+fn a_log_file_that_reaches_its_limit_ends_nothing() {
+    let dog = shell("echo much >&2; grep SigIgn /proc/self/status").env("write_debug", "true").limit('f', 1);
+    let dog = dog.start();
+    eventually(SOON, || match dog.get("/") {
+        reply if reply.text() != "SigIgn:\t0000000000000000\n" => Err(reply.text()),
+        _ if dog.metrics("/_/metrics").sum("log_lines_lost_total", &[]) == 0.0 => {
+            Err("nothing is lost".to_owned())
+        }
+        _ => Ok(()),
+    });
+    dog.signal(proc::SIGTERM);
+    assert_eq!(dog.wait(SOON).code(), Some(0));
+}

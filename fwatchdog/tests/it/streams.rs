@@ -267,7 +267,7 @@ fn where_no_more_can_be_held_such_a_client_is_cut_off_and_the_log_says_why() {
     let cat = || Bin::fwatchdog().env("fprocess", "cat").env("write_timeout", "1h");
     for (dog, why) in [
         (cat().env("TMPDIR", "/no/such/folder"), "/no/such/folder (TMPDIR): No such file"),
-        (cat().limit('f', 4096), "bytes already"), // 2 MiB, or 4, as the shell has it
+        (cat().limit('f', 4096), "File too large"), // 2 MiB, or 4, as the shell has it
     ] {
         let dog = dog.start();
         assert!(send_then_read(&dog, 64 * MIB as u64).is_err());

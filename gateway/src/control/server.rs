@@ -199,7 +199,7 @@ fn respond(request: Request, answer: Answer) {
             if problem.status() == 503 {
                 headers.push(header("Retry-After", "1"));
             }
-            (problem.status(), format!("{}\n", problem.line()), headers)
+            (problem.status(), kit::log::one_line(&problem.line()), headers)
         }
     };
     let headers = headers.into_iter().flatten().collect();

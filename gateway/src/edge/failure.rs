@@ -207,12 +207,12 @@ impl Failure {
         }
     }
 
-    /// The line of the answer. `function` is the name that was called, where there was one.
+    /// The line of the answer, which may quote an engine or a client. `function` is the name that was called, where there was one.
     pub(crate) fn line(&self, function: Option<&str>) -> String {
-        match function {
-            Some(name) => format!("function `{name}`: {self}\n"),
-            None => format!("{self}\n"),
-        }
+        kit::log::one_line(&match function {
+            Some(name) => format!("function `{name}`: {self}"),
+            None => self.to_string(),
+        })
     }
 }
 
@@ -360,6 +360,14 @@ mod tests {
             Failure::Closed("10.0.0.5:8080".parse().unwrap()).line(Some("echo")),
             "function `echo`: replica 10.0.0.5:8080 closed the connection before its answer was whole\n"
         );
+    }
+
+    #[test]
+    fn a_line_that_quotes_others_stays_one_short_line() {
+        let failure = Failure::CannotStart("a\r\nb\u{1b}[31m".to_owned());
+        assert_eq!(failure.line(Some("echo")), "function `echo`: no replica runs: a\\r\\nb\\u{1b}[31m\n");
+        let long = Failure::CannotStart("\u{1b}".repeat(100_000)).line(None);
+        assert!(long.len() <= kit::log::MAX_LINE_BYTES && long.ends_with("…\n"), "{}", long.len());
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl Edge {
         head.text("Content-Type", "text/plain; charset=utf-8");
         let text = match self.provider.problem() {
             None => "ok\n".to_owned(),
-            Some(problem) => format!("degraded: {problem}\n"),
+            Some(problem) => kit::log::one_line(&format!("degraded: {problem}")),
         };
         respond(exchange, head, &text);
         Ok(())

@@ -26,7 +26,7 @@ fn leaves_nothing(gateway: &Running) {
 
 #[test]
 fn an_idle_gateway_ends_at_once() {
-    for signal in [proc::SIGTERM, proc::SIGINT] {
+    for signal in [proc::SIGTERM, proc::SIGINT, proc::SIGQUIT] {
         let gateway = gateway(&[process(ONE, "cat")]).env("drain_timeout", LONG).start();
         let mut idle = gateway.client();
         assert_eq!(idle.request().method("POST").path(path("")).body("x").send().unwrap().status, 200);

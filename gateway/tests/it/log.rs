@@ -53,3 +53,33 @@ fn a_start_that_is_refused_does_not_wait_for_the_log() {
     let gateway = gateway(&[]).env("max_body", "much").stderr(reader.stream()).spawn();
     assert_eq!(gateway.wait(SOON).code(), Some(2));
 }
+
+#[test]
+fn a_log_file_that_reaches_its_limit_ends_nothing() {
+    let gateway = gateway(&[]).env("log", "debug").limit('f', 4).start();
+    eventually(SOON, || {
+        gateway.signal(proc::SIGHUP);
+        match gateway.metrics("/metrics").sum("log_lines_lost_total", &[]) {
+            0.0 => Err("nothing is lost".to_owned()),
+            _ => Ok(()),
+        }
+    });
+    gateway.signal(proc::SIGTERM);
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn the_address_is_said_whatever_the_level_is() {
+    let gateway = gateway(&[]).env("log", "error").start();
+    assert!(gateway.log().contains(" info listening on "), "{}", gateway.log());
+}
+
+#[test]
+fn a_refused_setting_cannot_write_control_characters() {
+    let output = gateway(&[]).env("functions_file", "/nonexistent/\u{1b}[31mred\nforged").run();
+    assert!(output.code() != 0 && output.stderr.contains("red"), "{output:?}");
+    assert!(
+        !output.stderr.lines().any(|line| line.contains('\u{1b}') || line.starts_with("forged")),
+        "{output:?}"
+    );
+}

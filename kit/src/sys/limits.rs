@@ -28,14 +28,6 @@ pub fn open_files() -> io::Result<u64> {
     Ok(read(libc::RLIMIT_NOFILE as Resource)?.soft)
 }
 
-/// The largest file that this process may write (`RLIMIT_FSIZE`): beyond it a write ends the process by a signal.
-///
-/// # Errors
-/// When the kernel refuses to say, which it does not.
-pub fn file_size() -> io::Result<u64> {
-    Ok(read(libc::RLIMIT_FSIZE as Resource)?.soft)
-}
-
 /// Raises the soft limit of open files towards the hard one, at most to `wanted`, and returns the limit
 /// that then holds. A limit that is higher already stays. Children get the one from before.
 ///

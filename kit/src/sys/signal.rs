@@ -23,18 +23,28 @@ impl Signal {
     pub const INT: Signal = Signal(libc::SIGINT);
     /// End now; cannot be ignored.
     pub const KILL: Signal = Signal(libc::SIGKILL);
+    /// Quit from the keyboard; as servers take it, end in order.
+    pub const QUIT: Signal = Signal(libc::SIGQUIT);
     /// A reader went away.
     pub const PIPE: Signal = Signal(libc::SIGPIPE);
     /// End in order.
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// A child ended.
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
+    /// A file grew to its limit (`RLIMIT_FSIZE`).
+    pub const XFSZ: Signal = Signal(libc::SIGXFSZ);
 
     /// Its number, as `kill -l` lists them.
     #[must_use]
     pub const fn number(self) -> i32 {
         self.0
     }
+}
+
+/// Ignores a signal in this process. Its children get the default back.
+pub fn ignore(signal: Signal) {
+    // SAFETY: the disposition names no function.
+    unsafe { libc::signal(signal.0, libc::SIG_IGN) }; // fails for no signal but SIGKILL and SIGSTOP
 }
 
 /// A set of blocked signals, to be waited for.
