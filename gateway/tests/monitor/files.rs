@@ -23,7 +23,7 @@ fn promtool_passes_configuration_rules_and_cases() {
     }
 }
 
-/// What the document adds to the configuration for an Alertmanager.
+/// What the document adds to the configuration: a password for the job `gateway`, and an Alertmanager.
 #[test]
 fn the_configuration_of_the_document_can_be_added() {
     if !testkit::is_installed("promtool") {
@@ -31,10 +31,17 @@ fn the_configuration_of_the_document_can_be_added() {
     }
     let blocks = testkit::document::blocks(&text("docs/monitoring.md")).expect("a document");
     let added: Vec<_> = blocks.iter().filter(|block| block.language == "yaml").collect();
-    assert_eq!(added.len(), 1);
+    assert_eq!(added.len(), 2);
+    let (of_job, of_file) = (&added[0].text, &added[1].text);
+    let job = "  - job_name: gateway\n";
+    let configuration = text("monitor/prometheus.yml").replace(job, &format!("{job}{of_job}")) + of_file;
+    assert!(
+        configuration.contains("basic_auth:") && configuration.contains("alertmanagers:"),
+        "{configuration}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("prometheus.yml");
-    std::fs::write(&file, format!("{}{}", text("monitor/prometheus.yml"), added[0].text)).unwrap();
+    std::fs::write(&file, configuration).unwrap();
     std::fs::copy(repository("monitor/alerts.yml"), dir.path().join("alerts.yml")).unwrap();
     let output = Command::new("promtool").args(["check", "config"]).arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
