@@ -172,7 +172,8 @@ impl Incoming {
     /// What there is of the body, reading once from the socket if need be.
     pub(crate) fn body(&mut self, socket: &Socket) -> Result<Body<'_>, BodyError> {
         loop {
-            let next = if self.data == 0 { self.unframe(SMALL) } else { Ok(()) };
+            let has_to_look = self.data == 0 && !self.decoder.is_done();
+            let next = if has_to_look { self.unframe(SMALL) } else { Ok(()) };
             if self.data > 0 {
                 return Ok(Body::Data(&self.buffer[self.taken..self.taken + self.data]));
             }
@@ -223,7 +224,7 @@ impl Incoming {
             self.decoder = ahead;
             self.data += step.data;
             self.body_bytes += step.data as u64;
-            if step.data == 0 {
+            if step.data == 0 || self.decoder.is_done() {
                 return Ok(());
             }
         }

@@ -87,9 +87,14 @@ impl Conn {
     /// Begins to wait.
     pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
         (self.phase, self.since) = (phase, now);
-        self.incoming.rest();
         self.outgoing.rest();
         self.head_bytes = 0;
+        self.rest();
+    }
+
+    /// Gives back what memory is not needed for what has arrived, and counts the rest.
+    pub(super) fn rest(&mut self) {
+        self.incoming.rest();
         self.count();
     }
 
@@ -154,9 +159,8 @@ impl Conn {
         let bytes = self.incoming.take_head(end);
         let head = RequestHead::parse(bytes, shared.config.max_headers)?;
         self.incoming.begin(head.framing(), shared.config.body_limit())?;
-        self.incoming.rest();
         self.head_bytes = head.memory();
-        self.count();
+        self.rest();
         Ok(head)
     }
 

@@ -77,6 +77,12 @@ impl Share {
         }
     }
 
+    /// Whether the bound is exceeded and this connection has a part in it: it is among those that a search finds, so
+    /// that each search closes a connection.
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes > 0 && self.memory.is_over()
+    }
+
     /// The size by which connections are compared: a power of two.
     fn class(&self) -> u32 {
         self.bytes.checked_ilog2().unwrap_or(0)

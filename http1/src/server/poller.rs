@@ -349,10 +349,8 @@ impl Poller {
     fn received(&mut self, mut conn: Box<Conn>) {
         let limit = self.shared.config.max_header_bytes;
         match conn.next_head() {
-            Some(end) if end <= limit => match self.shared.has_memory_for(end) {
-                true => self.begin(conn),
-                false => self.refuse(conn, Refusal::HeadMemory),
-            },
+            Some(end) if end <= limit && self.shared.has_memory_for(end) => self.begin(conn),
+            Some(end) if end <= limit => self.refuse(conn, Refusal::HeadMemory),
             None if !conn.is_over(limit) => {
                 if let Some(refusal) = conn.why_start() {
                     return self.refuse(conn, refusal);
@@ -481,13 +479,13 @@ impl Poller {
 
     /// Leaves a connection until more arrives.
     fn wait_on(&mut self, mut conn: Box<Conn>) {
-        conn.incoming.rest();
-        conn.count();
+        conn.rest();
         if self.shared.relays && (!conn.incoming.is_drained() || conn.is_hung_up) {
             self.ready.push(conn.token);
         }
+        let is_one_too_many = conn.share.is_over();
         self.rearm(conn);
-        if self.shared.memory.is_over() {
+        if is_one_too_many {
             self.shared.make_memory();
         }
     }
