@@ -185,7 +185,8 @@ impl Call<'_> {
     fn answer_cause(&self, exchange: &mut Exchange<'_>, cause: Cause) -> u16 {
         match cause {
             Cause::Refused(refusal) => self.answer_refusal(exchange, refusal),
-            Cause::ClientGone | Cause::ClientStalls => {
+            // Bodies are not checked here.
+            Cause::ClientGone | Cause::ClientStalls | Cause::Unproven => {
                 exchange.abort();
                 CLIENT_CLOSED
             }
@@ -249,7 +250,7 @@ fn answer_head(head: &ResponseHead) -> HeadWriter {
 fn broken(id: &str, cause: Cause) -> u16 {
     match cause {
         Cause::Refused(refusal) => refusal.status(),
-        Cause::ClientGone => CLIENT_CLOSED,
+        Cause::ClientGone | Cause::Unproven => CLIENT_CLOSED,
         Cause::ClientStalls => {
             log::warn!(
                 "call={id} was ended: the client does not read, see write_timeout, or send, see read_timeout"

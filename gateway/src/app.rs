@@ -24,7 +24,7 @@ use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
 use crate::provider::{Provider, Sink};
 use crate::scaler::{Asker, Scaler};
-use crate::secrets;
+use crate::secrets::{self, Secrets};
 
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
@@ -82,7 +82,8 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         control::check(state_dir).map_err(|why| Error::Configuration(format!("setting state_dir: {why}")))?;
     }
     let Listening { listeners, addresses, first_admin } = config.places().open().map_err(Error::Listen)?;
-    let table = Arc::new(Table::new(client_config(config, open_files)));
+    let table =
+        Arc::new(Table::new(client_config(config, open_files), Secrets::new(&config.secret_mount_path)));
     let provider = provider(config, addresses[0].port(), &table)?; // there is at least one
     log::info!("{} functions known", table.snapshot().len());
     let control = control(config, &table, &provider)?;
@@ -245,7 +246,10 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
     let mut next_sweep = Instant::now();
     loop {
         match signals.wait(Some(next_sweep.saturating_duration_since(Instant::now()))) {
-            Some(Signal::HUP) => provider.reload(),
+            Some(Signal::HUP) => {
+                table.read_secrets();
+                provider.reload();
+            }
             Some(_) => return,
             None => next_sweep = table.sweep(Instant::now()),
         }

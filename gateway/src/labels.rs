@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kit::duration;
@@ -22,10 +23,12 @@ pub(crate) const LABEL_PORT: &str = "faas.port";
 pub(crate) const LABEL_CONCURRENCY: &str = "faas.concurrency";
 pub(crate) const LABEL_TIMEOUT: &str = "faas.timeout";
 pub(crate) const LABEL_WAIT: &str = "faas.wait";
+pub(crate) const LABEL_AUTH: &str = "faas.auth";
+pub(crate) const LABEL_HMAC: &str = "faas.hmac";
 /// Written by the gateway itself, see [`Note`].
 pub(crate) const LABEL_FLOOR: &str = "faas.scale.floor";
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 14] = [
     LABEL_FUNCTION,
     LABEL_SCALE_MIN,
     LABEL_SCALE_MAX,
@@ -37,8 +40,13 @@ const KNOWN: [&str; 12] = [
     LABEL_CONCURRENCY,
     LABEL_TIMEOUT,
     LABEL_WAIT,
+    LABEL_AUTH,
+    LABEL_HMAC,
     LABEL_FLOOR,
 ];
+
+/// What the label of a secret is told to look like.
+const EXPECTED_SECRET_NAME: &str = "the name of a secret: 1 to 64 letters, digits, `-`, `_` and `.` that begins and ends with a letter or digit";
 
 /// How labels begin that are meant for a gateway: of this one, and of the platforms that functions may come from.
 const OURS: [&str; 3] = ["com.faas.", "com.openfaas.", "faas."];
@@ -58,8 +66,23 @@ const DEFAULT_MAX: u32 = 20;
 /// The most calls at once that a label may name, per replica.
 const MAX_CALLS: u32 = 1_000_000;
 
+/// The longest name of a secret (docker secret create).
+const MAX_SECRET_NAME_BYTES: usize = 64;
+
 /// The largest step of scaling, in percent of `scale.max`.
 const MAX_FACTOR: u32 = 100;
+
+/// What a label asks of the callers of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Nothing: the label is not there.
+    #[default]
+    Open,
+    /// What is in the secret of this name.
+    Secret(Arc<str>),
+    /// The label names no secret, and nobody can know what was meant.
+    Closed,
+}
 
 /// The labels that the gateway understands, each with a usable value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +107,10 @@ pub(crate) struct Labels {
     pub(crate) timeout: Option<Duration>,
     /// Whether a first replica gets calls only when its health check has passed, and not as soon as it listens.
     pub(crate) waits_for_health: bool,
+    /// Who may call it.
+    pub(crate) auth: Lock,
+    /// How the bodies of its calls are signed.
+    pub(crate) hmac: Lock,
     /// What the gateway noted when it set the number of replicas.
     pub(crate) floor: Option<Note>,
 }
@@ -102,6 +129,8 @@ impl Default for Labels {
             concurrency: 0,
             timeout: None,
             waits_for_health: false,
+            auth: Lock::Open,
+            hmac: Lock::Open,
             floor: None,
         }
     }
@@ -113,14 +142,13 @@ pub(crate) struct Warning {
     pub(crate) label: String,
     /// What would have been taken and what was found.
     pub(crate) problem: String,
-    /// Whether there is a default that is used for it.
-    has_default: bool,
+    /// What is done instead.
+    instead: &'static str,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rest = if self.has_default { "its default is used" } else { "it has no effect" };
-        write!(f, "label {}: {}; {rest}", self.label, self.problem)
+        write!(f, "label {}: {}; {}", self.label, self.problem, self.instead)
     }
 }
 
@@ -144,6 +172,8 @@ impl Labels {
             concurrency: values.integer(LABEL_CONCURRENCY, 0, MAX_CALLS).unwrap_or(default.concurrency),
             timeout: values.span(LABEL_TIMEOUT),
             waits_for_health: values.waits_for_health().unwrap_or(default.waits_for_health),
+            auth: values.lock(LABEL_AUTH),
+            hmac: values.lock(LABEL_HMAC),
             floor: values.parsed(LABEL_FLOOR, Note::EXPECTED, Note::parse),
         };
         if let Some(min) = labels.scale_min.filter(|min| *min > labels.max()) {
@@ -184,11 +214,12 @@ impl Values<'_> {
     }
 
     fn refuse(&mut self, label: &'static str, expected: &str, text: &str) {
-        self.warnings.push(Warning {
-            label: label.to_owned(),
-            problem: format!("expected {expected}, got `{}`", text.escape_debug()),
-            has_default: true,
-        });
+        let problem = format!("expected {expected}, got `{}`", text.escape_debug());
+        let instead = match label {
+            LABEL_AUTH | LABEL_HMAC => "nobody can call the function",
+            _ => "its default is used",
+        };
+        self.warnings.push(Warning { label: label.to_owned(), problem, instead });
     }
 
     fn refuse_unknown(&mut self) {
@@ -209,7 +240,7 @@ impl Values<'_> {
         self.warnings.push(Warning {
             label: names.join(", "),
             problem: format!("is unknown: expected one of {}", KNOWN.join(", ")),
-            has_default: false,
+            instead: "it has no effect",
         });
     }
 
@@ -240,11 +271,29 @@ impl Values<'_> {
         })
     }
 
+    /// A value that names no secret closes the function: with a default in its place it would be open.
+    fn lock(&mut self, label: &'static str) -> Lock {
+        let Some(text) = self.found.get(label).map(|text| text.trim().to_owned()) else { return Lock::Open };
+        if is_secret_name(&text) {
+            return Lock::Secret(text.into());
+        }
+        self.refuse(label, EXPECTED_SECRET_NAME, &text);
+        Lock::Closed
+    }
+
     fn span(&mut self, label: &'static str) -> Option<Duration> {
         self.parsed(label, &format!("more than zero: {}", duration::EXPECTED), |text| {
             duration::parse(text).filter(|span| !span.is_zero())
         })
     }
+}
+
+/// Whether it may be the name of a secret, as the engine has them: there is no way out of a directory in it.
+fn is_secret_name(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let ends = is_end(text.bytes().next()) && is_end(text.bytes().next_back());
+    ends && text.len() <= MAX_SECRET_NAME_BYTES && text.bytes().all(is_inner)
 }
 
 #[cfg(test)]
@@ -275,6 +324,8 @@ mod tests {
                 concurrency: 0,
                 timeout: None,
                 waits_for_health: false,
+                auth: Lock::Open,
+                hmac: Lock::Open,
                 floor: None,
             };
         });
@@ -296,6 +347,8 @@ mod tests {
             ("faas.concurrency", "100"),
             ("faas.timeout", "5m"),
             ("faas.wait", "healthy"),
+            ("faas.auth", "users-1"),
+            ("faas.hmac", " github.key_2 "),
             ("faas.scale.floor", "3/4"),
         ];
         check(&pairs, &[], |labels| {
@@ -311,6 +364,8 @@ mod tests {
                 concurrency: 100,
                 timeout: Some(Duration::from_secs(300)),
                 waits_for_health: true,
+                auth: Lock::Secret("users-1".into()),
+                hmac: Lock::Secret("github.key_2".into()),
                 floor: Some(Note { asked: 3, set: 4 }),
             };
         });
@@ -352,6 +407,23 @@ mod tests {
         }
         check(&[("faas.port", "65535")], &[], |labels| labels.port = 65535);
         check(&[("com.openfaas.scale.max", "1000")], &[], |labels| labels.scale_max = Some(1000));
+    }
+
+    #[test]
+    fn a_label_that_names_no_secret_closes_the_function() {
+        let long = "x".repeat(MAX_SECRET_NAME_BYTES);
+        for name in ["x", "0", "a.b", "a-_b", &long] {
+            check(&[("faas.auth", name)], &[], |labels| labels.auth = Lock::Secret(name.into()));
+        }
+        let longer = format!("{long}x");
+        for name in
+            ["", ".", "..", "../x", "a/b", "/etc/passwd", "a b", "-a", "a-", ".a", "a.", "\u{e4}", &longer]
+        {
+            let warning = format!(
+                "label faas.hmac: expected {EXPECTED_SECRET_NAME}, got `{name}`; nobody can call the function"
+            );
+            check(&[("faas.hmac", name)], &[&warning], |labels| labels.hmac = Lock::Closed);
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The gateway: one address for all functions of a Docker Swarm, or of this machine.
 #![forbid(unsafe_code)]
 
+mod access;
 mod alexa;
 mod app;
 mod authority;
 mod balance;
+mod base64;
 mod caller;
 mod config;
 mod control;
+mod digest;
 mod edge;
 mod floor;
 mod functions;

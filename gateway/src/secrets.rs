@@ -1,16 +1,46 @@
-//! User and password from files, as Docker secrets are mounted.
+//! Secrets from files, as Docker mounts them: the gateway's own user and password, and what functions ask for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kit::sys::file::read_regular;
 
+use crate::access::Access;
 use crate::edge::Credentials;
+use crate::provider::Known;
 
 const USER_FILE: &str = "basic-auth-user";
 const PASSWORD_FILE: &str = "basic-auth-password";
 
 /// The largest such file: far above what anybody types, and below what a request's head can carry.
 const MAX_BYTES: usize = 4096;
+
+/// The largest file with what a function asks for: some hundred users.
+const MAX_FUNCTION_BYTES: usize = 64 * 1024;
+
+/// The directory with the secrets of functions.
+pub(crate) struct Secrets(PathBuf);
+
+impl Secrets {
+    pub(crate) fn new(directory: &Path) -> Secrets {
+        Secrets(directory.to_owned())
+    }
+
+    /// What a function asks of its callers, if its labels do. A secret that cannot be used closes the function, and the log
+    /// says so. Reads files, so that no call may wait for it.
+    pub(crate) fn access(&self, known: &Known) -> Option<Arc<Access>> {
+        let read = |name: &str| {
+            let path = self.0.join(name);
+            read_regular(&path, MAX_FUNCTION_BYTES).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let access = Access::new((&known.labels.auth, &known.labels.hmac), read);
+        let access = access.unwrap_or_else(|(label, why)| {
+            log::error!("function {}: label {label}: {why}; nobody can call the function", known.name);
+            Some(Access::Closed(label))
+        });
+        access.map(Arc::new)
+    }
+}
 
 /// Reads both files in `directory`.
 ///

@@ -11,12 +11,10 @@ use kit::Deadline;
 use kit::sys::{PollFd, Ready, poll};
 
 use crate::head::is_idempotent;
+pub use crate::upload::{Check, MAX_KEPT_BYTES, Upload};
 use crate::{
     Body, BodyError, Connection, Error, Exchange, HeadWriter, Length, Phase, Pool, Refusal, ResponseHead,
 };
-
-/// What is kept of a request's body so that it can be sent a second time.
-const MAX_KEPT_BYTES: usize = 16 * 1024;
 
 /// Pieces moved in one direction before the other is looked after.
 const ROUNDS: usize = 16;
@@ -24,47 +22,13 @@ const ROUNDS: usize = 16;
 /// Connection timed out (connect(2)).
 const ETIMEDOUT: i32 = 110;
 
-/// The body of a request: what was read of it before or is kept for a second try, then what the client
-/// still sends.
-#[derive(Default)]
-pub struct Upload {
-    kept: Vec<u8>,
-    /// How far the kept bytes were sent in this try.
-    at: usize,
-    /// Whether bytes went through that were not kept.
-    is_incomplete: bool,
-}
-
-impl Upload {
-    /// A body that was read whole already.
-    #[must_use]
-    pub fn of(whole: Vec<u8>) -> Upload {
-        Upload { kept: whole, at: 0, is_incomplete: false }
-    }
-
-    /// Goes back to the start; false when that is not possible any more.
-    fn rewind(&mut self) -> bool {
-        self.at = 0;
-        !self.is_incomplete
-    }
-
-    fn keep(&mut self, data: &[u8]) {
-        if self.kept.len() + data.len() > MAX_KEPT_BYTES {
-            self.is_incomplete = true;
-            self.kept = Vec::new();
-        }
-        if !self.is_incomplete {
-            self.kept.extend_from_slice(data);
-        }
-        self.at = self.kept.len();
-    }
-}
-
 /// Why a try ended without a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The rest of the request cannot be taken.
     Refused(Refusal),
+    /// Its body is not what it says it is.
+    Unproven,
     /// The client went away.
     ClientGone,
     /// The client neither reads nor sends.
@@ -265,7 +229,7 @@ impl Transfer {
             .when(self.ends_with_client())
             .and(Ready::READ.when(wants.client_read))
             .and(Ready::WRITE.when(wants.client_write));
-        let reads_upstream = !wants.client_write && !self.state.is_answered;
+        let reads_upstream = !wants.client_write && !self.state.is_answered && !self.upload.is_pending();
         let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
         // An upstream that is not waited for stays out: poll would report its end over and over.
         let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
@@ -319,7 +283,8 @@ impl Transfer {
         if !self.state.is_sent {
             self.send_some(exchange)?;
         }
-        if self.state.upstream_ready || self.state.is_answering {
+        // Nobody is answered before it is clear who asks.
+        if (self.state.upstream_ready || self.state.is_answering) && !self.upload.is_pending() {
             self.answer_some(exchange, head)?;
             if self.state.is_answered {
                 return self.finish(exchange);
@@ -350,11 +315,18 @@ impl Transfer {
                 match self.connection.write(&self.upload.kept[self.upload.at..]) {
                     Ok(0) => return self.upstream_is_full(),
                     Ok(count) => self.upload.at += count,
+                    Err(_) if self.upload.judge_alone() => {}
                     Err(_) => return self.upstream_stopped_reading(exchange),
                 }
                 continue;
             }
             match exchange.body() {
+                Ok(Body::Data(data)) if self.upload.is_pending() => {
+                    let count = data.len();
+                    self.upload.hold(data);
+                    exchange.consume(count);
+                    self.state.has_moved = true;
+                }
                 Ok(Body::Data(data)) => match self.connection.write(data) {
                     Ok(0) => return self.upstream_is_full(),
                     Ok(count) => {
@@ -367,6 +339,11 @@ impl Transfer {
                 Ok(Body::Wait) => {
                     self.state.wants.client_read = true;
                     return self.send_head(exchange);
+                }
+                Ok(Body::End) if self.upload.is_pending() => {
+                    if !self.upload.judge() {
+                        return Err(self.failed(exchange, Cause::Unproven));
+                    }
                 }
                 Ok(Body::End) => return self.end_request(exchange),
                 Err(error) => return Err(self.client_failed(exchange, error)),
@@ -381,6 +358,7 @@ impl Transfer {
         match self.connection.flush() {
             Ok(true) => Ok(()),
             Ok(false) => self.upstream_is_full(),
+            Err(_) if self.upload.judge_alone() => Ok(()),
             Err(_) => self.upstream_stopped_reading(exchange),
         }
     }

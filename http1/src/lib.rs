@@ -13,6 +13,7 @@ pub mod head;
 pub mod refusal;
 pub mod server;
 mod spare;
+mod upload;
 mod wire;
 pub mod writer;
 

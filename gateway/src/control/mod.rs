@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn what_hangs_is_left_to_itself_up_to_a_bound() {
         let folder = tempfile::tempdir().unwrap();
-        let table = Arc::new(Table::new(ClientConfig::default()));
+        let table = Arc::new(Table::empty());
         table.set(vec![Known::named("one")]);
         let provider = Arc::new(Gated::default());
         let control = Control::start(Setup {

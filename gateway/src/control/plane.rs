@@ -195,7 +195,6 @@ mod tests {
     use super::*;
     use crate::labels::Labels;
     use crate::provider::{Known, Sink as _};
-    use http1::ClientConfig;
     use std::sync::Mutex;
 
     /// A provider that notes what it is asked for, and refuses one function.
@@ -226,7 +225,7 @@ mod tests {
     }
 
     fn plane() -> (Plane, Arc<Noting>) {
-        let table = Arc::new(Table::new(ClientConfig::default()));
+        let table = Arc::new(Table::empty());
         table.set(vec![
             known("refused", 1, true),
             known("away", 1, true),

@@ -120,7 +120,8 @@ impl Door {
 
     fn failure(&self, cause: Cause, number: u64) -> Failure {
         match cause {
-            Cause::ClientGone | Cause::ClientStalls => Failure::ClientGone,
+            // Its body was not checked on the way.
+            Cause::ClientGone | Cause::ClientStalls | Cause::Unproven => Failure::ClientGone,
             Cause::Refused(refusal) => Failure::Refused(refusal),
             Cause::Timeout(Phase::FirstByte) => {
                 self.plane.hangs(number);

@@ -9,8 +9,9 @@ use http1::{Error, HeadWriter, Refusal};
 use kit::{call, duration};
 
 use super::auth::CHALLENGE;
-use crate::labels::LABEL_TIMEOUT;
-use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
+use crate::access::Scheme;
+use crate::labels::{LABEL_AUTH, LABEL_HMAC, LABEL_TIMEOUT};
+use crate::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
@@ -102,6 +103,12 @@ pub(crate) enum Failure {
     Timeout(Phase, TimeLimit),
     /// The part of the gateway that serves the path is not there.
     NotAvailable(&'static str),
+    /// The function is not for everybody.
+    NoCredentials(Scheme, FunctionName),
+    /// What is wrong with the signature that the function asks for.
+    BadSignature(&'static str),
+    /// The function asks for what is in a secret that cannot be used: the label.
+    NoSecret(&'static str),
     /// The control plane is not for everybody.
     Unauthorized,
     /// The client sent too many wrong passwords; no other is looked at within this.
@@ -121,6 +128,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Why a signature is bad that looks as it should.
+    pub(crate) const NOT_OF_THE_BODY: &str = "it is not the signature of this body";
+
     /// The value of [`X_GATEWAY_ERROR`].
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -145,10 +155,12 @@ impl Failure {
             Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
             Failure::Timeout(Phase::Body, _) => "timeout_body",
             Failure::NotAvailable(_) => "not_available",
-            Failure::Unauthorized => "unauthorized",
+            Failure::Unauthorized | Failure::NoCredentials(..) => "unauthorized",
             Failure::TooManyGuesses(_) => "too_many_guesses",
             Failure::CrossSite => "cross_site",
             Failure::UntrustedHost => "untrusted_host",
+            Failure::BadSignature(_) => "bad_signature",
+            Failure::NoSecret(_) => "no_secret",
             Failure::ControlBodyTooLarge(_) => Refusal::BodyTooLarge.reason(),
             Failure::ControlBusy(_) => "control_busy",
             Failure::ControlDown(_) => "control_down",
@@ -162,7 +174,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.status(),
             Failure::ClientGone => CLIENT_GONE,
             Failure::NotAlexa => 400,
-            Failure::Unauthorized => 401,
+            Failure::Unauthorized | Failure::NoCredentials(..) | Failure::BadSignature(_) => 401,
             Failure::CrossSite | Failure::UntrustedHost => 403,
             Failure::ControlBodyTooLarge(_) => 413,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute | Failure::NotHere(_) => 404,
@@ -173,6 +185,7 @@ impl Failure {
             Failure::Draining
             | Failure::ProviderDown(..)
             | Failure::NoReplicas
+            | Failure::NoSecret(_)
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_)
             | Failure::NoRoomToWait(_)
@@ -193,8 +206,14 @@ impl Failure {
         if let Failure::MethodNotAllowed(allow) = self {
             head.text("Allow", allow);
         }
-        if *self == Failure::Unauthorized {
-            head.text("WWW-Authenticate", CHALLENGE);
+        match self {
+            Failure::Unauthorized => _ = head.text("WWW-Authenticate", CHALLENGE),
+            Failure::NoCredentials(scheme, name) => {
+                head.text("WWW-Authenticate", &format!("{} realm=\"{name}\"", scheme.name()));
+            }
+            // There must be one (RFC 9110 section 15.5.2), and none is registered for signatures.
+            Failure::BadSignature(_) => _ = head.text("WWW-Authenticate", "HMAC-SHA256"),
+            _ => {}
         }
         head
     }
@@ -277,6 +296,17 @@ impl fmt::Display for Failure {
                 write!(f, "deadline of {span} passed {phase}, see {}", limit.name)
             }
             Failure::NotAvailable(what) => write!(f, "{what} is not available in this release"),
+            Failure::NoCredentials(scheme, name) => {
+                let wanted = match scheme {
+                    Scheme::Basic => "user and password are needed",
+                    Scheme::Bearer => "a token is needed",
+                };
+                write!(f, "{wanted} for function `{name}`, see label {LABEL_AUTH}")
+            }
+            Failure::BadSignature(why) => write!(f, "bad signature: {why}, see label {LABEL_HMAC}"),
+            Failure::NoSecret(label) => {
+                write!(f, "closed: the secret of label {label} cannot be used, the gateway's log says why")
+            }
             Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
             Failure::TooManyGuesses(_) => write!(
                 f,

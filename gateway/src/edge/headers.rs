@@ -76,6 +76,8 @@ pub(crate) struct Call<'a> {
     pub(crate) address: SocketAddr,
     /// What is left until it must be over, if that has a time.
     pub(crate) left: Option<Duration>,
+    /// `Authorization` was for the gateway.
+    pub(crate) takes_authorization: bool,
 }
 
 /// The head that goes to the function.
@@ -98,7 +100,7 @@ pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter 
     head
 }
 
-/// Whether a client's field stays here: it is the gateway's to write, or programs could take it for another one.
+/// Whether a client's field stays here: it is the gateway's to write or to read, or programs could take it for another one.
 fn is_left_out(name: &[u8], call: &Call<'_>, is_proxy: bool) -> bool {
     if !call.keeps_underscores && name.contains(&b'_') {
         log::debug!(
@@ -106,6 +108,9 @@ fn is_left_out(name: &[u8], call: &Call<'_>, is_proxy: bool) -> bool {
             call.id,
             name.escape_ascii()
         );
+        return true;
+    }
+    if call.takes_authorization && name.eq_ignore_ascii_case(b"Authorization") {
         return true;
     }
     if !matches!(name, [b'E' | b'F' | b'P' | b'X' | b'e' | b'f' | b'p' | b'x', ..]) {
@@ -194,6 +199,7 @@ mod tests {
             keeps_underscores: false,
             address: "10.0.0.9:8080".parse().unwrap(),
             left: Some(Duration::from_millis(4812)),
+            takes_authorization: false,
         }
     }
 
@@ -236,6 +242,16 @@ mod tests {
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n\
              X-Timeout: 4812ms\r\n"
         );
+    }
+
+    #[test]
+    fn authorization_is_passed_on_unless_it_was_for_the_gateway() {
+        let request = request("Host: gw\r\nauthorization: Basic x\r\nAuthorization: Bearer y\r\nX-A: 1\r\n");
+        let head =
+            |takes_authorization| written(to_function(&request, &Call { takes_authorization, ..call() }));
+        assert!(head(false).contains("\r\nauthorization: Basic x\r\nAuthorization: Bearer y\r\nX-A: 1\r\n"));
+        let head = head(true);
+        assert!(!head.to_ascii_lowercase().contains("authorization") && head.contains("X-A: 1"), "{head}");
     }
 
     #[test]

@@ -348,6 +348,7 @@ impl Call {
         match cause {
             Cause::Refused(refusal) => Failure::Refused(refusal),
             Cause::ClientGone | Cause::ClientStalls => Failure::ClientGone,
+            Cause::Unproven => Failure::BadSignature(Failure::NOT_OF_THE_BODY),
             Cause::Closed => Failure::Closed(address),
             Cause::Invalid(refusal) => Failure::Invalid(refusal),
             Cause::Timeout(http1::Phase::Body) => {
@@ -378,6 +379,7 @@ impl Call {
             keeps_underscores: edge.keeps_underscores,
             address: in_use.replica().address(),
             left: self.limits.total.left(now),
+            takes_authorization: self.function.takes_authorization(),
         };
         connection.start(headers::to_function(exchange.request(), &call), self.length);
         Transfer::new(connection, upload, self.limits)
@@ -387,10 +389,7 @@ impl Call {
     /// wait for that, and is counted so. A call that fails waits no more: others go on before it is told.
     fn is_ready(&mut self, edge: &Edge) -> Result<bool, Failure> {
         let is_ready = self.may_go_on(edge);
-        if is_ready.is_err() {
-            self.pass.leave_line();
-        }
-        is_ready
+        is_ready.inspect_err(|_| self.pass.leave_line())
     }
 
     fn may_go_on(&mut self, edge: &Edge) -> Result<bool, Failure> {

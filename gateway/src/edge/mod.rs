@@ -1,6 +1,7 @@
 //! The edge: what clients talk to. It routes a request, serves the gateway's own pages, and hands calls
 //! to [`invoke`].
 
+mod admit;
 mod auth;
 mod browser;
 mod control;
@@ -31,7 +32,6 @@ pub(crate) use auth::Credentials;
 pub(crate) use control::{ControlPlane, Door};
 use failure::{Failure, X_GATEWAY_ERROR};
 pub(crate) use guard::Guard;
-use http1::forward::Upload;
 use http1::server::Course;
 use invoke::Invocation;
 pub(crate) use listeners::Listeners;
@@ -171,8 +171,9 @@ impl Edge {
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
+        let upload = self.admit(exchange, &function, None)?;
         let length = exchange.body_length();
-        invoke::invoke(self, exchange, Invocation { function, target, length }, Upload::default());
+        invoke::invoke(self, exchange, Invocation { function, target, length }, upload);
         Ok(())
     }
 
@@ -186,7 +187,8 @@ impl Edge {
             return Err(Failure::Draining);
         }
         let length = Length::Known(body.len() as u64);
-        invoke::invoke(self, exchange, Invocation { function, target, length }, Upload::of(body));
+        let upload = self.admit(exchange, &function, Some(body))?;
+        invoke::invoke(self, exchange, Invocation { function, target, length }, upload);
         Ok(())
     }
 
@@ -300,6 +302,9 @@ impl Edge {
             Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
             Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
             Failure::Draining => Rejection::Http(Refusal::Draining),
+            Failure::NoCredentials(..) => Rejection::Own(OwnRejection::Unauthorized),
+            Failure::BadSignature(_) => Rejection::Own(OwnRejection::BadSignature),
+            Failure::NoSecret(_) => Rejection::Own(OwnRejection::NoSecret),
             other => match other.at_the_door() {
                 Some(rejection) => rejection,
                 None => return,
@@ -331,6 +336,9 @@ impl Service for Edge {
         let Route::Function { name, target } = route else { return None };
         let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
         let function = self.table.find(name).filter(|_| may)?;
+        if !admit::is_admitted(&function, exchange) {
+            return None;
+        }
         let (target, length) = (target.below(), exchange.body_length());
         Some(invoke::begin(self, exchange, Invocation { function, target, length }))
     }
@@ -367,10 +375,17 @@ fn whole_body(
     }
     exchange.read_body(limit, deadline).map_err(|error| match error {
         BodyError::Refused(Refusal::BodyTooLarge) => too_large,
+        other => body_failure(other),
+    })
+}
+
+/// The failure of a request whose body cannot be read.
+fn body_failure(error: BodyError) -> Failure {
+    match error {
         BodyError::Refused(refusal) => Failure::Refused(refusal),
         BodyError::Timeout => Failure::Refused(Refusal::BodyStall),
         _ => Failure::ClientGone,
-    })
+    }
 }
 
 /// Answers; an error means that nobody is left to be told.

@@ -18,9 +18,11 @@ pub(crate) use probe::Probe;
 pub(crate) use raised::Raised;
 pub(crate) use replica::{Replica, Use};
 
+use crate::access::Access;
 use crate::metrics::FunctionSeries;
 use crate::name::FunctionName;
 use crate::provider::{Backend, Known, Sink};
+use crate::secrets::Secrets;
 
 /// A function as calls see it. It never changes; a newer one takes its place.
 pub(crate) struct Function {
@@ -30,6 +32,8 @@ pub(crate) struct Function {
     pub(crate) replicas: Vec<Arc<Replica>>,
     /// Those that have not yet.
     pub(crate) starting: Vec<Backend>,
+    /// What it asks of its callers, if it does.
+    pub(crate) access: Option<Arc<Access>>,
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) raised: Arc<Raised>,
@@ -59,6 +63,31 @@ impl Function {
         self.known.labels.concurrency as usize * self.replicas.len()
     }
 
+    /// Whether the field `Authorization` of a call was for the gateway.
+    pub(crate) fn takes_authorization(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.takes_authorization())
+    }
+
+    /// Whether the labels name the same secrets.
+    fn asks_as(&self, known: &Known) -> bool {
+        let (ours, theirs) = (&self.known.labels, &known.labels);
+        (&ours.auth, &ours.hmac) == (&theirs.auth, &theirs.hmac)
+    }
+
+    /// The same function, which asks for something else.
+    fn asking(&self, access: Option<Arc<Access>>) -> Function {
+        Function {
+            known: self.known.clone(),
+            replicas: self.replicas.clone(),
+            starting: self.starting.clone(),
+            access,
+            series: Arc::clone(&self.series),
+            gate: Arc::clone(&self.gate),
+            raised: Arc::clone(&self.raised),
+            changes: self.changes,
+        }
+    }
+
     /// Whether calls wait for a first replica.
     fn is_waited_for(&self) -> bool {
         self.replicas.is_empty() && self.series.waiting.get() > 0
@@ -77,6 +106,7 @@ pub(crate) struct Starting {
 /// The table of functions.
 pub(crate) struct Table {
     client: ClientConfig,
+    secrets: Secrets,
     current: RwLock<Snapshot>,
     /// Held while a snapshot is replaced.
     writing: Mutex<()>,
@@ -87,15 +117,23 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// An empty table whose replicas are called within the bounds of `client`.
-    pub(crate) fn new(client: ClientConfig) -> Table {
+    /// An empty table whose replicas are called within the bounds of `client`, and whose functions ask for what is in
+    /// `secrets`.
+    pub(crate) fn new(client: ClientConfig, secrets: Secrets) -> Table {
         Table {
             client,
+            secrets,
             current: RwLock::new(Arc::new(HashMap::new())),
             writing: Mutex::new(()),
             version: AtomicU64::new(0),
             hook: Arc::default(),
         }
+    }
+
+    /// An empty table, in a place without secrets.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Table {
+        Table::new(ClientConfig::default(), Secrets::new(std::path::Path::new("/nonexistent")))
     }
 
     /// Has `hook` called when calls that wait should look again: at each replacement, at [`Table::touch`], and when
@@ -130,12 +168,25 @@ impl Table {
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
         let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
-        let (known, series, gate) = (old.known.clone(), Arc::clone(&old.series), Arc::clone(&old.gate));
-        let (raised, changes) = (Arc::clone(&old.raised), old.changes);
         let mut new = HashMap::clone(&self.snapshot());
-        let function = Function { known, replicas, starting, series, gate, raised, changes };
+        let function = Function { replicas, starting, ..old.asking(old.access.clone()) };
         new.insert(one.name.clone(), Arc::new(function));
         self.replace(new);
+    }
+
+    /// Reads the secrets again that functions ask for. A function whose secret cannot be used is closed.
+    pub(crate) fn read_secrets(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new = HashMap::clone(&self.snapshot());
+        let mut asking: Vec<_> = new.values_mut().filter(|function| function.access.is_some()).collect();
+        for function in &mut asking {
+            let fresh = function.asking(self.secrets.access(&function.known));
+            **function = Arc::new(fresh);
+        }
+        if !asking.is_empty() {
+            log::info!("secrets of {} functions read again", asking.len());
+            self.replace(new);
+        }
     }
 
     fn replace(&self, new: HashMap<FunctionName, Arc<Function>>) {
@@ -216,9 +267,14 @@ impl Table {
         if known.wanted > 0 {
             gate.set_refusal(None);
         }
+        // As long as nobody asks for it the files are not read again: a secret that is being replaced is not whole.
+        let access = match old {
+            Some(old) if old.asks_as(&known) => old.access.clone(),
+            _ => self.secrets.access(&known),
+        };
         let raised = old.map_or_else(Arc::default, |old| Arc::clone(&old.raised));
         let changes = old.map_or(0, |old| old.changes + u64::from(old.known.wanted != known.wanted));
-        Arc::new(Function { known, replicas, starting, series, gate, raised, changes })
+        Arc::new(Function { known, replicas, starting, access, series, gate, raised, changes })
     }
 }
 
@@ -280,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_stays_keeps_its_figures_and_connections() {
-        let table = Table::new(ClientConfig::default());
+        let table = Table::empty();
         table.set(vec![known("a", &["127.0.0.1:1", "127.0.0.1:2"]), known("b", &[])]);
         let before = table.find("a").unwrap();
         before.series.observe(200, Duration::ZERO);
@@ -297,7 +353,7 @@ mod tests {
 
     #[test]
     fn unused_connections_are_closed_within_the_time_of_a_call() {
-        let table = Table::new(ClientConfig::default());
+        let table = Table::empty();
         let mut short = known("short", &["127.0.0.1:1"]);
         short.labels.timeout = Some(Duration::from_secs(2));
         table.set(vec![short, known("usual", &["127.0.0.1:2"])]);
@@ -309,7 +365,7 @@ mod tests {
 
     #[test]
     fn every_replacement_is_counted_and_told() {
-        let table = Table::new(ClientConfig::default());
+        let table = Table::empty();
         let told = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&told);
         table.on_change(move || _ = counter.fetch_add(1, SeqCst));
@@ -332,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_replica_is_unhealthy_from_its_first_call_on() {
-        let table = Table::new(ClientConfig::default());
+        let table = Table::empty();
         let mut function = known("a", &[]);
         let backend = task("t1", "127.0.0.1:1".parse().unwrap());
         (function.endpoints, function.unhealthy) = (vec![backend.clone()], vec![backend.clone()]);
@@ -343,7 +399,7 @@ mod tests {
 
     #[test]
     fn calls_wait_for_a_first_replica_only() {
-        let table = Table::new(ClientConfig::default());
+        let table = Table::empty();
         table.set(vec![known("a", &[]), known("b", &["127.0.0.1:1"])]);
         let of = |name: &str| Arc::clone(&table.find(name).unwrap().series);
         let _waits = of("b").begin_wait(9);

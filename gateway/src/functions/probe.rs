@@ -204,7 +204,6 @@ mod tests {
     use super::*;
     use crate::functions::tests::{known, task};
     use crate::provider::Sink as _;
-    use http1::ClientConfig;
     use std::net::{SocketAddr, TcpListener};
     use testkit::eventually;
     use testkit::unreachable::{Deaf, Refusing};
@@ -212,7 +211,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn table() -> (Arc<Table>, Probe) {
-        let table = Arc::new(Table::new(ClientConfig::default()));
+        let table = Arc::new(Table::empty());
         let probe = Probe::start(Arc::clone(&table)).unwrap();
         table.on_change(probe.waker());
         (table, probe)

@@ -250,7 +250,7 @@ pub(crate) enum OwnRejection {
     Method,
     /// A `POST /` that names no function.
     NotAlexa,
-    /// User and password are missing or wrong.
+    /// User and password, or a token, are missing or wrong.
     Unauthorized,
     /// Too many wrong passwords came from the client.
     TooManyGuesses,
@@ -258,10 +258,14 @@ pub(crate) enum OwnRejection {
     CrossSite,
     /// A browser came by a name that is not trusted.
     UntrustedHost,
+    /// The signature that a function asks for is missing or wrong.
+    BadSignature,
+    /// A function asks for what is in a secret that cannot be used.
+    NoSecret,
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 9] = [
+    const ALL: [OwnRejection; 11] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::ProviderDown,
@@ -271,6 +275,8 @@ impl OwnRejection {
         OwnRejection::TooManyGuesses,
         OwnRejection::CrossSite,
         OwnRejection::UntrustedHost,
+        OwnRejection::BadSignature,
+        OwnRejection::NoSecret,
     ];
 
     const fn reason(self) -> &'static str {
@@ -284,6 +290,8 @@ impl OwnRejection {
             OwnRejection::TooManyGuesses => "too_many_guesses",
             OwnRejection::CrossSite => "cross_site",
             OwnRejection::UntrustedHost => "untrusted_host",
+            OwnRejection::BadSignature => "bad_signature",
+            OwnRejection::NoSecret => "no_secret",
         }
     }
 }

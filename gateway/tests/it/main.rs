@@ -1,6 +1,7 @@
 //! The gateway as its users see it: the real binary with its local provider, over real sockets, in front
 //! of scripted peers and of real processes behind fwatchdog.
 
+mod access;
 mod bodies;
 mod chain;
 mod children;

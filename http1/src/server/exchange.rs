@@ -407,6 +407,36 @@ impl<'a> Exchange<'a> {
         Err(io::ErrorKind::TimedOut.into())
     }
 
+    /// Reads the body until it has ended, or `enough` bytes of it are there; a few more may be. Whether that is the whole.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyStall`] when it stops arriving, [`BodyError::Timeout`] at the deadline.
+    pub fn read_ahead(&mut self, enough: usize, deadline: Deadline) -> Result<(Vec<u8>, bool), BodyError> {
+        let mut read = Vec::new();
+        while read.len() < enough {
+            match self.body()? {
+                Body::Data(data) => {
+                    let count = data.len();
+                    read.extend_from_slice(data);
+                    self.consume(count);
+                }
+                Body::End => return Ok((read, true)),
+                Body::Wait => self.wait_for_body(deadline)?,
+            }
+        }
+        Ok((read, self.has_read_body()))
+    }
+
+    /// The whole body, where it has come with the head and there was no need to decode it.
+    #[must_use]
+    pub fn body_in_hand(&self) -> Option<&[u8]> {
+        match self.body_length() {
+            Length::None => Some(&[]),
+            Length::Known(length) => self.conn.incoming.pending().get(..usize::try_from(length).ok()?),
+            Length::Unknown => None,
+        }
+    }
+
     /// Throws away what has arrived of a body that nobody wants, up to a bound; whether that was all.
     fn discard_body(&mut self) -> bool {
         if self.turn.owes_continue {

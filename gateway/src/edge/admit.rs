@@ -1,0 +1,76 @@
+//! Who comes through to a function that asks for something, see [`crate::access`]. A body that is signed is read and
+//! judged before anything is done for its call, as far as it is small; of a larger one the end is held back.
+
+use std::time::SystemTime;
+
+use http1::forward::{Check as _, MAX_KEPT_BYTES, Upload};
+use http1::{Exchange, Length};
+use kit::Deadline;
+
+use super::failure::Failure;
+use super::{Edge, body_failure};
+use crate::access::{Denial, Signature};
+use crate::functions::Function;
+
+/// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
+pub(super) fn is_admitted(function: &Function, exchange: &Exchange<'_>) -> bool {
+    let Some(access) = &function.access else { return true };
+    match access.judge(exchange.request(), SystemTime::now()) {
+        Ok(None) => true,
+        Ok(Some(signature)) => exchange.body_in_hand().is_some_and(|body| agrees(signature, body)),
+        Err(_) => false,
+    }
+}
+
+impl Edge {
+    /// Lets a call through, with what was read of its body. `whole` is the body, where it was read already.
+    pub(super) fn admit(
+        &self,
+        exchange: &mut Exchange<'_>,
+        function: &Function,
+        whole: Option<Vec<u8>>,
+    ) -> Result<Upload, Failure> {
+        let judged =
+            function.access.as_ref().map(|access| access.judge(exchange.request(), SystemTime::now()));
+        let mut signature = match judged {
+            Some(Ok(Some(signature))) => signature,
+            None | Some(Ok(None)) => return Ok(whole.map_or_else(Upload::default, Upload::of)),
+            Some(Err(Denial::Closed(label))) => return Err(Failure::NoSecret(label)),
+            Some(Err(Denial::Credentials(scheme))) => {
+                return Err(Failure::NoCredentials(scheme, function.known.name.clone()));
+            }
+            Some(Err(Denial::Signature(why))) => return Err(Failure::BadSignature(why)),
+        };
+        let (body, is_whole) = match whole {
+            Some(body) => (body, true),
+            None => self.begin_of_body(exchange, function)?,
+        };
+        if !is_whole {
+            signature.update(&body);
+            return Ok(Upload::checked(body, Box::new(signature)));
+        }
+        match agrees(signature, &body) {
+            true => Ok(Upload::of(body)),
+            false => Err(Failure::BadSignature(Failure::NOT_OF_THE_BODY)),
+        }
+    }
+
+    /// The body, if it is small; else nothing of it, or its first bytes. Whether it is the whole.
+    fn begin_of_body(
+        &self,
+        exchange: &mut Exchange<'_>,
+        function: &Function,
+    ) -> Result<(Vec<u8>, bool), Failure> {
+        let time = function.known.labels.timeout.unwrap_or(self.limits.upstream_timeout);
+        let enough = match exchange.body_length() {
+            Length::Known(length) if length > MAX_KEPT_BYTES as u64 => 0,
+            _ => MAX_KEPT_BYTES + 1,
+        };
+        exchange.read_ahead(enough, Deadline::after(time)).map_err(body_failure)
+    }
+}
+
+fn agrees(mut signature: Signature, body: &[u8]) -> bool {
+    signature.update(body);
+    Box::new(signature).is_right()
+}

@@ -1,0 +1,162 @@
+//! The body of a request on its way to an upstream: what is kept of it for a second try, and what is held back until
+//! it was judged.
+
+/// What is kept of a request's body so that it can be sent a second time.
+pub const MAX_KEPT_BYTES: usize = 16 * 1024;
+
+/// Judges the body of a request by all of its bytes.
+pub trait Check: Send {
+    /// Sees the next bytes.
+    fn update(&mut self, data: &[u8]);
+
+    /// Whether the body may be taken for what it says it is; it has ended.
+    fn is_right(self: Box<Self>) -> bool;
+}
+
+/// The body of a request: what was read of it before or is kept for a second try, then what the client
+/// still sends.
+#[derive(Default)]
+pub struct Upload {
+    pub(crate) kept: Vec<u8>,
+    /// How far the kept bytes were sent in this try.
+    pub(crate) at: usize,
+    /// Whether bytes went through that were not kept.
+    is_incomplete: bool,
+    /// What the rest waits for.
+    pending: Option<Box<Pending>>,
+}
+
+/// A body that is not judged yet. What came last of it is held back, so that the upstream cannot take what it has for
+/// the whole.
+struct Pending {
+    check: Box<dyn Check>,
+    held: Vec<u8>,
+    /// The upstream takes no more; the rest is only judged.
+    is_unwanted: bool,
+}
+
+impl Upload {
+    /// A body that was read whole already.
+    #[must_use]
+    pub fn of(whole: Vec<u8>) -> Upload {
+        Upload { kept: whole, ..Upload::default() }
+    }
+
+    /// A body whose end goes on only if it is right. The check has seen `held`, which was read before.
+    #[must_use]
+    pub fn checked(held: Vec<u8>, check: Box<dyn Check>) -> Upload {
+        let pending = Pending { check, held, is_unwanted: false };
+        Upload { pending: Some(Box::new(pending)), ..Upload::default() }
+    }
+
+    /// Goes back to the start; false when that is not possible any more.
+    pub(crate) fn rewind(&mut self) -> bool {
+        self.at = 0;
+        !self.is_incomplete
+    }
+
+    pub(crate) fn keep(&mut self, data: &[u8]) {
+        if self.kept.len() + data.len() > MAX_KEPT_BYTES {
+            self.is_incomplete = true;
+            self.kept = Vec::new();
+        }
+        if !self.is_incomplete {
+            self.kept.extend_from_slice(data);
+        }
+        self.at = self.kept.len();
+    }
+
+    /// Whether it is still to be judged.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Holds the next bytes back, and lets those go that were held back before them; nothing is left to be sent then.
+    pub(crate) fn hold(&mut self, data: &[u8]) {
+        let Some(pending) = &mut self.pending else { return };
+        pending.check.update(data);
+        std::mem::swap(&mut self.kept, &mut pending.held);
+        self.at = 0;
+        pending.held.clear();
+        if !pending.is_unwanted {
+            pending.held.extend_from_slice(data);
+        }
+        self.is_incomplete |= !self.kept.is_empty();
+    }
+
+    /// Lets the end of a body go that is right; false where it is not.
+    pub(crate) fn judge(&mut self) -> bool {
+        let Some(pending) = self.pending.take() else { return true };
+        (self.at, self.kept) = (0, pending.held);
+        pending.check.is_right()
+    }
+
+    /// The upstream takes no more of it. Whether it is to be judged all the same.
+    pub(crate) fn judge_alone(&mut self) -> bool {
+        let Some(pending) = &mut self.pending else { return false };
+        (self.at, self.is_incomplete, pending.is_unwanted) = (0, true, true);
+        self.kept.clear();
+        pending.held.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wants a body with so many bytes.
+    struct Wants(usize);
+
+    impl Check for Wants {
+        fn update(&mut self, data: &[u8]) {
+            self.0 = self.0.wrapping_sub(data.len());
+        }
+
+        fn is_right(self: Box<Self>) -> bool {
+            self.0 == 0
+        }
+    }
+
+    /// Takes what may be sent, as a try does.
+    fn sent(upload: &mut Upload) -> Vec<u8> {
+        let sent = upload.kept[upload.at..].to_vec();
+        upload.at = upload.kept.len();
+        sent
+    }
+
+    #[test]
+    fn the_end_of_a_body_waits_until_it_was_judged() {
+        for (wants, is_right) in [(6, true), (5, false), (7, false)] {
+            let mut upload = Upload::checked(Vec::new(), Box::new(Wants(wants)));
+            upload.hold(b"ab");
+            assert_eq!((sent(&mut upload), upload.rewind()), (b"".to_vec(), true), "nothing has gone");
+            upload.hold(b"c");
+            assert_eq!((sent(&mut upload), upload.rewind()), (b"ab".to_vec(), false));
+            upload.at = upload.kept.len();
+            upload.hold(b"def");
+            assert_eq!(sent(&mut upload), b"c");
+            assert_eq!((upload.is_pending(), upload.judge(), upload.is_pending()), (true, is_right, false));
+            assert_eq!(sent(&mut upload), b"def");
+        }
+    }
+
+    #[test]
+    fn what_was_held_from_the_start_can_be_sent_again_once_it_was_judged() {
+        let mut upload = Upload::checked(b"abc".to_vec(), Box::new(Wants(0)));
+        assert!(upload.rewind() && sent(&mut upload).is_empty());
+        assert!(upload.judge() && sent(&mut upload) == b"abc" && upload.rewind());
+        assert_eq!(sent(&mut upload), b"abc");
+    }
+
+    #[test]
+    fn a_body_that_nobody_takes_is_judged_all_the_same() {
+        let mut upload = Upload::checked(b"ab".to_vec(), Box::new(Wants(4)));
+        upload.hold(b"cd");
+        assert!(upload.judge_alone());
+        upload.hold(b"ef");
+        assert_eq!((sent(&mut upload).len(), upload.rewind()), (0, false));
+        assert!(upload.judge() && sent(&mut upload).is_empty());
+        assert!(!Upload::of(b"ab".to_vec()).judge_alone(), "there is nothing to judge");
+    }
+}
