@@ -79,20 +79,18 @@ impl Poller {
             lane.epoll.add(listener.as_fd(), token, Ready::READ)?;
         }
         lane.epoll.add(lane.wake.as_fd(), WAKE, Ready::READ)?;
-        let (relays, waits, ready) = (Relays::default(), Waits::default(), Vec::new());
-        let (last_given, paused_until, draining_since) = (0, None, None);
         Ok(Poller {
             shared,
             number,
             listeners,
-            last_given,
-            relays,
-            waits,
-            ready,
+            last_given: 0,
+            relays: Relays::default(),
+            waits: Waits::default(),
+            ready: Vec::new(),
             tick,
             now: Instant::now(),
-            paused_until,
-            draining_since,
+            paused_until: None,
+            draining_since: None,
         })
     }
 
