@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::limits;
 use super::signal::Signal;
 use super::{check, retry, set};
 
@@ -224,8 +225,11 @@ impl Handle {
     }
 }
 
+/// The most descriptors that are looked at one by one, which takes a few milliseconds: more than anybody leaves open.
+const MAX_LEFT_OPEN: u64 = 1 << 16;
+
 /// Keeps every descriptor from 3 on that was open when this process started from its children: they get
-/// what they are given and nothing that leaked in.
+/// what they are given and nothing that leaked in. To be called before the limit of open files is raised.
 pub fn keep_descriptors() {
     let (first, last) = (LISTENER_FD as libc::c_uint, libc::c_uint::MAX);
     // SAFETY: the call takes no pointers, and closing at the exec changes nothing for this process.
@@ -233,13 +237,11 @@ pub fn keep_descriptors() {
     if result == 0 {
         return;
     }
-    // Before Linux 5.11: one by one.
-    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-        if let Some(fd) = number.filter(|fd| *fd >= LISTENER_FD) {
-            // SAFETY: the call takes no pointers; a descriptor that is closed already is an error only.
-            let _ = check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) });
-        }
+    // Before Linux 5.11, and in old sandboxes: one by one, also without `/proc`.
+    let end = limits::open_files().map_or(MAX_LEFT_OPEN, |limit| limit.min(MAX_LEFT_OPEN)) as i32;
+    for fd in LISTENER_FD..end {
+        // SAFETY: the call takes no pointers; a descriptor that is not open is an error only.
+        let _ = check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) });
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{PollFd, Ready, check, check_room, check_size, poll, retry, unless_blocked};
@@ -398,15 +398,13 @@ impl Listener {
     /// # Errors
     /// When the descriptor is not open, not a listening TCP socket, or owned by somebody else in this process.
     pub fn inherit(fd: i32) -> io::Result<Listener> {
-        static INHERITED: Mutex<()> = Mutex::new(());
-        let _one_at_a_time = INHERITED.lock();
+        static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         // SAFETY: the call takes no pointers; it fails where the descriptor is not open.
         let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
-        if flags & libc::FD_CLOEXEC != 0 {
+        if flags & libc::FD_CLOEXEC != 0 || IS_TAKEN.swap(true, Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it was not inherited"));
         }
-        // SAFETY: the call takes no pointers; the flag keeps the socket from this process's children, and from the next
-        // call of this function.
+        // SAFETY: the call takes no pointers; the flag keeps the socket from this process's children.
         check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
         // SAFETY: it is open, nothing in this process owns it as the check above shows, and by the convention it was
         // passed to this process alone.
