@@ -1,6 +1,8 @@
 //! A second reader of heads, to compare the first with: whole lines, plain searches, RFC 9112 in its order,
 //! and the leniency of the contract (a bare LF ends a line of a head) and nothing more.
 
+use std::net::Ipv6Addr;
+
 use http1::body::Framing;
 use http1::head::{MAX_HOST_BYTES, MAX_LENGTH, MAX_METHOD_BYTES, MAX_TARGET_BYTES};
 
@@ -171,7 +173,7 @@ fn is_http10(version: &[u8]) -> Option<bool> {
 
 /// RFC 9112 section 3.2, but for the form of CONNECT: the authority, which replaces the Host, and the rest.
 fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
-    if method == b"CONNECT" {
+    if method == b"CONNECT" || target.iter().any(|byte| *byte == b'#') {
         return None;
     }
     if target[0] == b'/' || (target == b"*" && method == b"OPTIONS") {
@@ -193,19 +195,25 @@ fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<(Option<&'a [u8]>,
     }
 }
 
-/// RFC 3986 section 3.2: a host, and a port of any number of digits behind the last colon.
+/// A name of labels, or an address of IPv6 in brackets, and a port of up to five digits behind the last colon; each may
+/// be empty, but for the labels.
 fn is_host(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !text.ends_with(']') => (host, port),
         _ => (text, ""),
     };
-    let is_unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~%".contains(c);
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => !address.is_empty() && address.chars().all(|c| is_unreserved(c) || c == ':'),
-        None => host.chars().all(|c| is_unreserved(c) || "!$&'()*+,;=".contains(c)),
+    let is_label = |label: &str| {
+        !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
-    is_host && value.len() <= MAX_HOST_BYTES && port.chars().all(|c| c.is_ascii_digit())
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.is_empty() || host.strip_suffix('.').unwrap_or(host).split('.').all(is_label),
+    };
+    let is_port = port.chars().all(|c| c.is_ascii_digit())
+        && port.len() < 6
+        && port.parse().is_ok_and(|port: u32| port < 65_536);
+    is_host && value.len() <= MAX_HOST_BYTES && (port.is_empty() || is_port)
 }
 
 /// RFC 9112 section 6, as strict as the contract; `None` to refuse, `Some(None)` where nothing is declared.

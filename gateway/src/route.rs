@@ -28,6 +28,8 @@ pub(crate) enum Route<'a> {
     Async { name: &'a str, target: Target<'a> },
     /// A place for a function's name, and no valid name in it: like an unknown function.
     BadName,
+    /// More than one `X-Function`.
+    NamedTwice,
     /// The path is known, the method is not for it; `allow` is the value of the `Allow` header.
     MethodNotAllowed { allow: &'static str },
     /// No such path.
@@ -67,15 +69,14 @@ impl Below {
 }
 
 impl<'a> Route<'a> {
-    /// The route of a request. `query` is what follows the `?` in the target; an empty `x_function`
-    /// counts as none, as in the 2017 release.
+    /// The route of a request. `query` is what follows the `?` in the target. `x_function` has the fields of that name: an
+    /// empty one counts as none, as in the 2017 release, and of two nobody knows which one the next server takes.
     pub(crate) fn of(
         method: &str,
         path: &'a [u8],
         query: Option<&'a [u8]>,
-        x_function: Option<&'a [u8]>,
+        x_function: impl Iterator<Item = &'a [u8]>,
     ) -> Route<'a> {
-        let x_function = x_function.filter(|value| !value.is_empty());
         match path {
             b"/" => of_root(method, Target { path, query }, x_function),
             b"/metrics" | b"/metrics/" => only_reads(method, Route::Metrics),
@@ -88,8 +89,16 @@ impl<'a> Route<'a> {
     }
 }
 
-fn of_root<'a>(method: &str, target: Target<'a>, x_function: Option<&'a [u8]>) -> Route<'a> {
-    match (x_function, method) {
+fn of_root<'a>(
+    method: &str,
+    target: Target<'a>,
+    mut x_function: impl Iterator<Item = &'a [u8]>,
+) -> Route<'a> {
+    let named = x_function.next().filter(|value| !value.is_empty());
+    if x_function.next().is_some() {
+        return Route::NamedTwice;
+    }
+    match (named, method) {
         (Some(value), _) => match name::valid(value) {
             Some(name) => Route::Function { name, target },
             None => Route::BadName,
@@ -137,7 +146,7 @@ mod tests {
             Some((path, query)) => (path, Some(query.as_bytes())),
             None => (target, None),
         };
-        Route::of(method, path.as_bytes(), query, x_function.map(str::as_bytes))
+        Route::of(method, path.as_bytes(), query, x_function.map(str::as_bytes).into_iter())
     }
 
     fn check_function(request: &str, x_function: Option<&str>, want: (&str, &str)) {
@@ -180,6 +189,17 @@ mod tests {
         }
         for bad in ["a b", "../x", "é", "http://x", "a,b"] {
             assert_eq!(route("POST /", Some(bad)), Route::BadName, "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_two_headers_that_name_a_function_none_counts() {
+        for values in [["echo", "echo"], ["echo", "other"], ["echo", ""], ["", "echo"], ["", ""]] {
+            let named = |path: &'static [u8]| {
+                Route::of("POST", path, None, values.iter().map(|value| value.as_bytes()))
+            };
+            assert_eq!(named(b"/"), Route::NamedTwice, "{values:?}");
+            assert_eq!(named(b"/healthz"), Route::MethodNotAllowed { allow: "GET, HEAD" });
         }
     }
 

@@ -5,6 +5,7 @@
 //! what RFC 9112 allows and nothing else, but for a bare LF as the end of a line (section 2.2).
 
 use std::mem::{MaybeUninit, take};
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use crate::Refusal;
@@ -34,6 +35,9 @@ pub const ADDED_HEADERS: usize = 16;
 
 /// The longest `Host`: a gateway repeats it in another field. Names have at most 255 bytes (RFC 1035 section 2.3.4).
 pub const MAX_HOST_BYTES: usize = 1024;
+
+/// The digits of the largest port.
+const MAX_PORT_DIGITS: usize = 5;
 
 /// The most fields that are ever read.
 const MOST_HEADERS: usize = MAX_HEADERS + ADDED_HEADERS;
@@ -201,6 +205,12 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
+/// Whether a protocol in a list of `Upgrade` is HTTP again: `h2c`, `h2c/1`, the drafts before it (`h2c-14`), `HTTP/2.0`.
+fn is_http(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2")) || name.eq_ignore_ascii_case(b"http")
+}
+
 /// A parsed request head.
 #[derive(Debug)]
 pub struct RequestHead {
@@ -292,15 +302,15 @@ impl RequestHead {
     }
 
     /// The protocol that the client wants to change to, of a request that may (RFC 9110 section 7.8). One with a
-    /// body may not here: what follows the head would be two things at once. Neither may one to HTTP/2, whose
-    /// requests nobody would look at any more.
+    /// body may not here: what follows the head would be two things at once. Neither may one that names another version
+    /// of HTTP in its list, whose requests nobody would look at any more.
     #[must_use]
     pub fn upgrade(&self) -> Option<&[u8]> {
         let headers = self.headers();
         let may = self.version == Version::Http11
             && self.framing == Framing::Empty
             && headers.has_token("connection", "upgrade")
-            && !headers.has_token("upgrade", "h2c");
+            && !headers.get_all("upgrade").flat_map(list).any(is_http);
         headers.get("upgrade").filter(|protocol| may && !protocol.is_empty())
     }
 
@@ -432,27 +442,54 @@ fn check_host(headers: Headers<'_>, version: Version) -> Result<(), Refusal> {
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), which may be empty: a name of the characters of RFC 3986
-/// section 3.2.2, or an address in brackets. Nothing else can be taken for a path, a user or a second host.
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), where both parts may be empty. Nothing in it can be taken for a path, a
+/// user or a second host.
 fn is_host(value: &[u8]) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    let is_address = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:%".contains(byte);
-    let port = match value {
-        [b'[', rest @ ..] => match rest.iter().position(|byte| !is_address(byte)) {
-            Some(end) if end > 0 && rest[end] == b']' => &rest[end + 1..],
-            _ => return false,
-        },
-        _ => &value[value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len())..],
+    let colon = match value {
+        [b'[', ..] => value.iter().position(|byte| *byte == b']').map_or(value.len(), |end| end + 1),
+        _ => value.iter().position(|byte| *byte == b':').unwrap_or(value.len()),
     };
-    value.len() <= MAX_HOST_BYTES
-        && matches!(port, [] | [b':', ..])
-        && port.iter().skip(1).all(u8::is_ascii_digit)
+    let (host, port) = value.split_at(colon);
+    let is_valid = match host {
+        [b'[', address @ .., b']'] => is_ipv6(address),
+        name => is_name(name),
+    };
+    is_valid && value.len() <= MAX_HOST_BYTES && is_port(port)
+}
+
+/// A name as the DNS and a Swarm have them: labels of letters, digits, `-` and `_` with a dot between each two, and maybe
+/// one at the end. RFC 3986 section 3.2.2 allows more, which no resolver knows and every program reads differently.
+fn is_name(name: &[u8]) -> bool {
+    let mut begins_label = true;
+    name.iter().all(|byte| {
+        let is_valid = match byte {
+            b'.' => !begins_label,
+            byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
+        };
+        begins_label = *byte == b'.';
+        is_valid
+    })
+}
+
+/// An address alone: a zone means something to its own host only (RFC 6874 section 1).
+fn is_ipv6(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Nothing, or a colon and a number that a port can have, if any.
+fn is_port(text: &[u8]) -> bool {
+    let [b':', digits @ ..] = text else { return text.is_empty() };
+    let number = || digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    digits.len() <= MAX_PORT_DIGITS
+        && digits.iter().all(u8::is_ascii_digit)
+        && number() <= u32::from(u16::MAX)
 }
 
 /// The authority of an absolute target, and the part of a target that is served: RFC 9112 section 3.2 without
 /// the authority form, since nothing here is a tunnel.
 fn parts_of<'a>(method: &str, target: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Refusal> {
-    if method == "CONNECT" {
+    // A fragment is the client's own (RFC 9110 section 4.1), and no path goes on behind it.
+    if method == "CONNECT" || target.contains(&b'#') {
         return Err(Refusal::Target);
     }
     match target {
@@ -630,6 +667,16 @@ mod tests {
             ("GET", "http://:80/", Err(Refusal::Target)),
             ("GET", "http://u@x/", Err(Refusal::Target)),
             ("GET", "http://x#y", Err(Refusal::Target)),
+            ("GET", "http://x/#y", Err(Refusal::Target)),
+            ("GET", "/#", Err(Refusal::Target)),
+            ("GET", "/a#b", Err(Refusal::Target)),
+            ("GET", "/a?b#c", Err(Refusal::Target)),
+            ("GET", "/a%23b", Ok("/a%23b")),
+            ("GET", "http://x%2f/a", Err(Refusal::Target)),
+            ("GET", "http://./a", Err(Refusal::Target)),
+            ("GET", "http://x../a", Err(Refusal::Target)),
+            ("GET", "http://x:99999/a", Err(Refusal::Target)),
+            ("GET", "http://func_catservice.:65535/a", Ok("/a")),
             ("GET", "http://x:y/", Err(Refusal::Target)),
             ("CONNECT", "x:80", Err(Refusal::Target)),
         ];
@@ -637,6 +684,35 @@ mod tests {
             let head = request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
             let got = head.as_ref().map(|head| std::str::from_utf8(head.target()).unwrap());
             assert_eq!(got.map_err(|refusal| *refusal), want, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn nobody_changes_to_another_version_of_http() {
+        let upgrade = |fields: &str| {
+            let head = request(&format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n{fields}\r\n"))
+                .unwrap();
+            head.upgrade().map(|protocol| String::from_utf8(protocol.to_vec()).unwrap())
+        };
+        for none in [
+            "h2c",
+            "H2C",
+            "h2c/1",
+            "h2c/2.0",
+            "h2",
+            "h2c-14",
+            "HTTP/2.0",
+            "http",
+            "websocket, h2c",
+            "h2c/1,websocket",
+            " , h2c",
+            "websocket\r\nUpgrade: h2c/1",
+            "",
+        ] {
+            assert_eq!(upgrade(&format!("Upgrade: {none}\r\n")), None, "{none}");
+        }
+        for some in ["websocket", "WebSocket/13", "echo", "x-h2c", "httpx", "websocket, echo/h2c"] {
+            assert_eq!(upgrade(&format!("Upgrade: {some}\r\n")).as_deref(), Some(some));
         }
     }
 
@@ -713,6 +789,7 @@ mod tests {
             let in_target = parse("GET /", byte, "x HTTP/1.1\r\nHost: x\r\n\r\n");
             let is_blamed = match byte {
                 b' ' | b'\n' => in_target == Some(Refusal::RequestLine),
+                b'#' => in_target == Some(Refusal::Target),
                 0..0x20 | 0x7f.. => in_target == Some(Refusal::TargetBytes),
                 _ => in_target.is_none(),
             };
@@ -730,8 +807,25 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_an_optional_port() {
-        let hosts =
-            ["", "x", "x:80", "x:", ":80", "a_b.c-d~1%41", "10.0.0.1:8080", "[::1]", "[fe80::1%25e]:80"];
+        let hosts = [
+            "",
+            "x",
+            "x:80",
+            "x:",
+            ":80",
+            "func_catservice:8080",
+            "a-b.c_d.",
+            "1.2.3",
+            "10.0.0.1:8080",
+            "xn--4ca",
+            "-",
+            "[::1]",
+            "[::1]:",
+            "[2001:DB8::192.0.2.7]:80",
+            "x:0",
+            "x:00080",
+            "x:65535",
+        ];
         for host in hosts {
             assert!(request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
         }
@@ -740,8 +834,53 @@ mod tests {
         assert!(request(&format!("GET http://{longest}/ HTTP/1.1\r\nHost: x\r\n\r\n")).is_ok());
         let too_long = longest + "h";
         let none = [
-            &*too_long, "x y", "x, y", "x/", "x?", "x#", "http://x", "u@x", "x:8a", "x:-1", "x:1:2", "x\\y",
-            "\"x\"", "ä", "[::1", "[]", "[::1]x", "[::1]:x", "::1", "[a[b]]", "{x}",
+            &*too_long,
+            "x y",
+            "x, y",
+            "x,y",
+            "x/",
+            "x?",
+            "x#",
+            "http://x",
+            "u@x",
+            "x\\y",
+            "\"x\"",
+            "ä",
+            "{x}",
+            "x%2f",
+            "x%41",
+            "x~",
+            "x;y",
+            "$x",
+            "(x)",
+            ".",
+            "..",
+            ".x",
+            "x..",
+            "x..y",
+            ".:80",
+            "x:8a",
+            "x:-1",
+            "x:+1",
+            "x:1:2",
+            "x:65536",
+            "x:99999",
+            "x:000080",
+            "x:18446744073709551617",
+            "[::1",
+            "[]",
+            "[::1]x",
+            "[::1]:x",
+            "[::1]:99999",
+            "::1",
+            "[a[b]]",
+            "[::1%25eth0]",
+            "[::1%eth0]",
+            "[1.2.3.4]",
+            "[v1.x]",
+            "[:]",
+            "[::1]]",
+            "]",
         ];
         for host in none {
             let refused = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).map(|_| ());

@@ -75,6 +75,8 @@ pub(crate) enum Failure {
     UnknownFunction(String),
     /// What stands in the place of a name is none; it is not repeated, since it may be any bytes.
     BadName,
+    /// More than one `X-Function`.
+    NamedTwice,
     NoRoute,
     /// The path is served at the addresses of another setting.
     NotHere(&'static str),
@@ -137,6 +139,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.reason(),
             Failure::ClientGone => "client_gone",
             Failure::UnknownFunction(_) | Failure::BadName => "unknown_function",
+            Failure::NamedTwice => "function_repeated",
             Failure::NoRoute | Failure::NotHere(_) => "no_route",
             Failure::MethodNotAllowed(_) => "method_not_allowed",
             Failure::NotAlexa => "not_alexa",
@@ -173,7 +176,7 @@ impl Failure {
         match self {
             Failure::Refused(refusal) => refusal.status(),
             Failure::ClientGone => CLIENT_GONE,
-            Failure::NotAlexa => 400,
+            Failure::NotAlexa | Failure::NamedTwice => 400,
             Failure::Unauthorized | Failure::NoCredentials(..) | Failure::BadSignature(_) => 401,
             Failure::CrossSite | Failure::UntrustedHost => 403,
             Failure::ControlBodyTooLarge(_) => 413,
@@ -241,6 +244,7 @@ impl fmt::Display for Failure {
             Failure::Refused(refusal) => write!(f, "request refused: {}", refusal_line(*refusal)),
             Failure::ClientGone => f.write_str("client closed the connection"),
             Failure::UnknownFunction(name) => f.write_str(&no_function(name)),
+            Failure::NamedTwice => f.write_str("more than one X-Function header"),
             Failure::BadName => write!(f, "no function there: expected {EXPECTED_NAME}"),
             Failure::NoRoute => {
                 f.write_str("no such path: functions are under /function/NAME, or / with header X-Function")
@@ -447,6 +451,7 @@ mod tests {
             Failure::NotHere("it"),
             Failure::MethodNotAllowed("GET"),
             Failure::NotAlexa,
+            Failure::NamedTwice,
             Failure::Draining,
             Failure::ProviderDown(why(), why()),
             Failure::NoReplicas,

@@ -28,7 +28,11 @@ impl Listeners {
             return Ok(());
         }
         let is_for_admin = match route {
-            Route::Health | Route::BadName | Route::NotFound | Route::MethodNotAllowed { .. } => {
+            Route::Health
+            | Route::BadName
+            | Route::NamedTwice
+            | Route::NotFound
+            | Route::MethodNotAllowed { .. } => {
                 return Ok(());
             }
             Route::Control | Route::Metrics | Route::RedirectToUi => true,
@@ -62,7 +66,7 @@ mod tests {
             ("GET /load", true, false),
         ] {
             let (method, path) = request.split_once(' ').unwrap();
-            let route = Route::of(method, path.as_bytes(), None, None);
+            let route = Route::of(method, path.as_bytes(), None, [].into_iter());
             for listener in 0..4 {
                 assert_eq!(one.check(&route, listener), Ok(()), "{request}");
                 let want = if listener < 2 { at_main } else { at_admin };

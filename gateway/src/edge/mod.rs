@@ -126,7 +126,7 @@ impl Edge {
 
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         let request = exchange.request();
-        let x_function = request.headers().get("x-function");
+        let x_function = request.headers().get_all("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         self.listeners.check(&route, exchange.listener())?;
         match route {
@@ -157,6 +157,7 @@ impl Edge {
             }
             Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
             Route::BadName => Err(Failure::BadName),
+            Route::NamedTwice => Err(Failure::NamedTwice),
             Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
             Route::NotFound => Err(Failure::NoRoute),
         }
@@ -295,6 +296,7 @@ impl Edge {
         let rejection = match failure {
             Failure::Refused(refusal) => Rejection::Http(*refusal),
             Failure::UnknownFunction(_) | Failure::BadName => Rejection::Own(OwnRejection::UnknownFunction),
+            Failure::NamedTwice => Rejection::Own(OwnRejection::FunctionRepeated),
             Failure::ProviderDown(..) => Rejection::Own(OwnRejection::ProviderDown),
             Failure::NoRoute | Failure::NotHere(_) | Failure::NotAvailable(_) => {
                 Rejection::Own(OwnRejection::NoRoute)
@@ -331,7 +333,7 @@ impl Service for Edge {
     /// A call of a known function. Everything else may have to wait in ways that a poller must not.
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let request = exchange.request();
-        let x_function = request.headers().get("x-function");
+        let x_function = request.headers().get_all("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
         let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());

@@ -244,6 +244,8 @@ pub(crate) enum OwnRejection {
     NoRoute,
     /// No function of that name.
     UnknownFunction,
+    /// More than one `X-Function`.
+    FunctionRepeated,
     /// No function of that name is known, and the provider cannot be asked.
     ProviderDown,
     /// The path takes other methods.
@@ -265,9 +267,10 @@ pub(crate) enum OwnRejection {
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 11] = [
+    const ALL: [OwnRejection; 12] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
+        OwnRejection::FunctionRepeated,
         OwnRejection::ProviderDown,
         OwnRejection::Method,
         OwnRejection::NotAlexa,
@@ -283,6 +286,7 @@ impl OwnRejection {
         match self {
             OwnRejection::NoRoute => "no_route",
             OwnRejection::UnknownFunction => "unknown_function",
+            OwnRejection::FunctionRepeated => "function_repeated",
             OwnRejection::ProviderDown => "provider_down",
             OwnRejection::Method => "method_not_allowed",
             OwnRejection::NotAlexa => "not_alexa",

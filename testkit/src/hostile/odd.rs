@@ -33,6 +33,13 @@ fn heads(table: &mut Table<'_>) {
         ("odd name", format!("GET {path} HTTP/1.1\r\nHost: x\r\n!#$%&'*+-.^_`|~09: x\r\n{close}\r\n")),
         ("length of 0", format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n{close}\r\n")),
         ("Host with a port", format!("GET {path} HTTP/1.1\r\nHost: x_1.test:8080\r\n{close}\r\n")),
+        ("Host with the largest port", format!("GET {path} HTTP/1.1\r\nHost: func_x.:65535\r\n{close}\r\n")),
+        (
+            "upgrade to HTTP/2",
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: x, h2c/1\r\n\r\n"
+            ),
+        ),
         ("Host with an address in brackets", format!("GET {path} HTTP/1.1\r\nHost: [::1]:80\r\n{close}\r\n")),
         ("high bytes in a target", format!("GET {path}?\u{e4} HTTP/1.1\r\nHost: x\r\n{close}\r\n")),
         (

@@ -178,6 +178,15 @@ fn targets(table: &mut Table<'_>) {
         ("a fragment for a path", "GET", "http://x.test#x".to_owned()),
         ("a port that is none", "GET", format!("http://x.test:8a{path}")),
         ("a backslash for a path", "GET", format!("http://x.test\\{path}")),
+        ("a fragment", "GET", format!("{path}#x")),
+        ("a fragment behind a query", "GET", format!("{path}?x#y")),
+        ("a fragment and no path", "GET", "#x".to_owned()),
+        ("a fragment of an absolute one", "GET", format!("http://x.test{path}#x")),
+        ("an escape in a host", "GET", format!("http://x%2f{path}")),
+        ("a dot for a host", "GET", format!("http://.{path}")),
+        ("a host with an empty label", "GET", format!("http://x..{path}")),
+        ("a port over the limit", "GET", format!("http://x.test:99999{path}")),
+        ("an address with a zone", "GET", format!("http://[::1%25lo]{path}")),
         ("scheme without slashes", "GET", format!("http:{path}")),
         ("backslashes", "GET", format!("\\\\x.test{path}")),
     ];
@@ -262,8 +271,31 @@ fn hosts(table: &mut Table<'_>) {
         "host_repeated",
         format!("GET {path} HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n"),
     );
-    let values =
-        ["x y", "x, y", "x/y", "x?y", "x#y", "u@x", "http://x", "x:8a", "x:1:2", "\"x\"", "\\x", "[::1", "ä"];
+    let values = [
+        "x y",
+        "x, y",
+        "x/y",
+        "x?y",
+        "x#y",
+        "u@x",
+        "http://x",
+        "x:8a",
+        "x:1:2",
+        "\"x\"",
+        "\\x",
+        "[::1",
+        "ä",
+        "x%2f",
+        ".",
+        "x..",
+        ".x",
+        "x..y",
+        "x:65536",
+        "x:99999",
+        "x;y",
+        "[::1%25lo]",
+        "[x]",
+    ];
     for value in values {
         let bytes = format!("GET {path} HTTP/1.1\r\nHost: {value}\r\n\r\n");
         table.bad(&format!("Host `{value}`"), "host_invalid", bytes);
