@@ -65,7 +65,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::address`].
-    pub(crate) fn from_here(self) -> io::Result<SocketAddr> {
+    pub(crate) fn reached_at(self) -> io::Result<SocketAddr> {
         if let Place::Everywhere(port) = self {
             return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))); // IPv6 may be switched off
         }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_reached_from_here_by_loopback_where_it_listens_everywhere() {
+    fn a_gateway_is_reached_reached_at_by_loopback_where_it_listens_everywhere() {
         for (place, want) in [
             (Place::Everywhere(80), "127.0.0.1:80"),
             (Place::parse("0.0.0.0:80").unwrap(), "127.0.0.1:80"),
@@ -223,7 +223,7 @@ mod tests {
             (Place::parse("127.0.0.2:80").unwrap(), "127.0.0.2:80"),
             (Place::parse("127.0.0.0/8:80").unwrap(), "127.0.0.1:80"),
         ] {
-            assert_eq!(place.from_here().unwrap().to_string(), want, "{place}");
+            assert_eq!(place.reached_at().unwrap().to_string(), want, "{place}");
         }
     }
 }

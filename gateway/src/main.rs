@@ -59,7 +59,7 @@ fn health_check() -> ExitCode {
         Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
     let place = config.first_place();
-    let address = place.from_here().map_err(|error| format!("{place}: {error}"));
+    let address = place.reached_at().map_err(|error| format!("{place}: {error}"));
     match address.and_then(|address| http1::client::health_check(address, "/healthz")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => PROGRAM.fail(EXIT_FAILURE, format_args!("not healthy: {error}")),
