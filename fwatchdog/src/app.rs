@@ -17,7 +17,7 @@ use crate::config::{self, Config};
 use crate::function::{self, Function};
 use crate::lock_file::LockFile;
 use crate::warm::{self, MAX_WAITING};
-use crate::{resident, tree};
+use crate::{processes, resident, tree};
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -72,6 +72,9 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     }
     if let Err(error) = child::become_subreaper() {
         log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
+    }
+    if !processes::can_be_seen() {
+        log::warn!("no /proc of this PID namespace: a process that leaves its group may survive its call");
     }
     let server_config = server_config(&config, open_files()?);
     let lock_path = config.lock_file.clone();

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::sorted::Sorted;
@@ -31,8 +31,17 @@ impl Process {
     }
 }
 
+/// Whether the ids in `/proc` are those that this process may signal. Where they are not, no process is seen.
+pub(crate) fn can_be_seen() -> bool {
+    static CAN_BE_SEEN: OnceLock<bool> = OnceLock::new();
+    *CAN_BE_SEEN.get_or_init(kit::process::has_own_proc)
+}
+
 /// Every process that can be seen.
 pub(crate) fn all() -> Vec<Process> {
+    if !can_be_seen() {
+        return Vec::new();
+    }
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter_map(Process::read).collect()
@@ -41,6 +50,9 @@ pub(crate) fn all() -> Vec<Process> {
 /// The ids of the processes that `pid`'s first thread started or inherited; none where the kernel does not tell
 /// (proc(5), `CONFIG_PROC_CHILDREN`). Far less is read than by [`all`].
 pub(crate) fn children(pid: i32) -> Vec<i32> {
+    if !can_be_seen() {
+        return Vec::new();
+    }
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

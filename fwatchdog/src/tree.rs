@@ -60,7 +60,8 @@ fn end_family(child: &mut Child, family: &mut Family, mark: Mark, grace: Duratio
     signal(child, &members, Signal::TERM);
     let grace = Deadline::after(grace - KILL_TIME.min(grace / KILL_SHARE));
     // Who ignores SIGTERM has no use for the grace.
-    if !wait(child, grace, &mut look, |_, members| members.iter().any(heeds_sigterm)) {
+    let has_use = |_: &Child, members: &[Process]| members.is_empty() || members.iter().any(heeds_sigterm);
+    if !wait(child, grace, &mut look, has_use) {
         let limit = Deadline::after(KILL_LIMIT);
         signal(child, &look(), Signal::KILL);
         let kill_again = |child: &Child, members: &[Process]| {
@@ -135,7 +136,8 @@ fn wait(
             // A process may have forked behind one look and ended before it; not behind two.
             members = look();
         }
-        if members.is_empty() {
+        // Without a /proc nobody is seen, and the child may run.
+        if members.is_empty() && !matches!(child.ended(), Ok(None)) {
             return true;
         }
         if !goes_on(child, &members) || deadline.has_passed() {

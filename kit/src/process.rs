@@ -54,6 +54,14 @@ pub fn figures() -> io::Result<Figures> {
     })
 }
 
+/// Whether `/proc` shows this process under its own id. It may not be mounted, or be that of another PID namespace: the
+/// ids there are then other processes' here (pid_namespaces(7)).
+#[must_use]
+pub fn has_own_proc() -> bool {
+    let own = std::process::id().to_string();
+    fs::read_to_string("/proc/self/stat").is_ok_and(|stat| stat.split(' ').next() == Some(&*own))
+}
+
 /// Appends the count of lost log lines in the Prometheus text format, and the `process_*` series where the figures can
 /// be read.
 pub fn write_metrics(text: &mut String) {
@@ -147,6 +155,11 @@ mod tests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(1);
         let age = now - figures.start;
         assert!(age < Duration::from_secs(3600), "{age:?}");
+    }
+
+    #[test]
+    fn this_process_has_its_own_proc() {
+        assert!(has_own_proc());
     }
 
     #[test]

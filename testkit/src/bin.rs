@@ -242,6 +242,22 @@ impl Bin {
         self
     }
 
+    /// In mount and PID namespaces of its own, where a shell runs `script`, with the binary as `$1`. `None` where there
+    /// can be none, which is said: root may make them as a rule (unshare(1)).
+    #[must_use]
+    pub fn in_namespaces(mut self, script: &str) -> Option<Bin> {
+        let flags = ["--mount", "--pid", "--fork"];
+        let tried = Command::new("unshare").args(flags).arg("true").output();
+        if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: no namespaces of its own: {tried:?}");
+            return None;
+        }
+        let binary = std::mem::replace(&mut self.path, "unshare".into());
+        let args = flags.into_iter().chain(["sh", "-c", script, "sh"]).map(OsString::from);
+        self.args.splice(..0, args.chain([binary.into()]));
+        Some(self)
+    }
+
     /// The directory that is the test's own; it is `TMPDIR` and goes with the process's handle.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -11,6 +11,7 @@ mod leftovers;
 mod lock_file;
 mod log;
 mod neighbours;
+mod no_proc;
 mod prewarm;
 mod reaping;
 mod request;
