@@ -22,8 +22,8 @@ use crate::{processes, resident, tree};
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
 
-/// Files that are open besides connections and calls: the standard streams, the listener, what polls, `/proc`
-/// while it is read.
+/// Files that are open besides connections and calls: the standard streams, the listener, what polls, the lock file,
+/// `/proc` while it is read.
 const RESERVED_FILES: u64 = 16;
 
 /// Files of one call: its pipes with both ends while the process starts, its descriptor, its connection.
@@ -73,10 +73,8 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     if let Err(error) = child::become_subreaper() {
         log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
     }
-    if !processes::can_be_seen() {
-        log::warn!("no /proc of this PID namespace: a process that leaves its group may survive its call");
-    }
-    let server_config = server_config(&config, open_files()?);
+    processes::look_at_proc();
+    let server_config = server_config(&config, open_files(&config)?);
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
@@ -109,14 +107,21 @@ fn has_parent(config: &Config) -> io::Result<bool> {
     config.parent.map_or(Ok(true), child::end_with_parent)
 }
 
-/// As many open files as this process may have.
-fn open_files() -> io::Result<u64> {
-    limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())
+/// As many open files as this process may have, with room for one call at least.
+fn open_files(config: &Config) -> io::Result<u64> {
+    let files = limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())?;
+    limits::expect_open_files(files, kept_files(config) + FILES_PER_CALL)?;
+    Ok(files)
+}
+
+/// Files that are not there for calls.
+fn kept_files(config: &Config) -> u64 {
+    RESERVED_FILES + config.prewarm as u64 * FILES_PER_WAITING
 }
 
 /// Bounds that keep to the limit of open files: nothing fails for want of one.
 fn server_config(config: &Config, files: u64) -> ServerConfig {
-    let free = files.saturating_sub(RESERVED_FILES + config.prewarm as u64 * FILES_PER_WAITING);
+    let free = files.saturating_sub(kept_files(config));
     let workers = (free / FILES_PER_CALL).clamp(1, MAX_WORKERS);
     let connections = free.saturating_sub(workers * FILES_BESIDE_CONNECTION).clamp(1, MAX_CONNECTIONS);
     ServerConfig {

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::sorted::Sorted;
@@ -31,15 +32,21 @@ impl Process {
     }
 }
 
-/// Whether the ids in `/proc` are those that this process may signal. Where they are not, no process is seen.
-pub(crate) fn can_be_seen() -> bool {
-    static CAN_BE_SEEN: OnceLock<bool> = OnceLock::new();
-    *CAN_BE_SEEN.get_or_init(kit::process::has_own_proc)
+/// Whether no process is to be seen, since the ids in `/proc` are not those that this process may signal.
+static IS_BLIND: AtomicBool = AtomicBool::new(false);
+
+/// Looks whether `/proc` is this process's own; to be called once, before anything is started. From then on no process
+/// is seen where it is not.
+pub(crate) fn look_at_proc() {
+    if !kit::process::has_own_proc() {
+        IS_BLIND.store(true, Ordering::Relaxed);
+        log::warn!("no /proc of this PID namespace: a process that leaves its group may survive its call");
+    }
 }
 
 /// Every process that can be seen.
 pub(crate) fn all() -> Vec<Process> {
-    if !can_be_seen() {
+    if IS_BLIND.load(Ordering::Relaxed) {
         return Vec::new();
     }
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -50,7 +57,7 @@ pub(crate) fn all() -> Vec<Process> {
 /// The ids of the processes that `pid`'s first thread started or inherited; none where the kernel does not tell
 /// (proc(5), `CONFIG_PROC_CHILDREN`). Far less is read than by [`all`].
 pub(crate) fn children(pid: i32) -> Vec<i32> {
-    if !can_be_seen() {
+    if IS_BLIND.load(Ordering::Relaxed) {
         return Vec::new();
     }
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

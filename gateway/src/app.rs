@@ -29,6 +29,17 @@ use crate::secrets::{self, Secrets};
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
 
+/// The fewest open files with which a gateway starts, besides those that poll: the standard streams, the listener, the
+/// provider's two, the control plane's two; a replica's two; two of a call, four of a request to the control plane, two
+/// of a health check; and what is opened for a moment, to start a process or to read a file.
+const LEAST_FILES: u64 = 22;
+
+/// Files of a thread that polls.
+const FILES_PER_POLLER: u64 = 2;
+
+/// Files that are taken to be open once the gateway has started, where `/proc` does not tell.
+const STARTED_FILES: u64 = 32;
+
 /// The most threads that poll. More serve no more calls before the functions themselves need the processors.
 const MAX_POLLERS: usize = 4;
 
@@ -73,9 +84,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     child::keep_descriptors();
     let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP])
         .map_err(|error| Error::System("block signals", error))?;
-    let open_files = limits::raise_open_files(WANTED_FILES)
-        .or_else(|_| limits::open_files())
-        .map_err(|error| Error::System("read the limit of open files", error))?;
+    let open_files = open_files().map_err(|error| Error::System("start", error))?;
     let credentials = credentials(config)?;
     check_provider(config)?;
     if let Some(state_dir) = &config.state_dir {
@@ -237,9 +246,22 @@ fn upstream_idle_time(upstream_timeout: Duration) -> Duration {
     UPSTREAM_IDLE_TIME.min(upstream_timeout / 2)
 }
 
+/// As many open files as this process may have, with room for one call at least.
+fn open_files() -> io::Result<u64> {
+    let files = limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())?;
+    limits::expect_open_files(files, LEAST_FILES + pollers() as u64 * FILES_PER_POLLER)?;
+    Ok(files)
+}
+
 /// Files that are open now: the standard streams, the listener, what the provider holds.
 fn files_in_use() -> u64 {
-    kit::process::figures().map_or(0, |figures| figures.open_fds)
+    match kit::process::figures() {
+        Ok(figures) => figures.open_fds,
+        Err(error) => {
+            log::warn!("no /proc that shows this process: process_* metrics are missing: {error}");
+            STARTED_FILES
+        }
+    }
 }
 
 fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {

@@ -58,8 +58,8 @@ pub fn figures() -> io::Result<Figures> {
 /// ids there are then other processes' here (pid_namespaces(7)).
 #[must_use]
 pub fn has_own_proc() -> bool {
-    let own = std::process::id().to_string();
-    fs::read_to_string("/proc/self/stat").is_ok_and(|stat| stat.split(' ').next() == Some(&*own))
+    let own = format!("{} (", std::process::id());
+    fs::read_to_string("/proc/self/stat").is_ok_and(|stat| stat.starts_with(&own))
 }
 
 /// Appends the count of lost log lines in the Prometheus text format, and the `process_*` series where the figures can

@@ -4,6 +4,7 @@ mod cgi;
 mod connections;
 mod drain;
 mod ends;
+mod few_files;
 mod floods;
 mod http_mode;
 mod kills;

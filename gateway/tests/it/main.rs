@@ -10,6 +10,7 @@ mod control;
 mod drain;
 mod engines;
 mod errors;
+mod few_files;
 mod files;
 mod headers;
 mod hostile;

@@ -230,3 +230,14 @@ fn connections_are_bounded_by_their_setting() {
         count => Err(format!("{count} are open")),
     });
 }
+
+#[test]
+fn without_proc_one_line_says_so_and_calls_are_served() {
+    let peer = well();
+    let bin = before(&peer).in_namespaces("mount -t tmpfs none /proc && exec \"$1\"");
+    let Some(bin) = bin else { return };
+    let gateway = bin.start();
+    crate::is_well(&gateway);
+    assert_eq!(gateway.log().matches("no /proc").count(), 1, "{}", gateway.log());
+    assert_eq!(gateway.get("/metrics").status, 200);
+}

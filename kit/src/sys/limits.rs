@@ -44,6 +44,19 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(soft)
 }
 
+/// Whether `limit`, that of open files, is enough for what a process needs at least.
+///
+/// # Errors
+/// One line with both numbers.
+pub fn expect_open_files(limit: u64, least: u64) -> io::Result<()> {
+    match limit < least {
+        true => Err(io::Error::other(format!(
+            "the limit of open files (RLIMIT_NOFILE, ulimit -n) is {limit}: expected at least {least}"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The limit of open files for a child, where this process has raised its own.
 pub(super) fn inherited_files() -> Option<Limit> {
     INHERITED_FILES.get().copied()
