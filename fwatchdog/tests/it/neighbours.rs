@@ -30,6 +30,8 @@ fn a_function_cannot_look_into_its_fwatchdog() {
     }
     // One user's processes may signal each other; other users than fwatchdog's are for the gateway to give.
     assert!(told.ends_with("signal taken\n"), "{told}");
+    let own = dog.metrics("/_/metrics").sum("process_open_fds", &[]);
+    assert!(own > 3.0, "it sees its own files: {own}");
 }
 
 #[test]
