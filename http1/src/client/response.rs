@@ -44,8 +44,12 @@ impl Connection {
     /// Reads some of the response's body into `buffer`; 0 is its end.
     ///
     /// # Errors
-    /// [`Error::Timeout`] at the deadline, after which reading may go on; otherwise the body is lost.
+    /// [`Error::Timeout`] at the deadline, and `InvalidInput` without room, after which reading may go on; otherwise the
+    /// body is lost.
     pub fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Err(Error::Io(Phase::Body, io::ErrorKind::InvalidInput.into()));
+        }
         loop {
             match self.body().map_err(Error::of_body)? {
                 Body::Data(data) => {

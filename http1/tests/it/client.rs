@@ -245,6 +245,16 @@ fn head_has_no_body() {
     assert_eq!(peer.connections(), 1);
 }
 
+#[test]
+fn a_read_into_no_room_is_not_the_end_of_the_body() {
+    let peer = Peer::tcp(Script::new().request().send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"));
+    let pool = pool(&peer);
+    let mut response = pool.send(&Request::get("/"), soon()).unwrap();
+    let refused = response.read(&mut [], soon());
+    assert!(matches!(refused, Err(Error::Io(Phase::Body, _))), "{refused:?}");
+    assert_eq!(response.read(&mut [0; 2], soon()).unwrap(), 1);
+}
+
 /// The deadline of one read is not the end of the body.
 #[test]
 fn reading_goes_on_after_a_timeout() {
