@@ -132,6 +132,9 @@ set_flags() {
         flags+=(-C linker=rust-lld -C link-self-contained=yes)
         # Functions of the same code are kept once; no code here compares their addresses.
         flags+=(-C link-arg=--icf=all)
+        # musl's printf is 10 KB that never run: only the unwinder asks for it, to say why it is about to abort,
+        # and pthread_setname_np, for another thread than its own.
+        flags+=(-C link-arg=--defsym=fprintf=abort -C link-arg=--defsym=snprintf=abort)
     fi
     call "$project" /faas
     call "$target_dir" /target
