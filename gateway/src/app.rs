@@ -103,6 +103,8 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         body_stall_timeout: config.body_stall_timeout,
         idle_timeout: config.idle_timeout,
         max_connections: room.connections,
+        max_header_bytes: config.max_header_bytes,
+        max_headers: config.max_headers,
     };
     let start = |error| Error::System("start a thread", error);
     let scaler = Arc::new(Scaler::start(Arc::clone(&table), Arc::clone(&provider)).map_err(start)?);
@@ -194,8 +196,9 @@ fn client_config(config: &Config, open_files: u64) -> ClientConfig {
 fn server_config(config: &Config, room: Room) -> ServerConfig {
     ServerConfig {
         name: "edge",
-        max_header_bytes: config.max_header_bytes,
-        max_headers: config.max_headers,
+        // Of a client the edge takes no more than is set.
+        max_header_bytes: config.max_header_bytes + head::PROXY_BYTES,
+        max_headers: config.max_headers + head::PROXY_HEADERS,
         max_body: config.max_body,
         header_timeout: config.header_timeout,
         idle_timeout: config.idle_timeout,

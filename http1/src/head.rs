@@ -33,6 +33,13 @@ pub const ADDED_BYTES: usize = 8 * 1024;
 /// The fields among them.
 pub const ADDED_HEADERS: usize = 16;
 
+/// What of this a gateway leaves to the proxies in front of it, which may be gateways: each adds its fields once, and
+/// then an address to a list. The rest is for what it adds itself.
+pub const PROXY_BYTES: usize = ADDED_BYTES / 2;
+
+/// The fields among them.
+pub const PROXY_HEADERS: usize = ADDED_HEADERS / 2;
+
 /// The longest `Host`: a gateway repeats it in another field. Names have at most 255 bytes (RFC 1035 section 2.3.4).
 pub const MAX_HOST_BYTES: usize = 1024;
 
@@ -281,6 +288,12 @@ impl RequestHead {
     pub fn query(&self) -> Option<&[u8]> {
         let target = self.target();
         target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..])
+    }
+
+    /// The bytes of the whole head, as it came.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The version.

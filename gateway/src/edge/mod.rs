@@ -53,6 +53,9 @@ pub(crate) struct CallLimits {
     /// How long nothing may move where the protocol was changed.
     pub(crate) idle_timeout: Duration,
     pub(crate) max_connections: usize,
+    /// The largest head of a client.
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_headers: usize,
 }
 
 /// What the edge serves its requests with.
@@ -124,7 +127,22 @@ impl Edge {
         })
     }
 
+    /// The limit that a head is over. Trusted proxies have added to what they took, under limits of their own.
+    fn oversize(&self, exchange: &Exchange<'_>) -> Option<Refusal> {
+        let request = exchange.request();
+        let refusal = match request.size() > self.limits.max_header_bytes {
+            true => Refusal::HeadTooLarge,
+            false if request.headers().len() > self.limits.max_headers => Refusal::TooManyHeaders,
+            false => return None,
+        };
+        (!self.proxies.have(exchange.peer().ip())).then_some(refusal)
+    }
+
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        if let Some(refusal) = self.oversize(exchange) {
+            exchange.refuse(refusal);
+            return Ok(());
+        }
         let request = exchange.request();
         let x_function = request.headers().get_all("x-function");
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
@@ -337,7 +355,7 @@ impl Service for Edge {
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
         let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
-        let function = self.table.find(name).filter(|_| may)?;
+        let function = self.table.find(name).filter(|_| may && self.oversize(exchange).is_none())?;
         if !admit::is_admitted(&function, exchange) {
             return None;
         }

@@ -5,7 +5,7 @@ use testkit::http::Connection;
 use testkit::unreachable::reserved_port;
 use testkit::{Bin, Peer, Reply, Running, Script, is_installed, program};
 
-use crate::{ONE, SOON, gateway, path, process};
+use crate::{ONE, SOON, at, gateway, path, process};
 
 /// The most bytes and fields of a head by default, and the most that may be set.
 const HEADS: [(usize, usize); 2] = [(64 << 10, 128), (120 << 10, 1024)];
@@ -34,8 +34,8 @@ fn zero_is_no_time_limit_in_the_whole_chain() {
 }
 
 /// The head of a request with so many bytes and fields, the last of them a filler.
-fn head((bytes, fields): (usize, usize), (colon, end): (&str, &str), filler: &str) -> String {
-    let mut head = format!("GET {} HTTP/1.1{end}Host{colon}h{end}Connection{colon}close{end}", path(""));
+fn head(target: &str, (bytes, fields): (usize, usize), (colon, end): (&str, &str), filler: &str) -> String {
+    let mut head = format!("GET {target} HTTP/1.1{end}Host{colon}h{end}Connection{colon}close{end}");
     for number in 3..fields {
         head += &format!("F-{number}{colon}{number}{end}");
     }
@@ -51,8 +51,41 @@ fn sent(gateway: &Running, bytes: impl AsRef<[u8]>) -> Reply {
 }
 
 fn with_heads(bin: Bin, (bytes, fields): (usize, usize)) -> Running {
-    let bin = bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string());
-    bin.env("trusted_proxies", "127.0.0.1").start() // so that it appends to X-Forwarded-For
+    bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string()).start()
+}
+
+/// As [`with_heads`], behind a proxy, so that it appends to `X-Forwarded-For`.
+fn behind_a_proxy(bin: Bin, most: (usize, usize)) -> Running {
+    with_heads(bin.env("trusted_proxies", "127.0.0.1"), most)
+}
+
+/// The most that a gateway takes of a trusted proxy.
+fn of_a_proxy((bytes, fields): (usize, usize)) -> (usize, usize) {
+    (bytes + http1::head::PROXY_BYTES, fields + http1::head::PROXY_HEADERS)
+}
+
+fn is_refused_beyond(gateway: &Running, (bytes, fields): (usize, usize)) {
+    for (most, kind) in [((bytes + 1, 4), "head_too_large"), ((bytes, fields + 1), "too_many_headers")] {
+        let reply = sent(gateway, head(&path(""), most, (": ", "\r\n"), "Filler"));
+        assert_eq!((reply.status, reply.header("x-gateway-error")), (431, Some(kind)));
+        assert!(reply.head.has_token("connection", "close"));
+    }
+}
+
+/// Whether all of a head reaches the process, in every form of it.
+fn arrives(gateway: &Running, target: &str, most: (usize, usize), fillers: &[&str]) {
+    for form in [(":", "\n"), (": ", "\r\n")] {
+        for (fields, filler) in fillers.iter().flat_map(|filler| [(most.1, filler), (4, filler)]) {
+            let head = head(target, (most.0, fields), form, filler);
+            let reply = sent(gateway, &head);
+            let text = reply.text();
+            assert_eq!(reply.status, 200, "{most:?} {fields} {filler}: {}", &text[..text.len().min(200)]);
+            let name = filler.replace('-', "_");
+            let value = head.trim_end().rsplit(':').next().unwrap().trim_start();
+            assert!(text.contains(&format!("Http_{name}={value}")), "{most:?} {fields} {filler}");
+            assert_eq!(text.matches("Http_F_").count(), fields - 3);
+        }
+    }
 }
 
 /// The shortest form of a field grows when it is passed on, and the gateway adds fields of its own. The filler becomes
@@ -60,25 +93,30 @@ fn with_heads(bin: Bin, (bytes, fields): (usize, usize)) -> Running {
 #[test]
 fn the_largest_head_of_a_request_reaches_the_process() {
     for most in HEADS {
-        let gateway = with_heads(gateway(&[process(ONE, &program("echo_env"))]), most);
-        for form in [(":", "\n"), (": ", "\r\n")] {
-            for (fields, filler) in [(most.1, "Filler"), (4, "Filler"), (4, "X-Forwarded-For")] {
-                let head = head((most.0, fields), form, filler);
-                let reply = sent(&gateway, &head);
-                let text = reply.text();
-                assert_eq!(reply.status, 200, "{most:?} {fields} {filler}: {}", &text[..text.len().min(200)]);
-                let name = filler.replace('-', "_");
-                let value = head.trim_end().rsplit(':').next().unwrap().trim_start();
-                assert!(text.contains(&format!("Http_{name}={value}")), "{most:?} {fields} {filler}");
-                assert_eq!(text.matches("Http_F_").count(), fields - 3);
-            }
-        }
-        let over = head((most.0 + 1, 4), (": ", "\r\n"), "Filler");
-        let reply = sent(&gateway, over);
-        assert_eq!((reply.status, reply.header("x-gateway-error")), (431, Some("head_too_large")));
-        let over = head((most.0, most.1 + 1), (": ", "\r\n"), "Filler");
-        let reply = sent(&gateway, over);
-        assert_eq!((reply.status, reply.header("x-gateway-error")), (431, Some("too_many_headers")));
+        let function = || gateway(&[process(ONE, &program("echo_env"))]);
+        let gateway = with_heads(function(), most);
+        arrives(&gateway, &path(""), most, &["Filler"]);
+        is_refused_beyond(&gateway, most);
+        let gateway = behind_a_proxy(function(), most);
+        arrives(&gateway, &path(""), of_a_proxy(most), &["Filler", "X-Forwarded-For"]);
+        is_refused_beyond(&gateway, of_a_proxy(most));
+    }
+}
+
+/// What the first gateway takes, the last one takes from the gateways before it, and its fwatchdog from it.
+#[test]
+fn the_largest_heads_pass_a_chain_of_gateways_both_ways() {
+    for most in HEADS {
+        let folder = Bin::gateway();
+        let block = folder.file("block", answer(most, ""));
+        let cat = format!("cat {}", block.display());
+        let answering = json!({ "name": "two", "fprocess": cat, "environment": { "cgi_response": "true" } });
+        let inner = behind_a_proxy(gateway(&[process(ONE, &program("echo_env")), answering]), most);
+        let middle = behind_a_proxy(gateway(&[at(ONE, &[inner.addr()])]), most);
+        let outer = with_heads(gateway(&[at(ONE, &[middle.addr()])]), most);
+        let to_middle = format!("{}{}", path(""), path(""));
+        arrives(&outer, &format!("{to_middle}{}", path("")), most, &["Filler"]);
+        has_all_fields(&outer, &format!("{to_middle}/function/two"), most);
     }
 }
 
@@ -110,8 +148,8 @@ fn answer((bytes, fields): (usize, usize), start: &str) -> String {
     head + "\r\n\r\n"
 }
 
-fn has_all_fields(gateway: &Running, (bytes, fields): (usize, usize)) {
-    let reply = gateway.get(&path(""));
+fn has_all_fields(gateway: &Running, target: &str, (bytes, fields): (usize, usize)) {
+    let reply = gateway.get(target);
     assert_eq!((reply.status, reply.header("x-gateway-error")), (200, None), "{}", reply.text());
     assert_eq!(reply.head.headers.iter().filter(|(name, _)| name.starts_with("F-")).count(), fields - 1);
     assert!(reply.header("filler").is_some_and(|value| value.len() > bytes / 2), "{bytes}");
@@ -127,7 +165,7 @@ fn the_largest_header_block_of_a_process_reaches_the_client() {
         let folder = Bin::gateway();
         let block = folder.file("block", answer(most, ""));
         let function = set(&format!("cat {}", block.display()), json!({ "cgi_response": "true" }));
-        has_all_fields(&with_heads(gateway(&[function]), most), most);
+        has_all_fields(&with_heads(gateway(&[function]), most), &path(""), most);
     }
 }
 
