@@ -14,6 +14,7 @@ use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
 use kit::sys::{child, limits, user};
 
+use crate::access_log;
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
 use crate::edge::{Behind, CallLimits, ControlPlane, Credentials, Door, Edge, Guard, Listeners};
@@ -80,6 +81,9 @@ impl fmt::Display for Error {
 /// Serves until a signal ends it.
 pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     kit::log::init(config.log);
+    if config.access_log {
+        access_log::open();
+    }
     log::info!("gateway {} with {}", env!("CARGO_PKG_VERSION"), Config::effective(&Environment));
     child::keep_descriptors();
     let signals = signal::block(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP])
@@ -208,6 +212,7 @@ fn server_config(config: &Config, room: Room) -> ServerConfig {
         head_memory: http1::server::head_memory(kit::memory::limit()),
         max_workers: room.workers,
         pollers: pollers(),
+        tells_answers: config.access_log,
     }
 }
 

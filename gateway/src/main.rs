@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod access_log;
 mod alexa;
 mod app;
 mod authority;

@@ -150,6 +150,16 @@ impl State {
     }
 }
 
+/// A line of this moment with `text` behind the time.
+#[must_use]
+pub fn stamped(text: &str) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut line = timestamp(now.as_secs(), now.subsec_millis());
+    line.push(' ');
+    push_escaped(&mut line, text);
+    line.into_bytes()
+}
+
 /// A line of this moment.
 fn now(level: Level, message: &str) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

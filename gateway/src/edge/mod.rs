@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, Service};
 use kit::{Deadline, duration};
 
+use crate::access_log;
 use crate::alexa;
 use crate::functions::{Function, Table};
 use crate::load::{self, Instance, Load};
@@ -30,9 +31,10 @@ use crate::route::{Below, Route};
 use crate::scaler::Scaler;
 pub(crate) use auth::Credentials;
 pub(crate) use control::{ControlPlane, Door};
+pub(crate) use failure::CLIENT_GONE;
 use failure::{Failure, X_GATEWAY_ERROR};
 pub(crate) use guard::Guard;
-use http1::server::Course;
+use http1::server::{Answered, Course};
 use invoke::Invocation;
 pub(crate) use listeners::Listeners;
 use looks::Looks;
@@ -275,6 +277,9 @@ impl Edge {
             &mut page,
         );
         kit::process::write_metrics(&mut page);
+        if exchange.config().tells_answers {
+            access_log::write_metrics(&mut page);
+        }
         let mut head = HeadWriter::response(200);
         head.text("Content-Type", metrics::CONTENT_TYPE);
         respond(exchange, head, &page);
@@ -377,6 +382,10 @@ impl Service for Edge {
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
         self.rejected.count(Rejection::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
+    }
+
+    fn answered(&self, answered: &Answered<'_>) {
+        access_log::write(answered, &self.proxies);
     }
 
     fn line(&self, refusal: Refusal) -> String {

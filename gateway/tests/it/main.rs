@@ -2,6 +2,7 @@
 //! of scripted peers and of real processes behind fwatchdog.
 
 mod access;
+mod access_log;
 mod bodies;
 mod chain;
 mod children;

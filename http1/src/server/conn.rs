@@ -8,6 +8,7 @@ use kit::sys::Socket;
 
 use super::Shared;
 use super::memory::Share;
+use super::record::Answered;
 use super::table::Token;
 use super::worker::MAX_URGENT;
 use crate::Refusal;
@@ -164,18 +165,36 @@ impl Conn {
         Ok(head)
     }
 
-    /// Answers a refusal; the connection is to be closed.
+    /// Answers a request whose head is refused; the connection is to be closed.
     pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
+        let (message, bytes) = self.send_refusal(shared, refusal);
+        if shared.config.tells_answers {
+            let answered = Answered {
+                peer: self.peer,
+                request: None,
+                status: Some(refusal.status()),
+                head: &message,
+                bytes,
+                took: self.since.elapsed(),
+            };
+            shared.guarded(b"", || shared.service.answered(&answered));
+        }
+    }
+
+    /// Answers a refusal, and returns the answer and the length of its body.
+    pub(super) fn send_refusal(&mut self, shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
         if refusal == Refusal::Tls {
             shared.say_tls(self.peer);
         }
-        self.outgoing.interim(&refusal_message(shared, refusal));
+        let (message, bytes) = refusal_message(shared, refusal);
+        self.outgoing.interim(&message);
         let _ = self.outgoing.flush(&self.socket); // it fits, or the peer is gone
+        (message, bytes)
     }
 }
 
-/// The whole answer to a refusal.
-fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
+/// The whole answer to a refusal, and the length of its body.
+fn refusal_message(shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
     let mut text = refusal.to_string();
     shared.guarded(b"", || text = shared.service.line(refusal));
     text.push('\n');
@@ -185,7 +204,8 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> Vec<u8> {
         head.text("Retry-After", "1");
     }
     shared.guarded(b"", || shared.service.refused(refusal, &mut head));
-    let mut message = head.finish(Length::Known(text.len() as u64), true, Persistence::Close);
+    let bytes = text.len() as u64;
+    let mut message = head.finish(Length::Known(bytes), true, Persistence::Close);
     message.extend_from_slice(text.as_bytes());
-    message
+    (message, bytes)
 }

@@ -7,6 +7,7 @@ use kit::Deadline;
 use kit::sys::{Ready, Socket};
 
 use super::conn::{Conn, Next};
+use super::record::{Answered, Record};
 use super::{Shared, Waiting};
 use crate::body::{Framing, Length};
 use crate::head::{RequestHead, Version};
@@ -16,6 +17,9 @@ use crate::{HeadWriter, Refusal};
 
 /// What is read and thrown away of a body that the service left, to keep the connection.
 const MAX_LEFT_BYTES: usize = 256 * 1024;
+
+/// The status that agrees to another protocol.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// How far a request was answered; what remains of an exchange between two steps of it.
 pub(super) struct Turn {
@@ -29,6 +33,8 @@ pub(super) struct Turn {
     waiting: Option<Box<dyn Waiting>>,
     /// What is left to be done once the answer is out.
     work_after: Option<WorkAfter>,
+    /// What the service is told of its answer.
+    record: Option<Box<Record>>,
 }
 
 /// Work after an answer, see [`Exchange::after_answer`].
@@ -36,11 +42,21 @@ type WorkAfter = Box<dyn FnOnce() + Send>;
 
 impl Turn {
     /// The turn of a request whose head was just taken.
-    pub(super) fn new(conn: &Conn, request: RequestHead) -> Turn {
+    pub(super) fn new(shared: &Shared, conn: &Conn, request: RequestHead) -> Turn {
         let closes = !request.keeps_alive();
         let owes_continue = request.expects_continue() && !conn.incoming.is_done();
         let progress = Progress::Waiting;
-        Turn { request, progress, closes, owes_continue, refusal: None, waiting: None, work_after: None }
+        let record = shared.config.tells_answers.then(Record::new);
+        Turn {
+            request,
+            progress,
+            closes,
+            owes_continue,
+            record,
+            refusal: None,
+            waiting: None,
+            work_after: None,
+        }
     }
 
     /// What it waits with, if the service left it so.
@@ -230,7 +246,11 @@ impl<'a> Exchange<'a> {
             return self.abort();
         }
         self.turn.closes = true;
-        self.conn.refuse(self.shared, refusal);
+        let (message, bytes) = self.conn.send_refusal(self.shared, refusal);
+        if let Some(record) = &mut self.turn.record {
+            record.begin(refusal.status(), &message);
+            record.bytes = bytes;
+        }
         self.turn.progress = Progress::Finished;
     }
 
@@ -293,8 +313,8 @@ impl<'a> Exchange<'a> {
             (false, Version::Http11) => Persistence::Default,
         };
         let mode = if has_body { Mode::of(length, chunked) } else { Mode::Bodiless };
-        self.conn.outgoing.begin(head.finish(length, chunked, persistence), mode);
-        self.turn.progress = Progress::Started;
+        let status = head.status();
+        self.begin(status, head.finish(length, chunked, persistence), mode);
     }
 
     /// Agrees to the change of protocol that the request asked for: what was written as a head is sent, then both
@@ -306,7 +326,14 @@ impl<'a> Exchange<'a> {
         self.turn.closes = true;
         let _ = self.conn.incoming.begin(Framing::UntilClose, u64::MAX); // no length that could be too large
         let head = head.finish(Length::None, true, Persistence::Default);
-        self.conn.outgoing.begin(head, Mode::UntilClose);
+        self.begin(SWITCHING_PROTOCOLS, head, Mode::UntilClose);
+    }
+
+    fn begin(&mut self, status: u16, head: Vec<u8>, mode: Mode) {
+        if let Some(record) = &mut self.turn.record {
+            record.begin(status, &head);
+        }
+        self.conn.outgoing.begin(head, mode);
         self.turn.progress = Progress::Started;
     }
 
@@ -320,8 +347,10 @@ impl<'a> Exchange<'a> {
             return Err(self.misuse());
         }
         let result = self.conn.outgoing.write(&self.conn.socket, data);
-        if result.is_err() {
-            self.abort();
+        match (&result, &mut self.turn.record) {
+            (Ok(count), Some(record)) => record.bytes += *count as u64,
+            (Ok(_), None) => {}
+            (Err(_), _) => self.abort(),
         }
         result
     }
@@ -456,8 +485,24 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Settles what the service left undone.
+    /// Settles what the service left undone, and tells the service of the answer.
     pub(super) fn end(mut self) -> Next {
+        let next = self.settle();
+        if let Some(record) = self.turn.record.take() {
+            let answered = Answered {
+                peer: self.conn.peer,
+                request: Some(&self.turn.request),
+                status: record.status,
+                head: &record.head,
+                bytes: record.bytes,
+                took: record.started.elapsed(),
+            };
+            self.shared.guarded(self.turn.path(), || self.shared.service.answered(&answered));
+        }
+        next
+    }
+
+    fn settle(&mut self) -> Next {
         if let (Progress::Waiting, Some(refusal)) = (self.turn.progress, self.turn.refusal) {
             self.refuse(refusal);
         }

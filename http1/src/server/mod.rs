@@ -10,6 +10,7 @@ mod exchange;
 mod memory;
 mod places;
 mod poller;
+mod record;
 mod relays;
 mod table;
 mod waits;
@@ -34,6 +35,7 @@ use exchange::Turn;
 use memory::Memory;
 pub use memory::{MAX_HEAD_MEMORY, head_memory};
 use places::MAX_POLLERS;
+pub use record::Answered;
 use table::Table;
 pub use worker::MAX_URGENT;
 use worker::Workers;
@@ -75,6 +77,8 @@ pub struct ServerConfig {
     pub max_workers: usize,
     /// Threads that poll, from one to 64. More than one is of use where they serve calls themselves.
     pub pollers: usize,
+    /// Whether the service is told of each answer that is over, see [`Service::answered`].
+    pub tells_answers: bool,
 }
 
 impl Default for ServerConfig {
@@ -92,6 +96,7 @@ impl Default for ServerConfig {
             head_memory: MAX_HEAD_MEMORY,
             max_workers: 512,
             pollers: 1,
+            tells_answers: false,
         }
     }
 }
@@ -138,6 +143,11 @@ pub trait Service: Send + Sync + 'static {
     /// Sees a refusal before its answer goes out: to count it, and to add fields.
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
         let _ = (refusal, head);
+    }
+
+    /// Sees an answer that is over. It is called on the thread that serves the client, and must not wait.
+    fn answered(&self, answered: &Answered<'_>) {
+        let _ = answered;
     }
 
     /// What the answer to a refusal says: for a service whose settings are not named as the bounds of the server.

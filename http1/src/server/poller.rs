@@ -393,7 +393,7 @@ impl Poller {
                 return self.refuse(conn, refusal);
             }
         };
-        let mut turn = Turn::new(&conn, request);
+        let mut turn = Turn::new(&self.shared, &conn, request);
         let service = Arc::clone(&self.shared.service);
         let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));

@@ -421,7 +421,7 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     let Job { mut conn, work, .. } = job;
     let (mut turn, rest) = match work {
         Work::Request => match conn.take_request(shared) {
-            Ok(request) => (Turn::new(&conn, request), None),
+            Ok(request) => (Turn::new(shared, &conn, request), None),
             Err(refusal) => {
                 conn.refuse(shared, refusal);
                 return Some((conn, Next::CloseSlowly));
@@ -530,7 +530,7 @@ mod tests {
             conn.fill(1024).unwrap();
         }
         let request = conn.take_request(shared).unwrap();
-        let mut turn = Turn::new(&conn, request);
+        let mut turn = Turn::new(shared, &conn, request);
         let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
         exchange.start(HeadWriter::response(200), Length::Known(9));
         assert_eq!(exchange.write(b"half").unwrap(), 4);
