@@ -1,11 +1,9 @@
 //! The memory that this process may have, as its control group says (cgroups(7)).
 
-use std::path::Path;
+use std::fs;
 
-use crate::sys::file::read_regular;
-
-/// The most that is read of one of the kernel's files, which are short.
-const MAX_BYTES: usize = 16 * 1024;
+/// The most that one of the kernel's files is said to have: they are short.
+const MAX_BYTES: u64 = 16 * 1024;
 
 /// The lowest limit of this process's control group and of those around it, in bytes; `None` where none is known.
 #[must_use]
@@ -15,7 +13,7 @@ pub fn limit() -> Option<u64> {
 
 /// The same for a system whose files are in the folder `root`.
 fn limit_below(root: &str) -> Option<u64> {
-    let groups = read(&format!("{root}/proc/self/cgroup"))?;
+    let groups = read(&[root, "/proc/self/cgroup"])?;
     groups.lines().filter_map(|line| of_group(root, line)).min()
 }
 
@@ -24,29 +22,35 @@ fn limit_below(root: &str) -> Option<u64> {
 fn of_group(root: &str, line: &str) -> Option<u64> {
     let (controllers, mut path) = line.split_once(':')?.1.split_once(':')?;
     let (mount, file) = match controllers {
-        "" => ("/sys/fs/cgroup", "memory.max"),
+        "" => ("/sys/fs/cgroup", "/memory.max"),
         _ if controllers.split(',').any(|name| name == "memory") => {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            ("/sys/fs/cgroup/memory", "/memory.limit_in_bytes")
         }
         _ => return None,
     };
     let mut lowest: Option<u64> = None;
     loop {
-        let limit = read(&format!("{root}{mount}{path}/{file}")).and_then(|text| text.trim().parse().ok());
-        lowest = lowest.into_iter().chain(limit).min();
+        let text = read(&[root, mount, path, file]);
+        if let Some(limit) = text.and_then(|text| text.trim_ascii().parse().ok()) {
+            lowest = Some(lowest.map_or(limit, |lowest| lowest.min(limit)));
+        }
         let Some(end) = path.rfind('/') else { return lowest };
         path = &path[..end];
     }
 }
 
-fn read(path: &str) -> Option<String> {
-    String::from_utf8(read_regular(Path::new(path), MAX_BYTES).ok()?).ok()
+/// Reads a file of the kernel's. Where something else is in its place nothing waits for it.
+fn read(path: &[&str]) -> Option<String> {
+    let path = path.concat();
+    let found = fs::metadata(&path).ok()?;
+    let is_one = found.is_file() && found.len() <= MAX_BYTES;
+    is_one.then(|| fs::read_to_string(path).ok())?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::path::Path;
 
     /// A file's path and text.
     type File = (&'static str, &'static str);
@@ -86,6 +90,7 @@ mod tests {
     #[test]
     fn a_system_without_these_files_has_no_limit() {
         assert_eq!(limit_below("/nonexistent"), None);
+        assert_eq!(read(&["/dev", "/zero"]), None);
         let _ = limit(); // whatever this system has
     }
 }
