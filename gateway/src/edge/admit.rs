@@ -1,28 +1,35 @@
 //! Who comes through to a function that asks for something, see [`crate::access`]. A body that is signed is read and
 //! judged before anything is done for its call, as far as it is small; of a larger one the end is held back.
 
-use std::time::SystemTime;
+use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::{Instant, SystemTime};
 
 use http1::forward::{Check as _, MAX_KEPT_BYTES, Upload};
 use http1::{Exchange, Length};
-use kit::Deadline;
+use kit::{Deadline, duration};
 
 use super::failure::Failure;
+use super::guesses::{MAX_GUESSES, WINDOW};
 use super::{Edge, body_failure};
 use crate::access::{Denial, Signature};
 use crate::functions::Function;
-
-/// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
-pub(super) fn is_admitted(function: &Function, exchange: &Exchange<'_>) -> bool {
-    let Some(access) = &function.access else { return true };
-    match access.judge(exchange.request(), SystemTime::now()) {
-        Ok(None) => true,
-        Ok(Some(signature)) => exchange.body_in_hand().is_some_and(|body| agrees(signature, body)),
-        Err(_) => false,
-    }
-}
+use crate::labels::LABEL_AUTH;
 
 impl Edge {
+    /// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
+    pub(super) fn is_admitted(&self, function: &Function, exchange: &Exchange<'_>) -> bool {
+        let Some(access) = &function.access else { return true };
+        if self.check_guesses(function, exchange).is_err() {
+            return false;
+        }
+        match access.judge(exchange.request(), SystemTime::now()) {
+            Ok(None) => true,
+            Ok(Some(signature)) => exchange.body_in_hand().is_some_and(|body| agrees(signature, body)),
+            Err(_) => false,
+        }
+    }
+
     /// Lets a call through, with what was read of its body. `whole` is the body, where it was read already.
     pub(super) fn admit(
         &self,
@@ -30,6 +37,7 @@ impl Edge {
         function: &Function,
         whole: Option<Vec<u8>>,
     ) -> Result<Upload, Failure> {
+        self.check_guesses(function, exchange)?;
         let judged =
             function.access.as_ref().map(|access| access.judge(exchange.request(), SystemTime::now()));
         let mut signature = match judged {
@@ -37,6 +45,7 @@ impl Edge {
             None | Some(Ok(None)) => return Ok(whole.map_or_else(Upload::default, Upload::of)),
             Some(Err(Denial::Closed(label))) => return Err(Failure::NoSecret(label)),
             Some(Err(Denial::Credentials(scheme))) => {
+                self.count_guess(function, exchange);
                 return Err(Failure::NoCredentials(scheme, function.known.name.clone()));
             }
             Some(Err(Denial::Signature(why))) => return Err(Failure::BadSignature(why)),
@@ -53,6 +62,39 @@ impl Edge {
             true => Ok(Upload::of(body)),
             false => Err(Failure::BadSignature(Failure::NOT_OF_THE_BODY)),
         }
+    }
+
+    /// Refuses a client that has sent too many wrong passwords for this function, before anything is judged.
+    fn check_guesses(&self, function: &Function, exchange: &Exchange<'_>) -> Result<(), Failure> {
+        let Some(client) = self.guesser(function, exchange) else { return Ok(()) };
+        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        match guesses.refused_for(&function.known.name, client, Instant::now()) {
+            Some(rest) => Err(Failure::TooManyGuesses(rest, LABEL_AUTH)),
+            None => Ok(()),
+        }
+    }
+
+    fn count_guess(&self, function: &Function, exchange: &Exchange<'_>) {
+        let Some(client) = self.guesser(function, exchange) else { return };
+        let name = &function.known.name;
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = guesses.count(name, client, Instant::now());
+        drop(guesses);
+        if let Some(line) = line {
+            log::warn!(
+                "function {name}: wrong password or token from {client}, number {} of {MAX_GUESSES} within {}; {} more were not logged",
+                line.wrong,
+                duration::format(WINDOW),
+                line.unsaid
+            );
+        }
+    }
+
+    /// The address of a client that has sent a password, where the function asks for one. Who sends none guesses nothing.
+    fn guesser(&self, function: &Function, exchange: &Exchange<'_>) -> Option<IpAddr> {
+        let headers = exchange.request().headers();
+        let has_sent = function.takes_authorization() && headers.get("authorization").is_some();
+        has_sent.then(|| self.proxies.client(exchange.peer().ip(), headers))
     }
 
     /// The body, if it is small; else nothing of it, or its first bytes. Whether it is the whole.

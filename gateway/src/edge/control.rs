@@ -150,7 +150,7 @@ impl Failure {
     pub(super) fn at_the_door(&self) -> Option<Rejection> {
         match self {
             Failure::Unauthorized => Some(Rejection::Own(OwnRejection::Unauthorized)),
-            Failure::TooManyGuesses(_) => Some(Rejection::Own(OwnRejection::TooManyGuesses)),
+            Failure::TooManyGuesses(..) => Some(Rejection::Own(OwnRejection::TooManyGuesses)),
             Failure::CrossSite => Some(Rejection::Own(OwnRejection::CrossSite)),
             Failure::UntrustedHost => Some(Rejection::Own(OwnRejection::UntrustedHost)),
             Failure::ControlBodyTooLarge(_) => Some(Rejection::Http(Refusal::BodyTooLarge)),

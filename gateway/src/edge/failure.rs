@@ -114,7 +114,7 @@ pub(crate) enum Failure {
     /// The control plane is not for everybody.
     Unauthorized,
     /// The client sent too many wrong passwords; no other is looked at within this.
-    TooManyGuesses(Duration),
+    TooManyGuesses(Duration, &'static str),
     /// A browser would change something for a page of another site.
     CrossSite,
     /// A browser knows the control plane by a name that anybody could have made lead here.
@@ -159,7 +159,7 @@ impl Failure {
             Failure::Timeout(Phase::Body, _) => "timeout_body",
             Failure::NotAvailable(_) => "not_available",
             Failure::Unauthorized | Failure::NoCredentials(..) => "unauthorized",
-            Failure::TooManyGuesses(_) => "too_many_guesses",
+            Failure::TooManyGuesses(..) => "too_many_guesses",
             Failure::CrossSite => "cross_site",
             Failure::UntrustedHost => "untrusted_host",
             Failure::BadSignature(_) => "bad_signature",
@@ -182,7 +182,7 @@ impl Failure {
             Failure::ControlBodyTooLarge(_) => 413,
             Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute | Failure::NotHere(_) => 404,
             Failure::MethodNotAllowed(_) => 405,
-            Failure::TooManyCalls(_) | Failure::TooManyGuesses(_) => 429,
+            Failure::TooManyCalls(_) | Failure::TooManyGuesses(..) => 429,
             Failure::NotAvailable(_) => 501,
             Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
             Failure::Draining
@@ -224,7 +224,7 @@ impl Failure {
     /// After how many seconds it may be tried again.
     fn retry_after(&self) -> u64 {
         match self {
-            Failure::TooManyGuesses(rest) => rest.as_secs() + u64::from(rest.subsec_nanos() > 0),
+            Failure::TooManyGuesses(rest, _) => rest.as_secs() + u64::from(rest.subsec_nanos() > 0),
             _ => 1,
         }
     }
@@ -312,9 +312,9 @@ impl fmt::Display for Failure {
                 write!(f, "closed: the secret of label {label} cannot be used, the gateway's log says why")
             }
             Failure::Unauthorized => f.write_str("user and password are needed here, see basic_auth"),
-            Failure::TooManyGuesses(_) => write!(
+            Failure::TooManyGuesses(_, what) => write!(
                 f,
-                "too many wrong passwords came from this address, see basic_auth: none is looked at for {} s",
+                "too many wrong passwords came from this address, see {what}: none is looked at for {} s",
                 self.retry_after()
             ),
             Failure::CrossSite => f.write_str(
@@ -464,7 +464,7 @@ mod tests {
             Failure::Invalid(Refusal::Version),
             Failure::NotAvailable("it"),
             Failure::Unauthorized,
-            Failure::TooManyGuesses(Duration::ZERO),
+            Failure::TooManyGuesses(Duration::ZERO, "basic_auth"),
             Failure::CrossSite,
             Failure::UntrustedHost,
             Failure::ControlBodyTooLarge(1),
@@ -503,7 +503,7 @@ mod tests {
         assert!(method.starts_with("HTTP/1.1 405 ") && method.contains("Allow: GET\r\n"), "{method}");
         assert!(!method.contains("Retry-After"), "{method}");
         for (millis, want) in [(1, 1), (1000, 1), (59_001, 60)] {
-            let guesses = written(Failure::TooManyGuesses(Duration::from_millis(millis)));
+            let guesses = written(Failure::TooManyGuesses(Duration::from_millis(millis), "basic_auth"));
             assert!(guesses.contains(&format!("Retry-After: {want}\r\n")), "{guesses}");
         }
     }

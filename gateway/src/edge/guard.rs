@@ -68,13 +68,13 @@ impl Guard {
     fn judge(&self, client: IpAddr, is_right: bool) -> Result<(), Failure> {
         let now = Instant::now();
         let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rest) = guesses.refused_for(client, now) {
-            return Err(Failure::TooManyGuesses(rest));
+        if let Some(rest) = guesses.refused_for(&(), client, now) {
+            return Err(Failure::TooManyGuesses(rest, "basic_auth"));
         }
         if is_right {
             return Ok(());
         }
-        let line = guesses.count(client, now);
+        let line = guesses.count(&(), client, now);
         drop(guesses);
         if let Some(line) = line {
             log::warn!(

@@ -21,22 +21,29 @@ const MAX_CLIENTS: usize = 1024;
 /// Between two lines in the log.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// The clients that have sent wrong passwords lately.
-#[derive(Default)]
-pub(super) struct Guesses {
-    clients: Vec<Client>,
+/// The clients that have sent wrong passwords lately. `R` is what the passwords are for: wrong ones for one thing do not
+/// count for another.
+pub(super) struct Guesses<R = ()> {
+    clients: Vec<Client<R>>,
     said: Option<Instant>,
     /// Wrong passwords since the last line.
     unsaid: u64,
 }
 
-struct Client {
+struct Client<R> {
+    realm: R,
     network: IpAddr,
     since: Instant,
     wrong: u32,
 }
 
-impl Client {
+impl<R> Default for Guesses<R> {
+    fn default() -> Guesses<R> {
+        Guesses { clients: Vec::new(), said: None, unsaid: 0 }
+    }
+}
+
+impl<R> Client<R> {
     /// What is left of its minute.
     fn rest(&self, now: Instant) -> Duration {
         (self.since + WINDOW).saturating_duration_since(now)
@@ -52,18 +59,18 @@ pub(super) struct Line {
     pub(super) unsaid: u64,
 }
 
-impl Guesses {
+impl<R: PartialEq + Clone> Guesses<R> {
     /// How long no password of the client is looked at.
-    pub(super) fn refused_for(&self, client: IpAddr, now: Instant) -> Option<Duration> {
+    pub(super) fn refused_for(&self, realm: &R, client: IpAddr, now: Instant) -> Option<Duration> {
         let network = network(client);
-        let client = self.clients.iter().find(|known| known.network == network)?;
+        let client = self.clients.iter().find(|known| known.network == network && known.realm == *realm)?;
         let rest = client.rest(now);
         (client.wrong >= MAX_GUESSES && !rest.is_zero()).then_some(rest)
     }
 
     /// Counts a wrong password; a line for the log now and then.
-    pub(super) fn count(&mut self, client: IpAddr, now: Instant) -> Option<Line> {
-        let client = self.client(network(client), now);
+    pub(super) fn count(&mut self, realm: &R, client: IpAddr, now: Instant) -> Option<Line> {
+        let client = self.client(realm, network(client), now);
         client.wrong = client.wrong.saturating_add(1);
         let wrong = client.wrong;
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < LOG_PAUSE) {
@@ -75,24 +82,24 @@ impl Guesses {
     }
 
     /// The client, with no wrong passwords if it is new or its minute is over.
-    fn client(&mut self, network: IpAddr, now: Instant) -> &mut Client {
-        let place = self.clients.iter().position(|known| known.network == network);
-        let place = place.unwrap_or_else(|| self.free_place(network, now));
+    fn client(&mut self, realm: &R, network: IpAddr, now: Instant) -> &mut Client<R> {
+        let place = self.clients.iter().position(|known| known.network == network && known.realm == *realm);
+        let place = place.unwrap_or_else(|| self.free_place(realm, network, now));
         let client = &mut self.clients[place]; // it was just found, or made
-        if client.network != network || client.rest(now).is_zero() {
-            *client = Client { network, since: now, wrong: 0 };
+        if client.network != network || client.realm != *realm || client.rest(now).is_zero() {
+            *client = Client { realm: realm.clone(), network, since: now, wrong: 0 };
         }
         client
     }
 
     /// The place of the client whose minute is over first; a new one while there is room.
-    fn free_place(&mut self, network: IpAddr, now: Instant) -> usize {
+    fn free_place(&mut self, realm: &R, network: IpAddr, now: Instant) -> usize {
         let oldest = self.clients.iter().enumerate().min_by_key(|(_, client)| client.since);
         match oldest {
             Some((place, client)) if client.rest(now).is_zero() => place,
             Some((place, _)) if self.clients.len() >= MAX_CLIENTS => place,
             _ => {
-                self.clients.push(Client { network, since: now, wrong: 0 });
+                self.clients.push(Client { realm: realm.clone(), network, since: now, wrong: 0 });
                 self.clients.len() - 1
             }
         }
@@ -118,20 +125,20 @@ mod tests {
 
     #[test]
     fn a_client_is_refused_after_too_many_guesses_until_its_minute_is_over() {
-        let (mut guesses, start) = (Guesses::default(), Instant::now());
+        let (mut guesses, start) = (<Guesses>::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let (one, other) = (ip("10.0.0.1"), ip("10.0.0.2"));
         for _ in 0..MAX_GUESSES {
-            assert_eq!(guesses.refused_for(one, at(10)), None);
-            guesses.count(one, at(0));
+            assert_eq!(guesses.refused_for(&(), one, at(10)), None);
+            guesses.count(&(), one, at(0));
         }
         for (seconds, left) in [(0, Some(60)), (10, Some(50)), (59, Some(1)), (60, None), (100, None)] {
             let left = left.map(Duration::from_secs);
-            assert_eq!(guesses.refused_for(one, at(seconds)), left, "{seconds}");
-            assert_eq!(guesses.refused_for(other, at(seconds)), None, "{seconds}");
+            assert_eq!(guesses.refused_for(&(), one, at(seconds)), left, "{seconds}");
+            assert_eq!(guesses.refused_for(&(), other, at(seconds)), None, "{seconds}");
         }
-        guesses.count(one, at(60));
-        assert_eq!(guesses.refused_for(one, at(60)), None, "its next minute");
+        guesses.count(&(), one, at(60));
+        assert_eq!(guesses.refused_for(&(), one, at(60)), None, "its next minute");
     }
 
     #[test]
@@ -149,36 +156,47 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten_where_there_are_too_many() {
-        let (mut guesses, start) = (Guesses::default(), Instant::now());
+        let (mut guesses, start) = (<Guesses>::default(), Instant::now());
         let client = |number: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(number));
         let at = |number: u32| start + Duration::from_millis(u64::from(number));
         let many = MAX_CLIENTS as u32 + 10;
         for number in 0..many {
             for _ in 0..MAX_GUESSES {
-                guesses.count(client(number), at(number));
+                guesses.count(&(), client(number), at(number));
             }
         }
         assert_eq!(guesses.clients.len(), MAX_CLIENTS);
-        let is_refused = |number| guesses.refused_for(client(number), at(many)).is_some();
+        let is_refused = |number| guesses.refused_for(&(), client(number), at(many)).is_some();
         assert_eq!(
             (0..many).filter(|number| !is_refused(*number)).collect::<Vec<_>>(),
             (0..10).collect::<Vec<_>>()
         );
         // Those whose minute is over make room first.
         let late = at(many) + WINDOW;
-        guesses.count(client(many), late);
-        assert!(guesses.clients.len() == MAX_CLIENTS && size_of::<Client>() * MAX_CLIENTS <= 48 << 10);
+        guesses.count(&(), client(many), late);
+        assert!(guesses.clients.len() == MAX_CLIENTS && size_of::<Client<()>>() * MAX_CLIENTS <= 48 << 10);
+    }
+
+    #[test]
+    fn wrong_passwords_for_one_thing_do_not_count_for_another() {
+        let (mut guesses, now) = (Guesses::default(), Instant::now());
+        let one = ip("10.0.0.1");
+        (0..MAX_GUESSES).for_each(|_| _ = guesses.count(&"a", one, now));
+        assert!(guesses.refused_for(&"a", one, now).is_some());
+        assert!(guesses.refused_for(&"b", one, now).is_none());
+        guesses.count(&"b", one, now);
+        assert_eq!(guesses.clients.len(), 2);
     }
 
     #[test]
     fn lines_are_few_and_count_the_others() {
-        let (mut guesses, start) = (Guesses::default(), Instant::now());
+        let (mut guesses, start) = (<Guesses>::default(), Instant::now());
         let (one, other) = (ip("10.0.0.1"), ip("10.0.0.2"));
-        assert_eq!(guesses.count(one, start), Some(Line { wrong: 1, unsaid: 0 }));
+        assert_eq!(guesses.count(&(), one, start), Some(Line { wrong: 1, unsaid: 0 }));
         for _ in 0..5 {
-            assert_eq!(guesses.count(one, start), None);
+            assert_eq!(guesses.count(&(), one, start), None);
         }
-        assert_eq!(guesses.count(other, start + LOG_PAUSE), Some(Line { wrong: 1, unsaid: 5 }));
-        assert_eq!(guesses.count(one, start + 2 * LOG_PAUSE), Some(Line { wrong: 7, unsaid: 0 }));
+        assert_eq!(guesses.count(&(), other, start + LOG_PAUSE), Some(Line { wrong: 1, unsaid: 5 }));
+        assert_eq!(guesses.count(&(), one, start + 2 * LOG_PAUSE), Some(Line { wrong: 7, unsaid: 0 }));
     }
 }

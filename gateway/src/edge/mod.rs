@@ -25,6 +25,7 @@ use crate::alexa;
 use crate::functions::{Function, Table};
 use crate::load::{self, Instance, Load};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
+use crate::name::FunctionName;
 use crate::provider::Provider;
 use crate::proxies::Proxies;
 use crate::route::{Below, Route};
@@ -34,6 +35,7 @@ pub(crate) use control::{ControlPlane, Door};
 pub(crate) use failure::CLIENT_GONE;
 use failure::{Failure, X_GATEWAY_ERROR};
 pub(crate) use guard::Guard;
+use guesses::Guesses;
 use http1::server::{Answered, Course};
 use invoke::Invocation;
 pub(crate) use listeners::Listeners;
@@ -89,6 +91,8 @@ pub(crate) struct Edge {
     control: Door,
     proxies: Proxies,
     keeps_underscores: bool,
+    /// Who sends wrong passwords for which function.
+    guesses: Mutex<Guesses<FunctionName>>,
     instance: Instance,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
@@ -122,6 +126,7 @@ impl Edge {
             control,
             proxies,
             keeps_underscores,
+            guesses: Mutex::default(),
             instance,
             this: Weak::clone(this),
             rejected: Rejected::default(),
@@ -361,7 +366,7 @@ impl Service for Edge {
         let Route::Function { name, target } = route else { return None };
         let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
         let function = self.table.find(name).filter(|_| may && self.oversize(exchange).is_none())?;
-        if !admit::is_admitted(&function, exchange) {
+        if !self.is_admitted(&function, exchange) {
             return None;
         }
         let (target, length) = (target.below(), exchange.body_length());

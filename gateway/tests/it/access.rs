@@ -131,6 +131,48 @@ fn a_function_that_asks_for_nothing_gets_authorization_as_it_is() {
     }
 }
 
+#[test]
+fn whoever_guesses_passwords_of_a_function_is_refused_there_for_a_while() {
+    let peer = well();
+    let labels = json!({ "faas.auth": "users", "faas.hmac": "hook" });
+    let functions = [
+        labelled(at(ONE, &[peer.addr()]), labels),
+        labelled(at("other", &[peer.addr()]), json!({ "faas.auth": "users" })),
+    ];
+    let bin = gateway(&functions).env("trusted_proxies", "127.0.0.1");
+    bin.file("users", "bob:word");
+    bin.file("hook", SECRET);
+    let directory = bin.dir().to_owned();
+    let gateway = bin.env("secret_mount_path", directory).start();
+    let [right, wrong] = ["Basic Ym9iOndvcmQ=", "Basic Ym9iOg=="];
+    let ask = |name: &str, client: &str, password: Option<&str>| {
+        let request = gateway.request().method("POST").path(format!("/function/{name}")).body("hello");
+        let signature = signed(b"hello");
+        let (field, value) = signature.trim_end().split_once(": ").unwrap();
+        let request = request.header(field, value).header("X-Forwarded-For", client);
+        password.iter().fold(request, |request, value| request.header("Authorization", value)).send().unwrap()
+    };
+    for _ in 0..20 {
+        is_own(&ask(ONE, "10.0.0.1", Some(wrong)), (401, "unauthorized"), &[]);
+        is_own(&ask(ONE, "10.0.0.1", None), (401, "unauthorized"), &[]);
+    }
+    for password in [right, wrong, "Bearer x"] {
+        let refused = ask(ONE, "10.0.0.1", Some(password));
+        is_own(&refused, (429, "too_many_guesses"), &["wrong passwords", "faas.auth"]);
+    }
+    // Not even by another error may a password be told from others.
+    let unsigned = [("Authorization", right), ("X-Forwarded-For", "10.0.0.1")];
+    is_own(&send(&gateway, &unsigned), (429, "too_many_guesses"), &[]);
+    assert_eq!(peer.connections(), 0);
+    assert_eq!(ask(ONE, "10.0.0.2", Some(right)).status, 200);
+    assert_eq!(ask("other", "10.0.0.1", Some(right)).status, 200, "one function is not the other");
+    assert_eq!((rejected(&gateway, "too_many_guesses"), rejected(&gateway, "unauthorized")), (4.0, 40.0));
+    let log = gateway.log();
+    let lines =
+        log.lines().filter(|line| line.contains("function one: wrong password or token from 10.0.0.1"));
+    assert!((1..=4).contains(&lines.count()), "{log}");
+}
+
 /// Each way to a function leads by its guard.
 #[test]
 fn no_route_goes_around() {

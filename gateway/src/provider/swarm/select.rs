@@ -174,6 +174,7 @@ fn backend(task: &Task, labels: &Labels, own: &Own) -> Option<Backend> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::labels::Lock;
     use docker_sock::Address;
 
     pub(in super::super) fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {
@@ -266,6 +267,32 @@ pub(super) mod tests {
         assert_eq!(echo.about.labels, all.map(|(name, value)| (name.into(), value.into())).into());
         assert!(names(&[with(&[], &[("function", "false")])], false).is_empty());
         assert_eq!(names(&[with(&[("function", "true")], &[("function", "false")])], true), ["echo"]);
+    }
+
+    #[test]
+    fn labels_name_the_secrets_that_functions_ask_for() {
+        let secret = |name: &str| Lock::Secret(name.into());
+        for (own, of_containers, auth, hmac) in [
+            (&[][..], &[][..], Lock::Open, Lock::Open),
+            (&[("faas.auth", "users")], &[("faas.hmac", "hook")], secret("users"), secret("hook")),
+            (&[("faas.auth", "users")], &[("faas.auth", "others")], secret("users"), Lock::Open),
+            (&[("faas.auth", "../users")], &[("faas.hmac", "")], Lock::Closed, Lock::Closed),
+            // The service's counts, also where it is the worse of the two.
+            (&[("faas.auth", "")], &[("faas.auth", "users")], Lock::Closed, Lock::Open),
+        ] {
+            let containers = service("", "", of_containers).labels;
+            let service = Service { container_labels: containers, ..service("echo", "n1", own) };
+            let found = select(&[service], &[], (&self::own(), &|_| false), false);
+            let labels = &found.functions[0].labels;
+            assert_eq!((&labels.auth, &labels.hmac), (&auth, &hmac), "{own:?} {of_containers:?}");
+            let closed = [&auth, &hmac].into_iter().filter(|lock| **lock == Lock::Closed).count();
+            assert_eq!(found.warnings.len(), closed, "{:?}", found.warnings);
+            for warning in &found.warnings {
+                let parts =
+                    ["service echo: label faas.", "the name of a secret", "nobody can call the function"];
+                assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
+            }
+        }
     }
 
     #[test]
