@@ -166,6 +166,10 @@ impl Service for Function {
         proxy::begin(&self, exchange)
     }
 
+    fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
+        !is_own(exchange.request()) && !self.is_full()
+    }
+
     /// A function that is busy is not a sick one, and must not be replaced for it.
     fn urgent_threads(&self, head: &[u8]) -> usize {
         match head {

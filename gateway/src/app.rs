@@ -95,8 +95,9 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
         control::check(state_dir).map_err(|why| Error::Configuration(format!("setting state_dir: {why}")))?;
     }
     let Listening { listeners, addresses, first_admin } = config.places().open().map_err(Error::Listen)?;
-    let table =
-        Arc::new(Table::new(client_config(config, open_files), Secrets::new(&config.secret_mount_path)));
+    let share = config.shares.workers_per_function(config.room(open_files));
+    let table = Table::new(client_config(config, open_files), Secrets::new(&config.secret_mount_path));
+    let table = Arc::new(table.with_share(share));
     let provider = provider(config, addresses[0].port(), &table)?; // there is at least one
     log::info!("{} functions known", table.snapshot().len());
     let control = control(config, &table, &provider)?;
@@ -210,7 +211,9 @@ fn server_config(config: &Config, room: Room) -> ServerConfig {
         write_stall_timeout: config.body_stall_timeout,
         max_connections: room.connections,
         head_memory: http1::server::head_memory(kit::memory::limit()),
+        max_connections_per_client: config.shares.connections_per_client(room),
         max_workers: room.workers,
+        max_workers_per_client: config.shares.workers_per_client(room),
         pollers: pollers(),
         tells_answers: config.access_log,
     }

@@ -99,7 +99,22 @@ pub(crate) const TABLE: &[Setting] = &[
         default: "",
         help: "most client connections at once; else what RLIMIT_NOFILE has room for",
     },
+    Setting {
+        name: "max_connections_per_client",
+        default: "",
+        help: "most connections of one client address; else three quarters of max_connections",
+    },
     Setting { name: "max_workers", default: "512", help: "most calls at once" },
+    Setting {
+        name: "max_workers_per_client",
+        default: "",
+        help: "most calls at once of one client address; else seven eighths of max_workers",
+    },
+    Setting {
+        name: "max_workers_per_function",
+        default: "",
+        help: "most calls at once of one function; else three quarters of max_workers",
+    },
     Setting { name: "max_body", default: "0", help: "largest request body; 0 means no limit" },
     Setting { name: "max_header_bytes", default: "64KiB", help: "largest head of a request, up to 120KiB" },
     Setting { name: "max_headers", default: "128", help: "most headers of a request, up to 1024" },
@@ -173,6 +188,7 @@ pub(crate) struct Config {
     /// `None`: what the limit on open files has room for, see [`Room`].
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_workers: usize,
+    pub(crate) shares: Shares,
     /// Bytes; 0 means no limit.
     pub(crate) max_body: u64,
     pub(crate) max_header_bytes: usize,
@@ -225,11 +241,9 @@ impl Config {
             header_timeout: span(&reader, "header_timeout")?,
             idle_timeout: span(&reader, "idle_timeout")?,
             body_stall_timeout: span(&reader, "body_stall_timeout")?,
-            max_connections: match reader.text("max_connections") {
-                Some(_) => Some(count(&reader, "max_connections", 1, MAX_CONNECTIONS)?),
-                None => None,
-            },
+            max_connections: optional_count(&reader, "max_connections", MAX_CONNECTIONS)?,
             max_workers: count(&reader, "max_workers", 1, MAX_WORKERS)?,
+            shares: Shares::read(&reader)?,
             max_body: reader.bytes("max_body", 0, head::MAX_LENGTH)?,
             max_header_bytes: reader.bytes(
                 "max_header_bytes",
@@ -297,6 +311,47 @@ impl Config {
     }
 }
 
+/// What one client or function may have, where it is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shares {
+    connections_per_client: Option<usize>,
+    workers_per_client: Option<usize>,
+    workers_per_function: Option<usize>,
+}
+
+impl Shares {
+    /// Reads them: none is more than the whole, where that is set.
+    fn read(reader: &Reader<'_>) -> Result<Shares, Refused> {
+        let connections = optional_count(reader, "max_connections", MAX_CONNECTIONS)?;
+        let connections = connections.map_or(MAX_CONNECTIONS, |connections| connections as u64);
+        let workers = count(reader, "max_workers", 1, MAX_WORKERS)? as u64;
+        Ok(Shares {
+            connections_per_client: optional_count(reader, "max_connections_per_client", connections)?,
+            workers_per_client: optional_count(reader, "max_workers_per_client", workers)?,
+            workers_per_function: optional_count(reader, "max_workers_per_function", workers)?,
+        })
+    }
+
+    /// Three quarters of the connections.
+    pub(crate) fn connections_per_client(self, room: Room) -> usize {
+        self.connections_per_client
+            .unwrap_or_else(|| (3 * room.connections).div_ceil(4))
+            .min(room.connections)
+    }
+
+    /// Seven eighths of the calls: more than of one function, so that a client whose calls of that are many can call
+    /// others. Behind a proxy that is not known as one all clients are the same.
+    pub(crate) fn workers_per_client(self, room: Room) -> usize {
+        self.workers_per_client.unwrap_or_else(|| (7 * room.workers).div_ceil(8)).min(room.workers)
+    }
+
+    /// Three quarters of the calls; `None` where that is all of them.
+    pub(crate) fn workers_per_function(self, room: Room) -> Option<usize> {
+        let share = self.workers_per_function.unwrap_or_else(|| (3 * room.workers).div_ceil(4));
+        Some(share).filter(|share| *share < room.workers)
+    }
+}
+
 /// How many connections and workers fit into a number of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -325,6 +380,11 @@ impl Room {
 /// An integer setting that counts things; `max` fits a `usize` of 32 bits.
 fn count(reader: &Reader<'_>, name: &str, min: u64, max: u64) -> Result<usize, Refused> {
     reader.integer(name, min, max).map(|number| number as usize)
+}
+
+/// The same, at least one, which may be left to the gateway.
+fn optional_count(reader: &Reader<'_>, name: &str, max: u64) -> Result<Option<usize>, Refused> {
+    reader.text(name).map(|_| count(reader, name, 1, max)).transpose()
 }
 
 /// A duration that must not be zero: none of these waits can be switched off.
@@ -387,6 +447,7 @@ mod tests {
             body_stall_timeout: Duration::from_secs(30),
             max_connections: None,
             max_workers: 512,
+            shares: Shares::default(),
             max_body: 0,
             max_header_bytes: 65_536,
             max_headers: 128,
@@ -424,7 +485,10 @@ mod tests {
             ("idle_timeout", "2s"),
             ("body_stall_timeout", "3s"),
             ("max_connections", "1000"),
+            ("max_connections_per_client", "900"),
             ("max_workers", "4"),
+            ("max_workers_per_client", "3"),
+            ("max_workers_per_function", "2"),
             ("max_body", "1GiB"),
             ("max_header_bytes", "8KiB"),
             ("max_headers", "64"),
@@ -457,6 +521,11 @@ mod tests {
             body_stall_timeout: Duration::from_secs(3),
             max_connections: Some(1000),
             max_workers: 4,
+            shares: Shares {
+                connections_per_client: Some(900),
+                workers_per_client: Some(3),
+                workers_per_function: Some(2),
+            },
             max_body: 1 << 30,
             max_header_bytes: 8192,
             max_headers: 64,
@@ -513,6 +582,9 @@ mod tests {
             ("max_connections", "1000000", "1000001"),
             ("max_workers", "1", "0"),
             ("max_workers", "4096", "4097"),
+            ("max_connections_per_client", "1000000", "1000001"),
+            ("max_workers_per_client", "512", "513"),
+            ("max_workers_per_function", "1", "0"),
             ("max_body", "9223372036854775807", "9223372036854775808"),
             ("max_header_bytes", "1024", "1023"),
             ("max_header_bytes", "120KiB", "122881"),
@@ -573,5 +645,24 @@ mod tests {
         let config = read(&[("max_connections", "50"), ("max_workers", "5")]).unwrap();
         assert_eq!(config.room(1024), Room { connections: 50, workers: 5 });
         assert_eq!(config.room(40), Room { connections: 16, workers: 4 });
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_what_there_is_room_for_and_never_more() {
+        let config = read(&[]).unwrap();
+        let shares = |config: &Config, connections, workers| {
+            let (room, shares) = (Room { connections, workers }, config.shares);
+            let of_client = (shares.connections_per_client(room), shares.workers_per_client(room));
+            (of_client, shares.workers_per_function(room))
+        };
+        assert_eq!(shares(&config, 16_384, 512), ((12_288, 448), Some(384)));
+        assert_eq!(shares(&config, 50, 16), ((38, 14), Some(12)));
+        assert_eq!(shares(&config, 1, 1), ((1, 1), None));
+        let set = [("max_workers_per_client", "5"), ("max_workers_per_function", "4"), ("max_workers", "16")];
+        let config = read(&[set[0], set[1], set[2], ("max_connections_per_client", "7")]).unwrap();
+        assert_eq!(shares(&config, 50, 16), ((7, 5), Some(4)));
+        assert_eq!(shares(&config, 6, 3), ((6, 3), None));
+        assert!(read(&[("max_workers", "4"), ("max_workers_per_client", "5")]).is_err());
+        assert!(read(&[("max_connections", "4"), ("max_connections_per_client", "5")]).is_err());
     }
 }

@@ -65,13 +65,15 @@ pub enum Refusal {
     BodyStall,
     /// All workers and the places to wait for one are taken.
     Overloaded,
+    /// The client has its share of the connections or places already.
+    TooManyOfClient,
     /// The server ends.
     Draining,
 }
 
 impl Refusal {
     /// Every reason, in the order of the declaration: what metrics are made of.
-    pub const ALL: [Refusal; 30] = [
+    pub const ALL: [Refusal; 31] = [
         Refusal::RequestLine,
         Refusal::Tls,
         Refusal::Method,
@@ -101,6 +103,7 @@ impl Refusal {
         Refusal::HeaderTimeout,
         Refusal::BodyStall,
         Refusal::Overloaded,
+        Refusal::TooManyOfClient,
         Refusal::Draining,
     ];
 
@@ -146,6 +149,9 @@ impl Refusal {
             Refusal::HeaderTimeout => ("header_timeout", 408, "head did not arrive in time"),
             Refusal::BodyStall => ("body_stall", 408, "body stopped arriving"),
             Refusal::Overloaded => ("overloaded", 503, "all workers are busy"),
+            Refusal::TooManyOfClient => {
+                ("too_many_of_client", 429, "too many requests or connections of one client")
+            }
             Refusal::Draining => ("draining", 503, "shutting down"),
         }
     }

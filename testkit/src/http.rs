@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -272,6 +272,15 @@ impl Connection {
     /// [`HttpError::Connect`].
     pub fn open(to: impl Into<Address>) -> Result<Connection, HttpError> {
         Connection::open_within(&to.into(), DEFAULT_TIMEOUT)
+    }
+
+    /// Connects from one of this machine's own addresses, such as another one of 127.0.0.0/8.
+    ///
+    /// # Errors
+    /// [`HttpError::Connect`].
+    pub fn open_from(from: IpAddr, to: SocketAddr) -> Result<Connection, HttpError> {
+        let stream = Stream::connect_from(from, to, DEFAULT_TIMEOUT).map_err(HttpError::Connect)?;
+        Ok(Connection { stream, reader: Reader::default(), deadline: Instant::now() + DEFAULT_TIMEOUT })
     }
 
     fn open_within(to: &Address, timeout: Duration) -> Result<Connection, HttpError> {

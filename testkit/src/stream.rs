@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,19 @@ impl Stream {
             }
             Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
         }
+    }
+
+    /// Connects over TCP from this address.
+    ///
+    /// # Errors
+    /// Those of bind(2) and connect(2).
+    pub fn connect_from(from: IpAddr, to: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+        socket.connect_timeout(&to.into(), timeout)?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        Ok(Stream::Tcp(stream))
     }
 
     /// A second handle to the same socket.

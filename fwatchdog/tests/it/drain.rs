@@ -28,7 +28,7 @@ fn an_idle_dog_ends_at_once() {
 fn a_running_request_finishes_while_health_is_503() {
     let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
     let (mut running, mut health) = (dog.connect(), dog.connect());
-    running.send(POST).unwrap();
+    running.send(format!("{POST}e")).unwrap();
     health.send("GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(health.reply("GET").unwrap().status, 200);
     eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
@@ -40,7 +40,7 @@ fn a_running_request_finishes_while_health_is_503() {
         other => Err(format!("{other:?}")),
     });
     assert!(dog.try_status().is_none());
-    running.send("end").unwrap();
+    running.send("nd").unwrap();
     let reply = running.within(SOON).reply("POST").unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "end\n"));
     assert!(reply.head.has_token("connection", "close"));

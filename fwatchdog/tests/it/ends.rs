@@ -69,12 +69,12 @@ fn output_is_kept_up_to_the_limit_and_streamed_beyond() {
 fn a_streamed_answer_arrives_while_the_process_runs() {
     let dog = shell("echo begun; read line; echo $line").env("buffer_output", "0").start();
     let mut connection = dog.connect();
-    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nm";
     connection.send(head).unwrap();
     // The process waits for a line that is only sent once its first output was seen.
     let head = connection.head().unwrap();
     assert_eq!(head.status, 200);
-    connection.send("more\n").unwrap();
+    connection.send("ore\n").unwrap();
     let raw = connection.rest();
     let text = String::from_utf8_lossy(&raw.bytes);
     assert!(text.contains("begun") && text.contains("more") && text.ends_with("0\r\n\r\n"), "{text}");

@@ -469,7 +469,7 @@ fn interim_answers_of_the_process_are_passed_on() {
     let peer = Peer::tcp(Script::new().head().send(hints).body().send(ok).repeat());
     let dog = around("sleep 1000", peer.addr().port()).start();
     let mut connection = dog.connect();
-    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n").unwrap();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx").unwrap();
     let head = connection.within(SOON).head().unwrap(); // before the rest of the body
     assert_eq!((head.status, head.headers), (103, vec![("Link".to_owned(), b"</x>".to_vec())]));
     connection.send("x").unwrap();

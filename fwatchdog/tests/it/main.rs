@@ -13,6 +13,7 @@ mod lock_file;
 mod log;
 mod neighbours;
 mod no_proc;
+mod owed;
 mod prewarm;
 mod reaping;
 mod request;

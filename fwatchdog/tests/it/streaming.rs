@@ -19,15 +19,15 @@ fn the_first_output_is_out_while_the_process_waits_for_more_input() {
     let script = "echo ready; while read -r line; do echo \"got $line\"; done";
     let dog = streaming(script).start();
     let mut connection = dog.connect();
-    connection.within(SOON).send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\no";
+    connection.within(SOON).send(post).unwrap();
     let head = connection.head().unwrap();
     assert_eq!((head.status, head.header("transfer-encoding")), (200, Some("chunked")));
     let mut body = BodyReader::of(&head, "POST").unwrap();
     let mut piece = || connection.piece(&mut body).unwrap().map(|piece| String::from_utf8(piece).unwrap());
     assert_eq!(piece().as_deref(), Some("ready\n"));
-    for line in ["one", "two"] {
-        let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
-        connection.send(chunk).unwrap();
+    for (line, rest) in [("one", "ne\n\r\n"), ("two", "4\r\ntwo\n\r\n")] {
+        connection.send(rest).unwrap();
         let got = connection.piece(&mut body).unwrap().unwrap();
         assert_eq!(String::from_utf8(got).unwrap(), format!("got {line}\n"));
     }
@@ -41,7 +41,8 @@ fn server_sent_events_need_nothing_special() {
     let script = "for n in 1 2 3; do echo \"data: $n\"; echo; read -r go; done; exit 0";
     let dog = streaming(script).env("content_type", "text/event-stream").start();
     let mut connection = dog.connect();
-    connection.within(SOON).send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ng";
+    connection.within(SOON).send(post).unwrap();
     let head = connection.head().unwrap();
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     let mut body = BodyReader::of(&head, "POST").unwrap();
@@ -51,7 +52,7 @@ fn server_sent_events_need_nothing_special() {
             event.extend(connection.piece(&mut body).unwrap().expect("an event"));
         }
         assert_eq!(event, format!("data: {number}\n\n").into_bytes());
-        connection.send("1\r\n\n\r\n").unwrap();
+        connection.send("\r\n1\r\n\n").unwrap();
     }
     assert_eq!(connection.piece(&mut body).unwrap(), None);
 }

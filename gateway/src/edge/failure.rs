@@ -95,6 +95,8 @@ pub(crate) enum Failure {
     NoRoomToWait(usize),
     /// As many calls as it may have are served, and too many wait for their turn.
     TooManyCalls(usize),
+    /// As many calls as one function may have of all are served. Too many wait, or this one has waited too long.
+    TooManyOfFunction(usize),
     /// No replica could be connected to; the last one's address and error.
     Connect(String),
     /// The replica went away with the call in hand.
@@ -149,6 +151,7 @@ impl Failure {
             Failure::CannotStart(_) => "cannot_start",
             Failure::TooManyWaiting(_) | Failure::NoRoomToWait(_) => "too_many_waiting",
             Failure::TooManyCalls(_) => "too_many_calls",
+            Failure::TooManyOfFunction(_) => "too_many_of_function",
             Failure::Connect(_) => "connect",
             Failure::Closed(_) => "upstream_closed",
             Failure::Invalid(_) => "upstream_invalid",
@@ -192,6 +195,7 @@ impl Failure {
             | Failure::CannotStart(_)
             | Failure::TooManyWaiting(_)
             | Failure::NoRoomToWait(_)
+            | Failure::TooManyOfFunction(_)
             | Failure::ControlBusy(_)
             | Failure::ControlDown(_) => 503,
             Failure::Timeout(..) | Failure::ControlTimeout(_) => 504,
@@ -271,6 +275,9 @@ impl fmt::Display for Failure {
                 f,
                 "{limit} calls are served and no more can wait, see label faas.concurrency and max_connections"
             ),
+            Failure::TooManyOfFunction(limit) => {
+                write!(f, "{limit} of its calls are served, its share of all, see max_workers_per_function")
+            }
             Failure::Connect(reason) => {
                 write!(
                     f,
@@ -348,6 +355,7 @@ pub(super) fn refusal_line(refusal: Refusal) -> String {
         Refusal::HeaderTimeout => "header_timeout",
         Refusal::BodyStall => "body_stall_timeout",
         Refusal::Overloaded => "max_workers",
+        Refusal::TooManyOfClient => "max_workers_per_client, or max_connections_per_client",
         Refusal::Draining => "drain_timeout",
         other => return other.to_string(),
     };
@@ -428,7 +436,8 @@ mod tests {
         for refusal in Refusal::ALL {
             let line = refusal_line(refusal);
             let Some((_, setting)) = line.split_once("see ") else { continue };
-            assert!(crate::config::TABLE.iter().any(|row| row.name == setting), "{line}");
+            let is_one = |name: &str| crate::config::TABLE.iter().any(|row| row.name == name);
+            assert!(setting.split(", or ").all(is_one), "{line}");
         }
     }
 
@@ -459,6 +468,7 @@ mod tests {
             Failure::TooManyWaiting(1),
             Failure::NoRoomToWait(1),
             Failure::TooManyCalls(1),
+            Failure::TooManyOfFunction(1),
             Failure::Connect(why()),
             Failure::Closed(address),
             Failure::Invalid(Refusal::Version),

@@ -17,7 +17,7 @@ use super::failure::{
     CLIENT_GONE, Failure, Phase, TimeLimit, Times, connect_error, is_for_want_of_files, reason,
 };
 use super::waits::Place;
-use super::{Edge, headers};
+use super::{Edge, admission, headers};
 use crate::balance::{self, Standing};
 use crate::functions::{Function, Pass, Replica, Use};
 use crate::metrics::{self, InFlight, Retry};
@@ -395,14 +395,8 @@ impl Call {
     fn may_go_on(&mut self, edge: &Edge) -> Result<bool, Failure> {
         let known = &self.function.known;
         if self.function.replicas.is_empty() {
-            if let Some(problem) = &known.problem {
-                return Err(Failure::CannotStart(problem.clone()));
-            }
-            if known.wanted == 0 && !known.is_scalable {
-                return Err(Failure::NoReplicas);
-            }
-            if let Some(refusal) = self.function.gate.refusal().filter(|_| known.wanted == 0) {
-                return Err(Failure::CannotStart(refusal));
+            if let Some(failure) = admission::cannot_start(&self.function) {
+                return Err(failure);
             }
             self.waits_since.get_or_insert_with(Instant::now);
             match known.labels.concurrency {
@@ -413,7 +407,7 @@ impl Call {
             return Ok(false);
         }
         if !self.function.gate.lets(&mut self.pass) {
-            self.begin_wait(edge, Failure::TooManyCalls(self.function.gate.limit()))?;
+            self.begin_wait(edge, admission::too_many(&self.function))?;
             return Ok(false);
         }
         self.has_waited |= self.wait.take().is_some();
@@ -509,10 +503,14 @@ impl Call {
 
     /// The failure of a call that waited until its deadline.
     fn waited_in_vain(&self) -> Failure {
-        let has_turns = !self.function.replicas.is_empty() && self.function.known.labels.concurrency > 0;
+        let has_replicas = !self.function.replicas.is_empty();
+        let over_share = Some(admission::too_many(&self.function)).filter(|_| has_replicas);
+        if let Some(failure @ Failure::TooManyOfFunction(1..)) = over_share {
+            return failure;
+        }
         let runs = self.function.known.endpoints.first();
         let phase = match runs {
-            _ if has_turns => Phase::Turn,
+            _ if has_replicas && self.function.known.labels.concurrency > 0 => Phase::Turn,
             Some(endpoint) => Phase::Listen(endpoint.address),
             None => Phase::Replica,
         };

@@ -1,6 +1,7 @@
 //! The edge: what clients talk to. It routes a request, serves the gateway's own pages, and hands calls
 //! to [`invoke`].
 
+mod admission;
 mod admit;
 mod auth;
 mod browser;
@@ -14,10 +15,11 @@ mod listeners;
 mod looks;
 mod waits;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, Service};
+use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, RequestHead, Service};
 use kit::{Deadline, duration};
 
 use crate::access_log;
@@ -335,6 +337,7 @@ impl Edge {
             Failure::NoCredentials(..) => Rejection::Own(OwnRejection::Unauthorized),
             Failure::BadSignature(_) => Rejection::Own(OwnRejection::BadSignature),
             Failure::NoSecret(_) => Rejection::Own(OwnRejection::NoSecret),
+            Failure::TooManyOfFunction(_) => Rejection::Own(OwnRejection::TooManyOfFunction),
             other => match other.at_the_door() {
                 Some(rejection) => rejection,
                 None => return,
@@ -373,6 +376,18 @@ impl Service for Edge {
         Some(invoke::begin(self, exchange, Invocation { function, target, length }))
     }
 
+    fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
+        self.admits(exchange)
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.have(peer)
+    }
+
+    fn client(&self, peer: IpAddr, request: &RequestHead) -> IpAddr {
+        self.proxies.client(peer, request.headers())
+    }
+
     /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.
     fn urgent_threads(&self, head: &[u8]) -> usize {
         match head {
@@ -404,7 +419,7 @@ fn whole_body(
     (limit, too_large): (usize, Failure),
     deadline: Deadline,
 ) -> Result<Vec<u8>, Failure> {
-    if matches!(exchange.body_length(), Length::Known(length) if length > limit as u64) {
+    if admission::is_longer(exchange, limit) {
         return Err(too_large);
     }
     exchange.read_body(limit, deadline).map_err(|error| match error {

@@ -59,7 +59,7 @@ impl Hook {
 
 impl Function {
     /// How many calls all replicas may have in hand; 0 is no limit.
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.known.labels.concurrency as usize * self.replicas.len()
     }
 
@@ -107,6 +107,8 @@ pub(crate) struct Starting {
 pub(crate) struct Table {
     client: ClientConfig,
     secrets: Secrets,
+    /// The most calls of one function that are served at a time, if there is such a limit.
+    share: Option<usize>,
     current: RwLock<Snapshot>,
     /// Held while a snapshot is replaced.
     writing: Mutex<()>,
@@ -123,11 +125,17 @@ impl Table {
         Table {
             client,
             secrets,
+            share: None,
             current: RwLock::new(Arc::new(HashMap::new())),
             writing: Mutex::new(()),
             version: AtomicU64::new(0),
             hook: Arc::default(),
         }
+    }
+
+    /// Lets at most so many calls of one function be served at a time, whatever its label says.
+    pub(crate) fn with_share(self, share: Option<usize>) -> Table {
+        Table { share, ..self }
     }
 
     /// An empty table, in a place without secrets.
@@ -190,7 +198,10 @@ impl Table {
     }
 
     fn replace(&self, new: HashMap<FunctionName, Arc<Function>>) {
-        new.values().for_each(|function| function.gate.set_limit(function.limit()));
+        for function in new.values() {
+            let of_replicas = Some(function.limit()).filter(|limit| *limit > 0);
+            function.gate.set_limit(of_replicas.into_iter().chain(self.share).min().unwrap_or_default());
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         self.version.fetch_add(1, SeqCst);
         self.hook.call();
@@ -361,6 +372,19 @@ mod tests {
         let next = |name: &str| table.find(name).unwrap().replicas[0].pool().sweep(now);
         assert_eq!(next("short"), now + Duration::from_secs(1));
         assert_eq!(next("usual"), now + ClientConfig::default().idle_timeout);
+    }
+
+    #[test]
+    fn a_gate_keeps_the_limit_of_the_replicas_and_the_share_of_one_function() {
+        let limits = |share, concurrency| {
+            let table = Table::empty().with_share(share);
+            let mut function = known("a", &["127.0.0.1:1", "127.0.0.1:2"]);
+            function.labels.concurrency = concurrency;
+            table.set(vec![function]);
+            table.find("a").unwrap().gate.limit()
+        };
+        let got = [(None, 0), (None, 3), (Some(5), 0), (Some(5), 2), (Some(5), 3)];
+        assert_eq!(got.map(|(share, concurrency)| limits(share, concurrency)), [0, 6, 5, 4, 5]);
     }
 
     #[test]

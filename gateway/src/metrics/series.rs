@@ -264,10 +264,12 @@ pub(crate) enum OwnRejection {
     BadSignature,
     /// A function asks for what is in a secret that cannot be used.
     NoSecret,
+    /// Its function has its share of the calls.
+    TooManyOfFunction,
 }
 
 impl OwnRejection {
-    const ALL: [OwnRejection; 12] = [
+    const ALL: [OwnRejection; 13] = [
         OwnRejection::NoRoute,
         OwnRejection::UnknownFunction,
         OwnRejection::FunctionRepeated,
@@ -280,6 +282,7 @@ impl OwnRejection {
         OwnRejection::UntrustedHost,
         OwnRejection::BadSignature,
         OwnRejection::NoSecret,
+        OwnRejection::TooManyOfFunction,
     ];
 
     const fn reason(self) -> &'static str {
@@ -296,6 +299,7 @@ impl OwnRejection {
             OwnRejection::UntrustedHost => "untrusted_host",
             OwnRejection::BadSignature => "bad_signature",
             OwnRejection::NoSecret => "no_secret",
+            OwnRejection::TooManyOfFunction => "too_many_of_function",
         }
     }
 }

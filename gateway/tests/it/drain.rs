@@ -74,14 +74,14 @@ fn a_call_of_a_process_finishes_too() {
     let function = process(ONE, "sh -c 'read line; echo got $line'");
     let gateway = gateway(&[function]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
-    running.send(raw("POST", "Content-Length: 4\r\n", "")).unwrap();
+    running.send(raw("POST", "Content-Length: 4\r\n", "e")).unwrap();
     eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
         1.0 => Ok(()),
         count => Err(format!("{count} in flight")),
     });
     gateway.signal(proc::SIGTERM);
     gateway.wait_log("draining", SOON);
-    running.send("end\n").unwrap();
+    running.send("nd\n").unwrap();
     assert_eq!(running.within(SOON).reply("POST").unwrap().text(), "got end\n");
     assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
     leaves_nothing(&gateway);

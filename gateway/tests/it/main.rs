@@ -26,6 +26,7 @@ mod retries;
 mod routes;
 mod safety;
 mod scaling;
+mod shares;
 mod start;
 mod streams;
 mod swarm;

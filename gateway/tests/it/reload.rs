@@ -102,8 +102,8 @@ fn a_limit_that_is_taken_away_and_set_again_keeps_nobody_out() {
     let mut limited = free.clone();
     limited["labels"] = json!({ "faas.concurrency": "1" });
     let (gateway, file) = started(std::slice::from_ref(&limited));
-    let mut connections = [gateway.connect(), gateway.connect()];
-    let [first, waiting] = &mut connections;
+    let mut connections = [gateway.connect(), gateway.connect(), gateway.connect()];
+    let [first, waiting, last] = &mut connections;
     first.send(raw("GET", "", "")).unwrap();
     peer.wait_requests(1, SOON);
     waiting.send(raw("GET", "", "")).unwrap();
@@ -113,9 +113,12 @@ fn a_limit_that_is_taken_away_and_set_again_keeps_nobody_out() {
     gates[0].open();
     assert_eq!(first.within(SOON).reply("GET").unwrap().status, 200);
     reload(&gateway, &file, &list(&[limited]));
-    assert_eq!(gateway.get(&path("")).status, 200);
+    last.send(raw("GET", "", "")).unwrap();
+    becomes(&gateway, "gateway_function_waiting", 1.0);
     gates[1].open();
-    assert_eq!(waiting.within(SOON).reply("GET").unwrap().status, 200);
+    for connection in [waiting, last] {
+        assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
+    }
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn a_running_call_survives_the_end_of_its_function() {
     let (gateway, file) = started(&[at(ONE, &[peer.addr()]), process("sh", "sh -c 'read line; echo $line'")]);
     let (mut by_peer, mut by_process) = (gateway.connect(), gateway.connect());
     by_peer.send(raw("GET", "", "")).unwrap();
-    by_process.send("POST /function/sh HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n").unwrap();
+    by_process.send("POST /function/sh HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ne").unwrap();
     eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_function_inflight", &[]) {
         2.0 => Ok(()),
         count => Err(format!("{count} in flight")),
@@ -164,7 +167,7 @@ fn a_running_call_survives_the_end_of_its_function() {
     });
     assert_eq!(gateway.get(&path("")).status, 404);
     gate.open();
-    by_process.send("end\n").unwrap();
+    by_process.send("nd\n").unwrap();
     assert_eq!(by_peer.within(SOON).reply("GET").unwrap().text(), "ok");
     assert_eq!(by_process.within(SOON).reply("POST").unwrap().text(), "end\n");
     eventually(SOON, || match gateway.descendants() {

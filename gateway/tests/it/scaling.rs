@@ -155,7 +155,10 @@ fn full_queues_leave_connections_for_those_that_need_not_wait() {
     let peer = Peer::tcp(Script::new().request().stall());
     let mut other = limited(&peer, "1");
     other["name"] = json!("other");
-    let gateway = gateway(&[limited(&peer, "1"), other]).env("max_connections", "20").start();
+    let gateway = gateway(&[limited(&peer, "1"), other])
+        .env("max_connections", "20")
+        .env("max_connections_per_client", "20")
+        .start();
     let mut held: Vec<_> = (0..10).map(|_| gateway.connect()).collect();
     held.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
     becomes(&gateway, "gateway_function_waiting", 9.0);

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kit::sys::Socket;
 
 use super::Shared;
+use super::clients::Client;
+use super::exchange::{Exchange, Turn};
 use super::memory::Share;
 use super::record::Answered;
 use super::table::Token;
@@ -25,6 +29,8 @@ pub(super) enum Phase {
     New,
     /// The rest of a head.
     Head,
+    /// The first bytes of a body, behind its head.
+    Body,
     /// Its next request.
     Idle,
     /// The peer's end, after a refusal; what still comes is thrown away.
@@ -58,12 +64,20 @@ pub(super) struct Conn {
     pub(super) since: Instant,
     /// Its poller saw that the peer shut its side down.
     pub(super) is_hung_up: bool,
+    /// Its peer is a proxy, which brings requests of others.
+    pub(super) is_proxied: bool,
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
     pub(super) scan: Scan,
     /// Its part of the memory for heads, and what of it the head of its request takes.
     pub(super) share: Share,
     head_bytes: usize,
+    /// Its client; `None` where clients are not told apart.
+    pub(super) client: Option<Arc<Client>>,
+    /// The client of the present request, if it came through a proxy.
+    pub(super) caller: Option<Arc<Client>>,
+    /// The request whose body is waited for.
+    pub(super) turn: Option<Box<Turn>>,
 }
 
 impl Conn {
@@ -79,16 +93,31 @@ impl Conn {
             phase: Phase::New,
             since: Instant::now(),
             is_hung_up: false,
+            is_proxied: false,
             incoming: Incoming::new(),
             outgoing: Outgoing::new(),
             scan: Scan::default(),
+            client: None,
+            caller: None,
+            turn: None,
         }
+    }
+
+    /// The client that the present request is counted of.
+    pub(super) fn client(&self) -> Option<&Arc<Client>> {
+        self.caller.as_ref().or(self.client.as_ref())
+    }
+
+    /// The number of that client.
+    pub(super) fn client_number(&self) -> usize {
+        self.client().map_or(0, |client| client.number)
     }
 
     /// Begins to wait.
     pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
         (self.phase, self.since) = (phase, now);
         self.outgoing.rest();
+        self.turn = None;
         self.head_bytes = 0;
         self.rest();
     }
@@ -107,6 +136,7 @@ impl Conn {
     /// Begins to wait for the next request, or for the rest of its head.
     pub(super) fn await_next(&mut self, now: Instant) {
         let phase = if self.incoming.pending().is_empty() { Phase::Idle } else { Phase::Head };
+        self.caller = None;
         self.enter(phase, now);
     }
 
@@ -120,10 +150,14 @@ impl Conn {
         !self.incoming.pending().is_empty() || matches!(self.socket.peek(), Ok(Some(1..)))
     }
 
-    /// Ends it, unless it is between requests and bytes have arrived that nobody has read yet: closing it then would
-    /// lose what its peer was right to send. Whether it is at its end.
+    /// Ends it, unless it waits for a request or a body, and bytes have arrived that nobody has read yet: closing it then
+    /// would lose what its peer was right to send. Whether it is at its end.
     pub(super) fn end_unread(&self) -> bool {
-        !matches!(self.phase, Phase::New | Phase::Idle) || self.socket.shutdown_unread()
+        match self.phase {
+            Phase::New | Phase::Idle => self.socket.shutdown_unread(),
+            Phase::Body => !self.has_input(),
+            Phase::Head | Phase::Closing => true,
+        }
     }
 
     /// Whether more has arrived than a head may have.
@@ -150,6 +184,27 @@ impl Conn {
         self.incoming.fill(&self.socket, room)
     }
 
+    /// Opens the request whose head is there. `None`: the connection waits for the first bytes of the body.
+    pub(super) fn open(&mut self, shared: &Shared) -> Result<Option<Turn>, Refusal> {
+        let request = self.take_request(shared)?;
+        if self.is_proxied {
+            self.caller = Some(shared.clients.find(shared.service.client(self.peer.ip(), &request)));
+        }
+        // Framing that came with the head is understood already, so that what is left are bytes of the body.
+        let has_begun = self.incoming.is_done() || self.has_input();
+        let mut turn = Turn::new(shared, self, request);
+        let mut exchange = Exchange::new(shared, self, &mut turn);
+        let awaits = AssertUnwindSafe(|| shared.service.awaits_body(&exchange));
+        if has_begun || !panic::catch_unwind(awaits).unwrap_or(false) {
+            return Ok(Some(turn)); // a service that panicked does so again in the call
+        }
+        let _ = exchange.say_continue(); // a client that is gone is seen by whoever looks for its body
+        self.turn = Some(Box::new(turn));
+        // Not `enter`: what the socket did not take yet of an interim answer stays.
+        (self.phase, self.since) = (Phase::Body, Instant::now());
+        Ok(None)
+    }
+
     /// Takes the head that is there and begins its body.
     pub(super) fn take_request(&mut self, shared: &Shared) -> Result<RequestHead, Refusal> {
         let end = self.next_head().unwrap_or_default(); // it is asked for a complete head only
@@ -165,13 +220,13 @@ impl Conn {
         Ok(head)
     }
 
-    /// Answers a request whose head is refused; the connection is to be closed.
+    /// Answers a request whose head is refused, or whose body did not begin; the connection is to be closed.
     pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
         let (message, bytes) = self.send_refusal(shared, refusal);
         if shared.config.tells_answers {
             let answered = Answered {
                 peer: self.peer,
-                request: None,
+                request: self.turn.as_ref().map(|turn| turn.request()),
                 status: Some(refusal.status()),
                 head: &message,
                 bytes,
@@ -200,7 +255,9 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
     text.push('\n');
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
-    if matches!(refusal, Refusal::Overloaded | Refusal::Draining | Refusal::HeadMemory) {
+    let may_come_back =
+        [Refusal::Overloaded, Refusal::TooManyOfClient, Refusal::Draining, Refusal::HeadMemory];
+    if may_come_back.contains(&refusal) {
         head.text("Retry-After", "1");
     }
     shared.guarded(b"", || shared.service.refused(refusal, &mut head));

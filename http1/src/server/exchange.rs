@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use kit::Deadline;
 use kit::sys::{Ready, Socket};
 
+use super::clients::Wait;
 use super::conn::{Conn, Next};
 use super::record::{Answered, Record};
 use super::{Shared, Waiting};
@@ -31,6 +32,8 @@ pub(super) struct Turn {
     refusal: Option<Refusal>,
     /// What the service left it to wait with.
     waiting: Option<Box<dyn Waiting>>,
+    /// Counts it among those of its client that wait.
+    pub(super) seat: Option<Wait>,
     /// What is left to be done once the answer is out.
     work_after: Option<WorkAfter>,
     /// What the service is told of its answer.
@@ -55,6 +58,7 @@ impl Turn {
             record,
             refusal: None,
             waiting: None,
+            seat: None,
             work_after: None,
         }
     }
@@ -67,6 +71,10 @@ impl Turn {
     /// What is left to be done, now that the answer is out.
     pub(super) fn take_work_after(&mut self) -> Option<WorkAfter> {
         self.work_after.take()
+    }
+
+    pub(super) fn request(&self) -> &RequestHead {
+        &self.request
     }
 
     pub(super) fn path(&self) -> &[u8] {
@@ -173,20 +181,25 @@ impl<'a> Exchange<'a> {
     /// See [`BodyError`]; after one the connection will be closed. A service that then returns without an
     /// answer leaves the one to a refusal to the server, as [`Exchange::refuse`] gives it.
     pub fn body(&mut self) -> Result<Body<'_>, BodyError> {
-        if self.turn.owes_continue
-            && self.turn.progress == Progress::Waiting
-            && self.conn.incoming.pending().is_empty()
-        {
-            self.conn.outgoing.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
-            self.conn.outgoing.flush(&self.conn.socket).map_err(BodyError::Io)?;
+        if self.turn.owes_continue {
+            self.say_continue().map_err(BodyError::Io)?;
         }
-        self.turn.owes_continue = false;
         let result = self.conn.incoming.body(&self.conn.socket);
         self.turn.closes |= result.is_err();
         if let Err(BodyError::Refused(refusal)) = &result {
             self.turn.refusal = Some(*refusal);
         }
         result
+    }
+
+    /// Tells a client that waits for `100 Continue` to go on, unless its body is on its way already.
+    pub(super) fn say_continue(&mut self) -> io::Result<()> {
+        let is_owed = std::mem::take(&mut self.turn.owes_continue);
+        if is_owed && self.turn.progress == Progress::Waiting && self.conn.incoming.pending().is_empty() {
+            self.conn.outgoing.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.conn.outgoing.flush(&self.conn.socket)?;
+        }
+        Ok(())
     }
 
     /// Takes `count` bytes of what [`Exchange::body`] showed.

@@ -5,6 +5,8 @@
 //!
 //! Everything is bounded: connections, workers, calls, the queue between them, heads, bodies, and each wait.
 
+mod accept;
+mod clients;
 mod conn;
 mod exchange;
 mod memory;
@@ -17,7 +19,7 @@ mod waits;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +31,8 @@ use kit::sys::{Epoll, EventFd, Listener};
 pub use exchange::Exchange;
 
 use crate::forward::{Cause, End, Transfer, Upload};
-use crate::{Connection, HeadWriter, Refusal, ResponseHead};
+use crate::{Connection, HeadWriter, Refusal, RequestHead, ResponseHead};
+use clients::Clients;
 use conn::Conn;
 use exchange::Turn;
 use memory::Memory;
@@ -73,8 +76,14 @@ pub struct ServerConfig {
     /// are served, with what of their bodies was read ahead. Beyond it the largest unfinished heads are refused, of
     /// these the oldest first, and requests with heads over 2 KiB while that is not enough. See [`head_memory`].
     pub head_memory: usize,
+    /// The most connections of one client. Beyond it its own one that has waited longest is closed, or, when all of them
+    /// are being served, the new one is answered 429. A client is an IPv4 address, or the /64 of an IPv6 address.
+    pub max_connections_per_client: usize,
     /// The most requests that are served at a time. As many may wait for a worker; more are answered 503.
     pub max_workers: usize,
+    /// The most requests of one client that are served at a time. It has the same part of the places to wait; more of it
+    /// are answered 429.
+    pub max_workers_per_client: usize,
     /// Threads that poll, from one to 64. More than one is of use where they serve calls themselves.
     pub pollers: usize,
     /// Whether the service is told of each answer that is over, see [`Service::answered`].
@@ -94,7 +103,9 @@ impl Default for ServerConfig {
             write_stall_timeout: Duration::from_secs(30),
             max_connections: 1024,
             head_memory: MAX_HEAD_MEMORY,
+            max_connections_per_client: usize::MAX,
             max_workers: 512,
+            max_workers_per_client: usize::MAX,
             pollers: 1,
             tells_answers: false,
         }
@@ -104,6 +115,18 @@ impl Default for ServerConfig {
 impl ServerConfig {
     fn body_limit(&self) -> u64 {
         if self.max_body == 0 { u64::MAX } else { self.max_body }
+    }
+
+    /// Whether clients are told apart.
+    fn tells_clients(&self) -> bool {
+        self.max_connections_per_client < self.max_connections
+            || self.max_workers_per_client < self.max_workers
+    }
+
+    /// Requests of one client that may wait for something other than a worker: three quarters of its connections.
+    fn max_waits_per_client(&self) -> usize {
+        let connections = self.max_connections_per_client.min(self.max_connections);
+        connections - connections / 4
     }
 
     /// Requests that may wait for a worker: a turn for each.
@@ -129,6 +152,26 @@ pub trait Service: Send + Sync + 'static {
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let _ = exchange;
         None
+    }
+
+    /// Whether a request whose client owes all of its body is left to wait for its first bytes, before it is a call. A
+    /// client that waits for `100 Continue` gets it then. Not for a request that is refused whatever its body is.
+    fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
+        let _ = exchange;
+        false
+    }
+
+    /// Whether a peer is a proxy, so that [`Service::client`] says whose its requests are. The share of connections of
+    /// one client does not bind it.
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        let _ = peer;
+        false
+    }
+
+    /// The client of a request that a proxy brings.
+    fn client(&self, peer: IpAddr, request: &RequestHead) -> IpAddr {
+        let _ = request;
+        peer
     }
 
     /// How many threads beyond the workers may serve requests like this one while all workers are busy, at most
@@ -272,6 +315,7 @@ struct Shared {
     lanes: Vec<Lane>,
     workers: Workers,
     memory: Arc<Memory>,
+    clients: Arc<Clients>,
     is_draining: AtomicBool,
     /// Whether the listeners are to be closed, and whether they are.
     stops_accepting: AtomicBool,
@@ -367,6 +411,7 @@ impl Server {
             lanes: lanes?,
             workers: Workers::new(&config),
             memory: Memory::new(config.head_memory),
+            clients: Arc::default(),
             is_draining: AtomicBool::new(false),
             stops_accepting: AtomicBool::new(false),
             has_stopped_accepting: AtomicBool::new(false),

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use kit::sys::{Listener, Ready, poll::Event};
 
-use super::conn::{Accepted, Conn, Next, Phase};
+use super::conn::{Conn, Next, Phase};
 use super::exchange::{Exchange, Turn};
-use super::memory::Share;
 use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
 use super::waits::{Parked, Waits};
@@ -22,15 +21,6 @@ use crate::{Refusal, spare};
 
 /// Reports taken at a time.
 const EVENTS: usize = 64;
-
-/// Connections accepted in a row before others are looked after.
-const ACCEPTS: usize = 64;
-
-/// The longest that a listener's queue is here (listen(2), net.core.somaxconn).
-const MAX_BACKLOG: usize = 4096;
-
-/// How long accepting rests after the system ran out of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long, and how much, is read from a refused peer so that it sees its answer rather than a reset.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -43,20 +33,17 @@ const DRAIN_HEAD_TIME: Duration = Duration::from_secs(1);
 const DRAIN_IDLE_TIME: Duration = Duration::from_millis(500);
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
-/// Connections that may turn out to be arriving when room is looked for.
-const ROOM_TRIES: usize = 64;
-
 /// Tokens that no connection has: the event descriptor's, and below it those of the listeners.
 const WAKE: u64 = u64::MAX;
-const FIRST_LISTENER: u64 = WAKE - MAX_LISTENERS as u64;
+pub(super) const FIRST_LISTENER: u64 = WAKE - MAX_LISTENERS as u64;
 
 pub(super) struct Poller {
     pub(super) shared: Arc<Shared>,
     pub(super) number: usize,
     /// The first poller's, until it stops accepting.
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// The poller to which the last connection was given.
-    last_given: usize,
+    pub(super) last_given: usize,
     relays: Relays,
     pub(super) waits: Waits,
     /// Connections that have more to do at once.
@@ -65,14 +52,16 @@ pub(super) struct Poller {
     tick: Duration,
     /// As of its last reports, or of what it did with them.
     pub(super) now: Instant,
-    paused_until: Option<Instant>,
+    pub(super) paused_until: Option<Instant>,
     /// When it saw that the server is being stopped.
     draining_since: Option<Instant>,
 }
 
 impl Poller {
     pub(super) fn new(shared: Arc<Shared>, number: usize, listeners: Vec<Listener>) -> io::Result<Poller> {
-        let shortest = shared.config.header_timeout.min(shared.config.idle_timeout).min(CLOSING_TIME);
+        let config = &shared.config;
+        let shortest = config.header_timeout.min(config.idle_timeout).min(config.body_stall_timeout);
+        let shortest = shortest.min(CLOSING_TIME);
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let lane = &shared.lanes[number];
         for (listener, token) in listeners.iter().zip(FIRST_LISTENER..) {
@@ -126,6 +115,19 @@ impl Poller {
         for parked in self.waits.take_all() {
             self.give_up(parked, Refusal::Draining);
         }
+        let owed = self.lane().table().due(|conn| conn.phase == Phase::Body);
+        for token in owed {
+            self.end_with(token, Refusal::Draining);
+        }
+    }
+
+    /// Refuses the request of a waiting connection.
+    fn end_with(&self, token: Token, refusal: Refusal) {
+        let taken = self.lane().table().take(token);
+        if let Some(mut conn) = taken {
+            conn.refuse(&self.shared, refusal);
+            self.forget(conn);
+        }
     }
 
     fn keep_time(&mut self, next_sweep: &mut Instant) {
@@ -175,126 +177,6 @@ impl Poller {
         }
     }
 
-    fn accept(&mut self, which: usize) {
-        let mut has_failed = false;
-        for _ in 0..ACCEPTS {
-            let Some(listener) = self.listeners.get(which) else { return };
-            match listener.accept() {
-                Ok(Some((socket, peer))) => {
-                    has_failed = false;
-                    self.welcome((socket, peer, which as u8));
-                }
-                Ok(None) => break,
-                Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => {
-                    self.count_failure(&error);
-                    // What was given up may be taken by others, so that it is tried once.
-                    if has_failed || !self.make_room() {
-                        self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-                        return;
-                    }
-                    has_failed = true;
-                }
-            }
-        }
-        self.listen(which);
-    }
-
-    /// Between the last connection that is accepted and the close of the listener is no time for another to come whose
-    /// request has come too; a peer whose request did not come knows that it was not taken.
-    fn stop_accepting(&mut self) {
-        while let Some(listener) = self.listeners.pop() {
-            let which = self.listeners.len() as u8;
-            for _ in 0..MAX_BACKLOG {
-                match listener.accept() {
-                    Ok(Some((socket, peer))) => self.welcome((socket, peer, which)),
-                    Err(error) if is_of_the_connection(&error) => {}
-                    Ok(None) | Err(_) => break,
-                }
-            }
-            // Another process may have it too: it would go on being reported.
-            let _ = self.lane().epoll.remove(listener.as_fd());
-        }
-        self.shared.has_stopped_accepting.store(true, Ordering::Release);
-    }
-
-    fn listen(&self, which: usize) {
-        let Some(listener) = self.listeners.get(which) else { return };
-        let token = FIRST_LISTENER + which as u64;
-        if let Err(error) = self.lane().epoll.arm(listener.as_fd(), token, Ready::READ) {
-            log::error!("listening again failed: {error}");
-        }
-    }
-
-    /// Descriptors or memory ran out; the backlog keeps who waits.
-    fn count_failure(&self, error: &io::Error) {
-        if self.shared.accept_errors.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
-            log::warn!("cannot accept connections: {error}; see max_connections and the limit of open files");
-        }
-    }
-
-    /// Gives up the connection that is least useful; one whose request is just arriving is left to be read.
-    /// False when all are being served.
-    fn make_room(&mut self) -> bool {
-        for _ in 0..ROOM_TRIES {
-            let lanes = self.shared.lanes.iter();
-            let least =
-                lanes.filter_map(|lane| lane.table().least_useful().map(|(rank, token)| (rank, token, lane)));
-            let Some((_, token, lane)) = least.min_by_key(|(rank, ..)| *rank) else { return false };
-            let taken = lane.table().take(token);
-            match taken {
-                Some(conn) if conn.end_unread() => {
-                    self.forget(conn);
-                    return true;
-                }
-                Some(conn) if conn.poller == self.number => self.read(conn),
-                Some(mut conn) => {
-                    conn.enter(Phase::Head, Instant::now());
-                    put_back(&self.shared, conn);
-                }
-                None => {} // its poller has it
-            }
-        }
-        false
-    }
-
-    fn welcome(&mut self, accepted: Accepted) {
-        let mut has_room = !self.shared.is_full();
-        while !has_room && self.make_room() {
-            has_room = !self.shared.is_full();
-        }
-        self.last_given = (self.last_given + 1) % self.shared.lanes.len();
-        let shared = Arc::clone(&self.shared);
-        let lane = &shared.lanes[self.last_given];
-        let mut table = lane.table(); // held, so that its poller finds the connection in its place
-        let token = table.reserve();
-        let share = Share::of(&shared.memory);
-        let conn = Box::new(Conn::new(accepted, self.last_given, token, share));
-        let added = match shared.relays {
-            true => lane.epoll.watch(conn.socket.as_fd(), token.number()),
-            false => lane.epoll.add(conn.socket.as_fd(), token.number(), Ready::READ),
-        };
-        match added {
-            Ok(()) if has_room => {
-                table.put(conn);
-                // The first of a poller that sleeps, whose time begins. A watched one is reported at once.
-                if table.len() == 1 && !shared.relays && self.last_given != self.number {
-                    lane.wake.notify();
-                }
-            }
-            Ok(()) => {
-                drop(table);
-                // One more than allowed, for as long as it takes to be told so: the next one takes its place.
-                self.refuse(conn, Refusal::Overloaded);
-            }
-            Err(error) => {
-                log::warn!("cannot wait for a connection: {error}");
-                drop(conn);
-                table.release(token);
-            }
-        }
-    }
-
     /// Something happened on an upstream connection.
     fn upstream(&mut self, fd: u64, ready: Ready) {
         if let Some(mut running) = self.relays.take_by_upstream(fd as usize) {
@@ -326,6 +208,9 @@ impl Poller {
             Some(conn) if conn.phase == Phase::Closing => self.discard(conn),
             Some(mut conn) => {
                 conn.is_hung_up |= ready.is_hung_up();
+                if conn.phase == Phase::Body {
+                    return self.await_body(conn);
+                }
                 match conn.next_head() {
                     Some(_) => self.received(conn),
                     None if ready.is_readable() => self.read(conn),
@@ -336,7 +221,7 @@ impl Poller {
         }
     }
 
-    fn read(&mut self, mut conn: Box<Conn>) {
+    pub(super) fn read(&mut self, mut conn: Box<Conn>) {
         match conn.fill(spare::FIRST_BYTES) {
             Ok(None) => self.wait_on(conn),
             Ok(Some(0)) | Err(_) => self.forget(conn),
@@ -363,14 +248,41 @@ impl Poller {
         }
     }
 
-    /// Serves a request whose head is complete, or has it served.
-    fn begin(&mut self, conn: Box<Conn>) {
-        match self.shared.relays && self.shared.workers.enter() {
-            true => self.relay(conn),
-            false => {
-                let job = Job::request(&self.shared, conn);
-                self.submit(job);
+    /// Opens a request whose head is complete.
+    fn begin(&mut self, mut conn: Box<Conn>) {
+        let urgent_threads = conn.urgent_threads(&self.shared);
+        match conn.open(&self.shared) {
+            Ok(Some(turn)) => self.serve(conn, turn, urgent_threads),
+            Ok(None) => self.await_body(conn),
+            Err(refusal) => self.refuse(conn, refusal),
+        }
+    }
+
+    /// Serves a request once the first bytes of its body are there. Until then it is a connection among others.
+    pub(super) fn await_body(&mut self, mut conn: Box<Conn>) {
+        match conn.socket.peek() {
+            Ok(Some(1..)) => {
+                let Some(turn) = conn.turn.take() else { return self.forget(conn) };
+                conn.incoming.notice();
+                self.serve(conn, *turn, 0);
             }
+            Ok(None) => self.rearm(conn),
+            Ok(Some(0)) | Err(_) => {
+                if let Some(mut turn) = conn.turn.take() {
+                    let mut exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+                    exchange.abort();
+                    exchange.end();
+                }
+                self.forget(conn);
+            }
+        }
+    }
+
+    /// Serves a request, or has it served.
+    fn serve(&mut self, conn: Box<Conn>, turn: Turn, urgent_threads: usize) {
+        match self.shared.relays && self.shared.workers.enter(conn.client_number()) {
+            true => self.relay(conn, turn, urgent_threads),
+            false => self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) }),
         }
     }
 
@@ -378,28 +290,20 @@ impl Poller {
         self.shared.workers.submit(&self.shared, job);
     }
 
-    fn leave(&mut self) {
-        if self.shared.workers.leave(&self.shared, self.number) {
+    /// Gives back the place of a request of this connection.
+    fn leave(&mut self, conn: &Conn) {
+        if self.shared.workers.leave(&self.shared, self.number, conn.client_number()) {
             self.waits.wake(self.now);
         }
     }
 
-    fn relay(&mut self, mut conn: Box<Conn>) {
-        let urgent_threads = conn.urgent_threads(&self.shared);
-        let request = match conn.take_request(&self.shared) {
-            Ok(request) => request,
-            Err(refusal) => {
-                self.leave();
-                return self.refuse(conn, refusal);
-            }
-        };
-        let mut turn = Turn::new(&self.shared, &conn, request);
+    fn relay(&mut self, mut conn: Box<Conn>, mut turn: Turn, urgent_threads: usize) {
         let service = Arc::clone(&self.shared.service);
         let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
         match taken {
             Ok(None) => {
-                self.leave();
+                self.leave(&conn);
                 self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
             }
             Ok(Some(course)) => self.take_course(conn, turn, course),
@@ -408,18 +312,19 @@ impl Poller {
     }
 
     /// Does what the service decided for a request that has a place among the calls.
-    pub(super) fn take_course(&mut self, conn: Box<Conn>, turn: Turn, course: Course) {
+    pub(super) fn take_course(&mut self, conn: Box<Conn>, mut turn: Turn, course: Course) {
         let (transfer, relay) = match course {
             Course::Relay(transfer, relay) => (transfer, relay),
             Course::Wait(waiting) => {
-                self.leave();
+                self.leave(&conn);
                 return self.keep_waiting(Parked { conn, turn, waiting });
             }
             Course::GoOn(waiting) => {
-                self.leave();
+                self.leave(&conn);
                 return self.submit(Job::new(conn, Work::Waited { turn, waiting }));
             }
         };
+        turn.seat = None;
         let mut running = self.relays.hold(Running { conn, turn, transfer, relay });
         match self.relays.watch(&self.shared.lanes, &mut running) {
             Ok(()) => self.advance(running, None),
@@ -430,7 +335,7 @@ impl Poller {
     /// The service panicked over a request that has a place among the calls.
     pub(super) fn panicked(&mut self, conn: Box<Conn>, turn: Turn) {
         self.shared.count_panic(turn.path());
-        self.leave();
+        self.leave(&conn);
         self.submit(Job::new(conn, Work::End(turn)));
     }
 
@@ -447,7 +352,7 @@ impl Poller {
             Step::Ended(end) => self.ended(running, end),
             Step::Panicked => {
                 let Running { conn, turn, .. } = self.relays.release(running);
-                self.leave();
+                self.leave(&conn);
                 self.submit(Job::new(conn, Work::End(turn)));
             }
         }
@@ -455,7 +360,7 @@ impl Poller {
 
     fn ended(&mut self, running: Held, end: End) {
         let running = self.relays.release(running);
-        self.leave();
+        self.leave(&running.conn);
         if matches!(end, End::Failed(_) | End::Again(_)) {
             let Running { conn, turn, transfer, relay } = running;
             let parts = Box::new(transfer.into_parts(end));
@@ -492,7 +397,7 @@ impl Poller {
         close(&self.shared, conn);
     }
 
-    fn refuse(&self, mut conn: Box<Conn>, refusal: Refusal) {
+    pub(super) fn refuse(&self, mut conn: Box<Conn>, refusal: Refusal) {
         conn.refuse(&self.shared, refusal);
         close_slowly(&self.shared, conn);
     }
@@ -531,6 +436,7 @@ impl Poller {
                 match conn.phase {
                     Phase::New | Phase::Head if is_draining => config.header_timeout.min(DRAIN_HEAD_TIME),
                     Phase::New | Phase::Head => config.header_timeout,
+                    Phase::Body => config.body_stall_timeout,
                     Phase::Idle if may_close_idle => DRAIN_IDLE_TIME,
                     Phase::Idle => config.idle_timeout,
                     Phase::Closing => CLOSING_TIME,
@@ -542,6 +448,9 @@ impl Poller {
             let taken = self.lane().table().take(token);
             match taken {
                 Some(conn) if conn.phase == Phase::Head => self.refuse(conn, Refusal::HeaderTimeout),
+                Some(conn) if conn.phase == Phase::Body && !conn.has_input() => {
+                    self.refuse(conn, Refusal::BodyStall);
+                }
                 Some(conn) if conn.end_unread() => self.forget(conn),
                 Some(conn) => put_back(&self.shared, conn),
                 None => {}
@@ -586,13 +495,3 @@ pub(super) fn close_slowly(shared: &Shared, mut conn: Box<Conn>) {
     conn.scan = Default::default();
     put_back(shared, conn);
 }
-
-/// Errors of accept(2) that concern one connection, which is gone, and not the listener.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, HostUnreachable, NetworkDown, NetworkUnreachable};
-    matches!(error.kind(), ConnectionAborted | HostUnreachable | NetworkDown | NetworkUnreachable)
-        || error.raw_os_error() == Some(EPROTO)
-}
-
-/// Protocol error: the connection died before it was accepted (accept(2)).
-const EPROTO: i32 = 71;

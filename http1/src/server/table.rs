@@ -142,16 +142,19 @@ impl<C: Slotted> Table<C> {
         found.map(|(token, _)| token).collect()
     }
 
-    /// The connection to give up first when there is no room: one that is being closed or sits between
-    /// requests, then one that never sends, then the slowest head; the longest waiting of each.
-    pub(super) fn least_useful(&self) -> Option<((u8, Instant), Token)> {
+    /// The connection to give up first when there is no room, of those that `may_go`: one that is being closed or sits
+    /// between requests, then one that never sends, then the slowest head, then a body that does not come; the longest
+    /// waiting of each.
+    pub(super) fn least_useful(&self, may_go: impl Fn(&C) -> bool) -> Option<((u8, Instant), Token)> {
         let rank = |phase| match phase {
             Phase::Closing => 0u8,
             Phase::Idle => 1,
             Phase::New => 2,
             Phase::Head => 3,
+            Phase::Body => 4,
         };
-        let ranks = self.waiting().map(|(token, conn)| ((rank(conn.phase()), conn.since()), token));
+        let waiting = self.waiting().filter(|(_, conn)| may_go(conn));
+        let ranks = waiting.map(|(token, conn)| ((rank(conn.phase()), conn.since()), token));
         ranks.min_by_key(|(rank, _)| *rank)
     }
 
@@ -182,6 +185,7 @@ impl<C: Slotted> Table<C> {
             match conn.phase() {
                 Phase::New | Phase::Idle => stats.connections_idle += 1,
                 Phase::Head => stats.connections_head += 1,
+                Phase::Body => stats.connections_active += 1,
                 Phase::Closing => stats.connections_closing += 1,
             }
         }

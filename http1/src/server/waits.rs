@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::conn::Conn;
 use super::exchange::{Exchange, Turn};
+use super::places::Entry;
 use super::poller::Poller;
 use super::table::Token;
 use super::worker::{Job, Work};
@@ -139,6 +140,7 @@ impl Poller {
     /// Looks at the requests that wait, where it is time for that.
     pub(super) fn look_at_waits(&mut self, now: Instant) {
         let mut waiting_on: Vec<usize> = Vec::new();
+        let mut over_share: Vec<usize> = Vec::new();
         let mut is_full = false; // a place that becomes free now is for the next round
         let (line, is_tick) = self.waits.begin_round(now);
         for ticket in line {
@@ -148,25 +150,29 @@ impl Poller {
                 continue;
             }
             let Some(mut parked) = self.waits.take(ticket.token) else { continue };
+            let client = parked.conn.client_number();
             let is_over = now >= parked.waiting.until();
             if is_over {
                 parked.waiting.time_is_up();
             }
-            if is_over && !self.shared.workers.has_room_in_line() {
-                // Many whose time is up at once must neither be refused for that, nor have others refused.
-                is_full = true;
+            if is_over && !self.shared.workers.has_room_in_line(client) {
+                // When many waits expire together they must not fill the line for a worker.
                 self.waits.keep(parked, now);
                 self.waits.look_again(now);
             } else if is_over {
                 let Parked { conn, turn, waiting } = parked;
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
-            } else if has_to_wait {
-                self.waits.keep(parked, now);
-            } else if !self.shared.workers.enter_or_wait(self.number) {
-                is_full = true;
+            } else if has_to_wait || over_share.contains(&client) {
                 self.waits.keep(parked, now);
             } else {
-                self.look(parked, &mut waiting_on);
+                match self.shared.workers.enter_or_wait(self.number, client) {
+                    Entry::Entered => self.look(parked, &mut waiting_on),
+                    entry => {
+                        is_full |= entry == Entry::Full;
+                        over_share.push(client);
+                        self.waits.keep(parked, now);
+                    }
+                }
             }
         }
     }
@@ -186,8 +192,17 @@ impl Poller {
         }
     }
 
-    pub(super) fn keep_waiting(&mut self, parked: Parked) {
+    /// Keeps a request that has to wait, if its client has not too many that do.
+    pub(super) fn keep_waiting(&mut self, mut parked: Parked) {
         let token = parked.conn.token;
+        if let Some(client) = parked.conn.client()
+            && parked.turn.seat.is_none()
+        {
+            parked.turn.seat = client.wait(self.shared.config.max_waits_per_client());
+            if parked.turn.seat.is_none() {
+                return self.give_up(parked, Refusal::TooManyOfClient);
+            }
+        }
         self.waits.keep(parked, self.now);
         self.leave_if_gone(token);
     }

@@ -11,7 +11,7 @@ use kit::sys::Ready;
 
 use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
-use super::places::{Places, Queued, Submitted, Todo, bit};
+use super::places::{Entry, Places, Queued, Submitted, Todo, bit};
 use super::poller::{close, close_slowly, put_back};
 use super::{Relay, ServerConfig, Shared, Stats, Waiting};
 use crate::forward::{Cause, End, Upload};
@@ -43,8 +43,6 @@ pub(super) struct Job {
 }
 
 pub(super) enum Work {
-    /// The request whose head is there.
-    Request,
     /// A request whose head was taken.
     Call(Turn),
     /// What a transfer left undone.
@@ -60,11 +58,19 @@ impl Job {
         Job { conn, work, urgent_threads: 0, since: Instant::now() }
     }
 
-    /// The next request of a connection, whose head is there.
-    pub(super) fn request(shared: &Shared, mut conn: Box<Conn>) -> Job {
+    /// The next request of a connection, whose head is there. `None` where it was refused, or waits for its body.
+    fn request(shared: &Shared, mut conn: Box<Conn>) -> Option<Job> {
         conn.count();
         let urgent_threads = conn.urgent_threads(shared);
-        Job { urgent_threads, ..Job::new(conn, Work::Request) }
+        match conn.open(shared) {
+            Ok(Some(turn)) => return Some(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) }),
+            Ok(None) => put_back(shared, conn),
+            Err(refusal) => {
+                conn.refuse(shared, refusal);
+                close_slowly(shared, conn);
+            }
+        }
+        None
     }
 
     /// Refuses it for want of a worker, or breaks off the answer that was begun, and closes its connection.
@@ -72,10 +78,6 @@ impl Job {
         let Job { mut conn, work, .. } = self;
         let cause = Cause::Refused(refusal);
         let mut turn = match work {
-            Work::Request => {
-                conn.refuse(shared, refusal);
-                return close_slowly(shared, conn);
-            }
             Work::Call(turn) | Work::End(turn) => turn,
             Work::GoOn { turn, relay, parts } => {
                 shared.guarded(turn.path(), || relay.ended(End::Broken(cause), parts.1));
@@ -101,6 +103,10 @@ impl Queued for Job {
     fn since(&self) -> Instant {
         self.since
     }
+
+    fn client(&self) -> usize {
+        self.conn.client_number()
+    }
 }
 
 /// The workers of a server. Who is served, who waits and when a thread is started is decided by [`Places`].
@@ -119,7 +125,9 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn new(config: &ServerConfig) -> Workers {
         Workers {
-            places: Mutex::new(Places::new(config.max_workers, config.max_waiting())),
+            places: Mutex::new(
+                Places::new(config.max_workers, config.max_waiting()).shares(config.max_workers_per_client),
+            ),
             available: Condvar::new(),
             ended: Condvar::new(),
             cannot_start: AtomicBool::new(false),
@@ -132,19 +140,19 @@ impl Workers {
     }
 
     /// Takes the place of a request that a poller serves, if there is one beyond those for whoever waits in line.
-    pub(super) fn enter(&self) -> bool {
-        self.places().enter()
+    pub(super) fn enter(&self, client: usize) -> bool {
+        self.places().enter(client)
     }
 
     /// The same for a call that waits on a poller, which is woken where it finds none.
-    pub(super) fn enter_or_wait(&self, poller: usize) -> bool {
-        self.places().enter_or_wait(poller)
+    pub(super) fn enter_or_wait(&self, poller: usize, client: usize) -> Entry {
+        self.places().enter_or_wait(poller, client)
     }
 
     /// Gives the place of a poller's request back. Whether that poller is to look at its own calls that wait: it need
     /// not wake itself.
-    pub(super) fn leave(&self, shared: &Arc<Shared>, poller: usize) -> bool {
-        let mut todo = self.places().leave();
+    pub(super) fn leave(&self, shared: &Arc<Shared>, poller: usize, client: usize) -> bool {
+        let mut todo = self.places().leave(client);
         let has_own = todo.wakes & bit(poller) > 0;
         todo.wakes &= !bit(poller);
         self.act(shared, todo);
@@ -154,10 +162,15 @@ impl Workers {
     /// Queues a job and sees to it that somebody takes it, or refuses it where the queue is full.
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) {
         let submitted = self.places().submit(job);
+        self.settle(shared, submitted);
+    }
+
+    fn settle(&self, shared: &Arc<Shared>, submitted: Submitted<Job>) {
         match submitted {
             Submitted::Queued(todo) => self.act(shared, todo),
             Submitted::Urgent(job) => self.start_urgent(shared, job),
             Submitted::Refused(job) => self.refuse(shared, job),
+            Submitted::TooManyOfClient(job) => job.give_up(shared, Refusal::TooManyOfClient),
         }
     }
 
@@ -216,10 +229,7 @@ impl Workers {
         }
         let Some(job) = take(&place) else { return };
         let submitted = self.places().urgent_failed(job);
-        match submitted {
-            Submitted::Queued(todo) => self.act(shared, todo),
-            Submitted::Urgent(job) | Submitted::Refused(job) => self.refuse(shared, job),
-        }
+        self.settle(shared, submitted); // which is never for a thread of its own again
     }
 
     fn take_urgent(&self, shared: &Arc<Shared>) -> Option<Job> {
@@ -233,9 +243,9 @@ impl Workers {
     pub(super) fn keep_time(&self, shared: &Arc<Shared>, now: Instant) {
         loop {
             let expired = self.places().expire(now, shared.config.header_timeout);
-            let Some((job, todo)) = expired else { break };
+            let Some((job, is_over_share, todo)) = expired else { break };
             self.act(shared, todo);
-            job.give_up(shared, Refusal::Overloaded);
+            job.give_up(shared, if is_over_share { Refusal::TooManyOfClient } else { Refusal::Overloaded });
         }
         let todo = self.places().tick();
         self.act(shared, todo);
@@ -252,8 +262,8 @@ impl Workers {
         is_there
     }
 
-    pub(super) fn has_room_in_line(&self) -> bool {
-        self.places().has_room_in_line()
+    pub(super) fn has_room_in_line(&self, client: usize) -> bool {
+        self.places().has_room_in_line(client)
     }
 
     fn has_waiting(&self) -> bool {
@@ -282,22 +292,23 @@ impl Workers {
 /// One worker, which gives back what it holds of the places when it ends, however it does.
 struct Worker<'a> {
     shared: &'a Arc<Shared>,
-    is_serving: bool,
+    /// The client whose job it serves.
+    serves: Option<usize>,
 }
 
 impl Worker<'_> {
     /// The next job; `None` when there was none for a while, or at the end.
     fn next(&mut self) -> Option<Job> {
         let workers = &self.shared.workers;
-        if std::mem::take(&mut self.is_serving) {
-            let todo = workers.places().served();
+        if let Some(client) = self.serves.take() {
+            let todo = workers.places().served(client);
             workers.act(self.shared, todo);
         }
         let give_up = Instant::now() + IDLE_TIME;
         let mut places = workers.places();
         loop {
             if let Some(job) = places.take() {
-                self.is_serving = true;
+                self.serves = Some(job.client());
                 return Some(job);
             }
             let left = give_up.saturating_duration_since(Instant::now());
@@ -316,30 +327,34 @@ impl Worker<'_> {
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
         let workers = &self.shared.workers;
-        let todo = workers.places().end_worker(self.is_serving);
+        let todo = workers.places().end_worker(self.serves);
         workers.act(self.shared, todo);
         workers.ended.notify_all();
     }
 }
 
 fn run(shared: &Arc<Shared>) {
-    let mut worker = Worker { shared, is_serving: false };
+    let mut worker = Worker { shared, serves: None };
     shared.workers.places().started();
     while let Some(job) = worker.next() {
-        serve(shared, job);
+        serve(&mut worker, job);
     }
 }
 
 /// Serves one request after the other while they come quickly, in turn with those that wait.
-fn serve(shared: &Arc<Shared>, mut job: Job) {
+fn serve(worker: &mut Worker<'_>, mut job: Job) {
+    let shared = worker.shared;
     loop {
         let Some((mut conn, next)) = one(shared, job) else { return };
         if next != Next::KeepAlive || shared.relays || shared.is_draining() && conn.next_head().is_none() {
             return finish(shared, conn, next);
         }
         match wait_for_next(shared, &mut conn) {
-            Wait::Ready if !shared.workers.has_waiting() => job = Job::request(shared, conn),
-            Wait::Ready => job = shared.workers.places().exchange(Job::request(shared, conn)),
+            Wait::Ready => {
+                let Some(next) = Job::request(shared, conn) else { return };
+                job = shared.workers.places().exchange(next);
+                worker.serves = Some(job.client());
+            }
             Wait::TooLarge => {
                 conn.refuse(shared, Refusal::HeadTooLarge);
                 return finish(shared, conn, Next::CloseSlowly);
@@ -372,7 +387,9 @@ fn pass_on(shared: &Arc<Shared>, mut conn: Box<Conn>, next: Next) {
     if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
         return finish(shared, conn, next);
     }
-    shared.workers.submit(shared, Job::request(shared, conn));
+    if let Some(job) = Job::request(shared, conn) {
+        shared.workers.submit(shared, job);
+    }
 }
 
 enum Wait {
@@ -420,13 +437,6 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     }
     let Job { mut conn, work, .. } = job;
     let (mut turn, rest) = match work {
-        Work::Request => match conn.take_request(shared) {
-            Ok(request) => (Turn::new(shared, &conn, request), None),
-            Err(refusal) => {
-                conn.refuse(shared, refusal);
-                return Some((conn, Next::CloseSlowly));
-            }
-        },
         Work::Call(turn) => (turn, None),
         Work::GoOn { turn, relay, parts } => (turn, Some(Rest::Relay(relay, parts))),
         Work::Waited { turn, waiting } => (turn, Some(Rest::Waited(waiting))),
@@ -435,6 +445,7 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
             return Some((conn, next));
         }
     };
+    turn.seat = None;
     let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
     let result = panic::catch_unwind(AssertUnwindSafe(|| match rest {
         Some(Rest::Relay(relay, parts)) => relay.go_on(&mut exchange, *parts),

@@ -1,5 +1,5 @@
-//! Every order of a few requests on two pollers and as many workers as there may be. Covered: requests that a poller
-//! serves, that a worker serves, and that wait on their poller for a place; workers that cannot be started, that end
+//! Every order of a few requests of one client or two, on two pollers and as many workers as there may be. Covered:
+//! shares of clients; requests that a poller serves, that a worker serves, and that wait on their poller for a place; workers that cannot be started, that end
 //! for want of work, or panic; jobs whose time in line is up; the end of the server. What is to be done once the lock is
 //! released happens later, in any order. Not covered: urgent requests, lingering workers, and that a wake, a
 //! notification or a job reaches its thread (epoll, the condition variable and the queue of std do that).
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::explore::{Model, explore};
 
-use super::{Places, Queued, Submitted, Todo, bit};
+use super::{Entry, Places, Queued, Submitted, Todo, bit};
 
 const POLLERS: usize = 2;
 
@@ -30,6 +30,8 @@ enum Fault {
     NoGuard,
     /// No worker is notified when a place becomes free.
     SilentLeave,
+    /// Nobody keeps to the share of a client.
+    NoShare,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,9 +57,9 @@ enum At {
     Done,
 }
 
-/// A job in the queue: the number of its request.
+/// A job in the queue: the number of its request, and its client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Job(usize);
+struct Job(usize, usize);
 
 impl Queued for Job {
     fn urgent_threads(&self) -> usize {
@@ -67,6 +69,17 @@ impl Queued for Job {
     fn since(&self) -> Instant {
         Instant::now() // it is due as soon as it is asked for
     }
+
+    fn client(&self) -> usize {
+        self.1
+    }
+}
+
+/// The bounds of the places, and the requests that come with their clients.
+struct Case {
+    most: usize,
+    share: usize,
+    requests: &'static [(Kind, usize)],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,8 +93,11 @@ enum Worker {
 struct World {
     fault: Fault,
     places: Places<Job>,
+    share: usize,
     /// Request `n` is that of poller `n % POLLERS`.
     requests: Vec<(Kind, At)>,
+    /// The client of each.
+    clients: Vec<usize>,
     workers: Vec<Worker>,
     is_woken: [bool; POLLERS],
     /// What is to be done still.
@@ -93,11 +109,18 @@ struct World {
 }
 
 impl World {
-    fn new(most: usize, kinds: &[Kind], fault: Fault) -> World {
+    fn new(case: &Case, fault: Fault) -> World {
+        let Case { most, share, requests } = *case;
         World {
             fault,
-            places: Places::new(most, kinds.len()),
-            requests: kinds.iter().map(|kind| (*kind, At::ToCome)).collect(),
+            places: Places::new(most, requests.len()).shares(if fault == Fault::NoShare {
+                most
+            } else {
+                share
+            }),
+            share: share.min(most),
+            requests: requests.iter().map(|(kind, _)| (*kind, At::ToCome)).collect(),
+            clients: requests.iter().map(|(_, client)| *client).collect(),
             workers: Vec::new(),
             is_woken: [false; POLLERS],
             todo: Vec::new(),
@@ -116,9 +139,11 @@ impl World {
 
     fn submit(&mut self, request: usize) {
         self.requests[request].1 = At::Queued;
-        match self.places.submit(Job(request)) {
+        match self.places.submit(Job(request, self.clients[request])) {
             Submitted::Queued(todo) => self.owe(todo),
-            Submitted::Urgent(_) | Submitted::Refused(_) => self.requests[request].1 = At::Done,
+            Submitted::Urgent(_) | Submitted::Refused(_) | Submitted::TooManyOfClient(_) => {
+                self.requests[request].1 = At::Done;
+            }
         }
     }
 
@@ -129,7 +154,7 @@ impl World {
                 *at = At::Waiting;
                 self.is_woken[request % POLLERS] = true;
             }
-            Kind::Relay if self.places.enter() => *at = At::Relayed,
+            Kind::Relay if self.places.enter(self.clients[request]) => *at = At::Relayed,
             Kind::Relay | Kind::Work => self.submit(request),
         }
     }
@@ -138,17 +163,18 @@ impl World {
         self.is_woken[poller] = false;
         for request in (poller..self.requests.len()).step_by(POLLERS) {
             if self.requests[request].1 == At::Waiting {
-                if !self.places.enter_or_wait(poller) {
-                    return; // the others come later
+                match self.places.enter_or_wait(poller, self.clients[request]) {
+                    Entry::Entered => self.requests[request].1 = At::Relayed,
+                    Entry::Full => return, // the others come later
+                    Entry::OverShare => {}
                 }
-                self.requests[request].1 = At::Relayed;
             }
         }
     }
 
     fn leave(&mut self, request: usize) {
         self.requests[request].1 = At::Done;
-        let mut todo = self.places.leave();
+        let mut todo = self.places.leave(self.clients[request]);
         match self.fault {
             Fault::SilentPoller => todo.wakes &= bit(request % POLLERS),
             Fault::SilentLeave => todo.notifies = false,
@@ -186,18 +212,18 @@ impl World {
             Worker::Idle { .. } => self.places.rest(false),
             Worker::Serving(request) => {
                 self.requests[request].1 = At::Done;
-                let todo = self.places.served();
+                let todo = self.places.served(self.clients[request]);
                 if self.fault != Fault::SilentWorker {
                     self.owe(todo);
                 }
             }
         }
-        if let Some(Job(request)) = self.places.take() {
+        if let Some(Job(request, _)) = self.places.take() {
             self.requests[request].1 = At::Served;
             self.workers[number] = Worker::Serving(request);
         } else if is_over || self.places.is_stopping() {
             self.workers.remove(number);
-            let todo = self.places.end_worker(false);
+            let todo = self.places.end_worker(None);
             self.owe(todo);
         } else {
             self.workers[number] = Worker::Idle { is_notified: false };
@@ -211,14 +237,14 @@ impl World {
             self.panics -= 1;
             self.requests[request].1 = At::Done;
             if self.fault != Fault::NoGuard {
-                let todo = self.places.end_worker(true);
+                let todo = self.places.end_worker(Some(self.clients[request]));
                 self.owe(todo);
             }
         }
     }
 
     fn expire(&mut self) {
-        if let Some((Job(request), mut todo)) = self.places.expire(Instant::now(), Duration::ZERO) {
+        if let Some((Job(request, _), _, mut todo)) = self.places.expire(Instant::now(), Duration::ZERO) {
             self.requests[request].1 = At::Done;
             if self.fault == Fault::SilentExpiry {
                 todo.wakes = 0;
@@ -240,7 +266,7 @@ impl World {
                 *at = At::Done;
             }
         }
-        for Job(request) in self.places.stop() {
+        for Job(request, _) in self.places.stop() {
             self.requests[request].1 = At::Done;
         }
         for worker in &mut self.workers {
@@ -253,6 +279,21 @@ impl World {
 
     fn count(&self, at: At) -> usize {
         self.requests.iter().filter(|(_, other)| *other == at).count()
+    }
+
+    fn count_of(&self, client: usize, at: At) -> usize {
+        let requests = self.requests.iter().zip(&self.clients);
+        requests.filter(|((_, other), of)| *other == at && **of == client).count()
+    }
+
+    /// Requests of a client that are served, and those in line that its share lets go on.
+    fn shares(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let last = self.clients.iter().copied().max().unwrap_or_default();
+        (0..=last).map(|client| {
+            let served = self.count_of(client, At::Served) + self.count_of(client, At::Relayed);
+            let queued = self.count_of(client, At::Queued);
+            (client, served, queued.min(self.share.saturating_sub(served)))
+        })
     }
 
     /// Whether a poller that keeps the time of jobs in line is awake: it has a connection.
@@ -339,11 +380,21 @@ impl Model for World {
         if taken > most || alive > most {
             return Err("more than may be".to_owned());
         }
+        if self.shares().any(|(_, served, _)| served > self.share) {
+            return Err("more of a client than its share".to_owned());
+        }
+        let ready = self.shares().map(|(_, _, ready)| ready).sum::<usize>();
+        if self.fault == Fault::None && self.places.ready != ready {
+            return Err("jobs that may go on are not those that are counted".to_owned());
+        }
         if !self.is_at_rest() {
             return Ok(());
         }
         let queued = self.places.waiting();
-        if self.count(At::Waiting) > 0 && taken + queued < most {
+        let may_enter = |(client, served, _): (usize, usize, usize)| {
+            self.count_of(client, At::Waiting) > 0 && served + self.count_of(client, At::Queued) < self.share
+        };
+        if taken + ready < most && self.shares().any(may_enter) {
             return Err("a call waits on its poller though there is a place".to_owned());
         }
         if queued > 0 && !self.has_clock() {
@@ -352,7 +403,7 @@ impl Model for World {
         // Only where a worker could not be started is anything left to the time.
         let has_failed = self.failures == 0 && self.fault != Fault::NoTick;
         let is_tried_for = has_failed && self.with(World::tick).todo != self.todo;
-        if queued > 0 && taken < most && !is_tried_for {
+        if ready > 0 && taken < most && !is_tried_for {
             return Err("a job is in line though there is a place".to_owned());
         }
         if self.places.is_stopping() && self.places.has_unused() {
@@ -362,18 +413,52 @@ impl Model for World {
     }
 }
 
-const CASES: [(usize, &[Kind]); 4] = [
-    (1, &[Kind::Relay, Kind::Work, Kind::Wait, Kind::Wait, Kind::Work]),
-    (1, &[Kind::Work, Kind::Wait, Kind::Work, Kind::Relay]),
-    (2, &[Kind::Work, Kind::Work, Kind::Wait, Kind::Relay, Kind::Work]),
-    (2, &[Kind::Work, Kind::Work, Kind::Work, Kind::Wait]),
+/// A client that has all of the places, if it likes.
+const ALL: usize = 9;
+
+const CASES: [Case; 7] = [
+    Case {
+        most: 1,
+        share: ALL,
+        requests: &[(Kind::Relay, 0), (Kind::Work, 0), (Kind::Wait, 0), (Kind::Wait, 0), (Kind::Work, 0)],
+    },
+    Case {
+        most: 1,
+        share: ALL,
+        requests: &[(Kind::Work, 0), (Kind::Wait, 0), (Kind::Work, 1), (Kind::Relay, 1)],
+    },
+    Case {
+        most: 2,
+        share: ALL,
+        requests: &[(Kind::Work, 0), (Kind::Work, 0), (Kind::Wait, 0), (Kind::Relay, 0), (Kind::Work, 0)],
+    },
+    Case {
+        most: 2,
+        share: ALL,
+        requests: &[(Kind::Work, 0), (Kind::Work, 0), (Kind::Work, 0), (Kind::Wait, 0)],
+    },
+    Case {
+        most: 2,
+        share: 1,
+        requests: &[(Kind::Work, 0), (Kind::Relay, 0), (Kind::Wait, 0), (Kind::Work, 1)],
+    },
+    Case {
+        most: 2,
+        share: 1,
+        requests: &[(Kind::Wait, 0), (Kind::Wait, 0), (Kind::Work, 0), (Kind::Wait, 1)],
+    },
+    Case {
+        most: 3,
+        share: 2,
+        requests: &[(Kind::Relay, 0), (Kind::Work, 0), (Kind::Work, 0), (Kind::Wait, 1)],
+    },
 ];
 
 #[test]
 fn in_no_order_is_a_place_left_while_somebody_waits_for_it() {
-    for (most, kinds) in CASES {
-        let states = explore(World::new(most, kinds, Fault::None)).unwrap_or_else(|fault| panic!("{fault}"));
-        println!("{most} {kinds:?}: {states} states");
+    for case in CASES {
+        let states = explore(World::new(&case, Fault::None)).unwrap_or_else(|fault| panic!("{fault}"));
+        println!("{} {} {:?}: {states} states", case.most, case.share, case.requests);
         assert!(states > 1000, "{states}");
     }
 }
@@ -390,10 +475,40 @@ fn faults_are_found() {
         (Fault::OneClock, "nobody looks at the time of a job in line"),
         (Fault::NoGuard, "what is counted is not what there is"),
         (Fault::SilentLeave, line),
+        (Fault::NoShare, "more of a client than its share"),
     ] {
-        let found = CASES.iter().find_map(|(most, kinds)| explore(World::new(*most, kinds, fault)).err());
+        let found = CASES.iter().find_map(|case| explore(World::new(case, fault)).err());
         let found = found.unwrap_or_else(|| panic!("{fault:?} is not found"));
         println!("{fault:?}: {}", found.lines().next().unwrap_or_default());
         assert!(found.starts_with(what), "{fault:?}: {found}");
     }
+}
+
+/// The places of two clients: the requests of the first are more than its share.
+#[test]
+fn requests_beyond_a_share_wait_and_those_of_others_overtake_them() {
+    let mut places = Places::new(4, 8).shares(3);
+    let submit = |places: &mut Places<Job>, request, client| match places.submit(Job(request, client)) {
+        Submitted::Queued(_) => "queued",
+        Submitted::TooManyOfClient(_) => "too many of the client",
+        Submitted::Urgent(_) => "urgent",
+        Submitted::Refused(_) => "refused",
+    };
+    // Three places, and three quarters of the line.
+    (0..9).for_each(|request| assert_eq!(submit(&mut places, request, 0), "queued"));
+    assert_eq!(submit(&mut places, 9, 0), "too many of the client");
+    let taken: Vec<_> = std::iter::from_fn(|| places.take()).map(|Job(request, _)| request).collect();
+    assert_eq!((taken, places.waiting()), (vec![0, 1, 2], 6));
+    assert!(!places.enter(0) && places.enter_or_wait(0, 0) == Entry::OverShare);
+    assert!(places.enter(1), "another client has a place at once");
+    assert_eq!(places.enter_or_wait(1, 1), Entry::Full);
+    assert_eq!(submit(&mut places, 10, 1), "queued");
+    assert_eq!(submit(&mut places, 11, 1), "queued");
+    assert_eq!(submit(&mut places, 12, 1), "refused", "the line is full");
+    let _ = places.leave(1);
+    assert_eq!(places.take(), Some(Job(10, 1)), "it overtakes those beyond the share");
+    let _ = places.served(0);
+    assert_eq!(places.take(), Some(Job(3, 0)), "the first that has waited");
+    let (job, is_over_share, _) = places.expire(Instant::now(), Duration::ZERO).unwrap();
+    assert_eq!((job, is_over_share), (Job(4, 0), true));
 }
