@@ -22,8 +22,15 @@ pub struct Upload {
     pub(crate) at: usize,
     /// Whether bytes went through that were not kept.
     is_incomplete: bool,
-    /// What the rest waits for.
-    pending: Option<Box<Pending>>,
+    /// What the rest waits for. Known by a trait alone: a program that checks nothing has none of its code.
+    pending: Option<Box<dyn Judge>>,
+}
+
+/// The judgement of a body; `kept` is what may be sent of it.
+trait Judge: Send {
+    fn hold(&mut self, data: &[u8], kept: &mut Vec<u8>);
+    fn judge(self: Box<Self>, kept: &mut Vec<u8>) -> bool;
+    fn judge_alone(&mut self, kept: &mut Vec<u8>);
 }
 
 /// A body that is not judged yet. What came last of it is held back, so that the upstream cannot take what it has for
@@ -33,6 +40,28 @@ struct Pending {
     held: Vec<u8>,
     /// The upstream takes no more; the rest is only judged.
     is_unwanted: bool,
+}
+
+impl Judge for Pending {
+    fn hold(&mut self, data: &[u8], kept: &mut Vec<u8>) {
+        self.check.update(data);
+        std::mem::swap(kept, &mut self.held);
+        self.held.clear();
+        if !self.is_unwanted {
+            self.held.extend_from_slice(data);
+        }
+    }
+
+    fn judge(self: Box<Self>, kept: &mut Vec<u8>) -> bool {
+        *kept = self.held;
+        self.check.is_right()
+    }
+
+    fn judge_alone(&mut self, kept: &mut Vec<u8>) {
+        self.is_unwanted = true;
+        kept.clear();
+        self.held.clear();
+    }
 }
 
 impl Upload {
@@ -74,29 +103,23 @@ impl Upload {
     /// Holds the next bytes back, and lets those go that were held back before them; nothing is left to be sent then.
     pub(crate) fn hold(&mut self, data: &[u8]) {
         let Some(pending) = &mut self.pending else { return };
-        pending.check.update(data);
-        std::mem::swap(&mut self.kept, &mut pending.held);
+        pending.hold(data, &mut self.kept);
         self.at = 0;
-        pending.held.clear();
-        if !pending.is_unwanted {
-            pending.held.extend_from_slice(data);
-        }
         self.is_incomplete |= !self.kept.is_empty();
     }
 
     /// Lets the end of a body go that is right; false where it is not.
     pub(crate) fn judge(&mut self) -> bool {
         let Some(pending) = self.pending.take() else { return true };
-        (self.at, self.kept) = (0, pending.held);
-        pending.check.is_right()
+        self.at = 0;
+        pending.judge(&mut self.kept)
     }
 
     /// The upstream takes no more of it. Whether it is to be judged all the same.
     pub(crate) fn judge_alone(&mut self) -> bool {
         let Some(pending) = &mut self.pending else { return false };
-        (self.at, self.is_incomplete, pending.is_unwanted) = (0, true, true);
-        self.kept.clear();
-        pending.held.clear();
+        pending.judge_alone(&mut self.kept);
+        (self.at, self.is_incomplete) = (0, true);
         true
     }
 }
