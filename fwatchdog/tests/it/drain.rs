@@ -11,7 +11,8 @@ use crate::{SOON, dog, shell};
 /// Longer than any wait for an end.
 const LONG: &str = "60s";
 
-const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
+/// A call with the first byte of its body, without which it is none.
+const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\ne";
 
 #[test]
 fn an_idle_dog_ends_at_once() {
@@ -28,7 +29,7 @@ fn an_idle_dog_ends_at_once() {
 fn a_running_request_finishes_while_health_is_503() {
     let dog = shell("read line; echo $line").env("drain_timeout", LONG).start();
     let (mut running, mut health) = (dog.connect(), dog.connect());
-    running.send(format!("{POST}e")).unwrap();
+    running.send(POST).unwrap();
     health.send("GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(health.reply("GET").unwrap().status, 200);
     eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
@@ -56,7 +57,7 @@ fn sighup_ends_no_call() {
     eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
     dog.signal(proc::SIGHUP);
     dog.wait_log("info SIGHUP: ", SOON);
-    running.send("end").unwrap();
+    running.send("nd").unwrap();
     let reply = running.within(SOON).reply("POST").unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "end\n"));
     assert_eq!(dog.get("/_/health").status, 200);
@@ -70,7 +71,7 @@ fn sigquit_lets_a_running_request_finish() {
     eventually(SOON, || if dog.descendants().is_empty() { Err("not started".to_owned()) } else { Ok(()) });
     dog.signal(proc::SIGQUIT);
     dog.wait_log("draining", SOON);
-    running.send("end").unwrap();
+    running.send("nd").unwrap();
     assert_eq!(running.within(SOON).reply("POST").unwrap().status, 200);
     assert_eq!(dog.wait(SOON).code(), Some(0));
 }
