@@ -11,7 +11,7 @@ use crate::network::Network;
 
 /// What `listen` and `admin_listen` take.
 pub(crate) const EXPECTED: &str =
-    "addresses with a port, such as 127.0.0.1:8080, [::]:8080 or 10.1.0.0/16:8080";
+    "addresses with a port, such as 127.0.0.1:8080, [::]:8080 or 10.1.0.0/16:8080 (not 10.1.0.7/16:8080)";
 
 /// A port for the system to see which address it would send from; nothing is sent.
 const ANY_PORT: u16 = 9;

@@ -26,7 +26,7 @@ const MAX_HOPS: usize = 16;
 
 /// What the setting may be.
 pub(crate) const EXPECTED: &str =
-    "up to 64 addresses and networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8, comma separated";
+    "up to 64 addresses and networks, comma separated: 10.0.0.7, 10.0.0.0/8 (not 10.0.0.7/8)";
 
 /// Whether a field tells of the way that a request has come, so that only a proxy may send it.
 pub(crate) fn tells_the_way(name: &[u8]) -> bool {

@@ -35,7 +35,7 @@ impl Secrets {
         };
         let access = Access::new((&known.labels.auth, &known.labels.hmac), read);
         let access = access.unwrap_or_else(|(label, why)| {
-            log::error!("function {}: label {label}: {why}; nobody can call the function", known.name);
+            log::error!("function `{}`: label {label}: {why}; nobody can call the function", known.name);
             Some(Access::Closed(label))
         });
         access.map(Arc::new)

@@ -94,7 +94,7 @@ fn opened<T>(
         Lock::Secret(name) => {
             let content = read(name)?;
             let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
-            parse(content).map(Some).map_err(|why| format!("secret {name}: {why}"))
+            parse(content).map(Some).map_err(|why| format!("secret `{name}`: {why}"))
         }
     }
 }
@@ -147,10 +147,10 @@ mod tests {
         for (auth, hmac, label, why) in [
             (Some("missing"), None, LABEL_AUTH, "is missing"),
             (Some(""), None, LABEL_AUTH, "its value is not the name of a secret"),
-            (Some("\n"), None, LABEL_AUTH, "secret auth: expected a file that is not empty"),
+            (Some("\n"), None, LABEL_AUTH, "secret `auth`: expected a file that is not empty"),
             (None, Some("missing"), LABEL_HMAC, "is missing"),
             (None, Some(""), LABEL_HMAC, "its value is not the name of a secret"),
-            (Some("token"), Some("\n"), LABEL_HMAC, "secret hmac: expected a file that is not empty"),
+            (Some("token"), Some("\n"), LABEL_HMAC, "secret `hmac`: expected a file that is not empty"),
             (Some("missing"), Some("key"), LABEL_AUTH, "is missing"),
         ] {
             assert_eq!(access(auth, hmac).err(), Some((label, why.to_owned())));

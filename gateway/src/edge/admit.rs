@@ -7,10 +7,9 @@ use std::time::{Instant, SystemTime};
 
 use http1::forward::{Check as _, MAX_KEPT_BYTES, Upload};
 use http1::{Exchange, Length};
-use kit::{Deadline, duration};
+use kit::Deadline;
 
 use super::failure::Failure;
-use super::guesses::{MAX_GUESSES, WINDOW};
 use super::{Edge, body_failure};
 use crate::access::{Denial, Signature};
 use crate::functions::Function;
@@ -81,12 +80,7 @@ impl Edge {
         let line = guesses.count(name, client, Instant::now());
         drop(guesses);
         if let Some(line) = line {
-            log::warn!(
-                "function {name}: wrong password or token from {client}, number {} of {MAX_GUESSES} within {}; {} more were not logged",
-                line.wrong,
-                duration::format(WINDOW),
-                line.unsaid
-            );
+            log::warn!("function `{name}`: wrong password or token from {client}, {line}");
         }
     }
 

@@ -6,12 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use http1::Exchange;
-use kit::duration;
 
 use super::auth::Credentials;
 use super::browser;
 use super::failure::Failure;
-use super::guesses::{Guesses, MAX_GUESSES, WINDOW};
+use super::guesses::Guesses;
 use crate::caller::Caller;
 use crate::proxies::Proxies;
 
@@ -77,12 +76,7 @@ impl Guard {
         let line = guesses.count(&(), client, now);
         drop(guesses);
         if let Some(line) = line {
-            log::warn!(
-                "wrong user or password from {client}, number {} of {MAX_GUESSES} within {}; {} more were not logged",
-                line.wrong,
-                duration::format(WINDOW),
-                line.unsaid
-            );
+            log::warn!("wrong user or password from {client}, {line}");
         }
         Err(Failure::Unauthorized)
     }

@@ -5,15 +5,18 @@
 //! forgotten next anyway goes first. To be forgotten early costs an attacker as many other addresses, each of which
 //! may guess as often.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use kit::duration;
+
 /// Wrong passwords that a client may send within [`WINDOW`]. People mistype a few; a script with an old password sends
 /// many, and must not lock out the people behind the same address for long.
-pub(super) const MAX_GUESSES: u32 = 20;
+const MAX_GUESSES: u32 = 20;
 
 /// How long wrong passwords are counted, from the first one on, and then forgotten.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Clients that are remembered, in 48 KiB at most.
 const MAX_CLIENTS: usize = 1024;
@@ -54,9 +57,19 @@ impl<R> Client<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// Wrong passwords of this client within its minute.
-    pub(super) wrong: u32,
+    wrong: u32,
     /// Wrong passwords of all clients that no line told of.
-    pub(super) unsaid: u64,
+    unsaid: u64,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "number {} of {MAX_GUESSES} within {}", self.wrong, duration::format(WINDOW))?;
+        match self.unsaid {
+            0 => Ok(()),
+            unsaid => write!(f, "; {unsaid} others since the last such line"),
+        }
+    }
 }
 
 impl<R: PartialEq + Clone> Guesses<R> {
@@ -198,5 +211,8 @@ mod tests {
         }
         assert_eq!(guesses.count(&(), other, start + LOG_PAUSE), Some(Line { wrong: 1, unsaid: 5 }));
         assert_eq!(guesses.count(&(), one, start + 2 * LOG_PAUSE), Some(Line { wrong: 7, unsaid: 0 }));
+        assert_eq!(Line { wrong: 1, unsaid: 0 }.to_string(), "number 1 of 20 within 1m");
+        let others = Line { wrong: 1, unsaid: 5 }.to_string();
+        assert_eq!(others, "number 1 of 20 within 1m; 5 others since the last such line");
     }
 }

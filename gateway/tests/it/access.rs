@@ -169,7 +169,7 @@ fn whoever_guesses_passwords_of_a_function_is_refused_there_for_a_while() {
     assert_eq!((rejected(&gateway, "too_many_guesses"), rejected(&gateway, "unauthorized")), (4.0, 40.0));
     let log = gateway.log();
     let lines =
-        log.lines().filter(|line| line.contains("function one: wrong password or token from 10.0.0.1"));
+        log.lines().filter(|line| line.contains("function `one`: wrong password or token from 10.0.0.1"));
     assert!((1..=4).contains(&lines.count()), "{log}");
 }
 
@@ -219,7 +219,7 @@ fn a_secret_that_cannot_be_used_closes_the_function_until_it_can() {
         is_own(&ask(), (503, "no_secret"), &["faas.auth", "log"]);
         let log = gateway.log();
         let line = log.lines().rfind(|line| line.contains("label faas.auth")).unwrap_or_default();
-        let parts = ["error", "function one", "nobody can call", why];
+        let parts = ["error", "function `one`", "nobody can call", why];
         assert!(parts.iter().all(|part| line.contains(part)), "{why}: {log}");
     };
     is_closed(token.to_str().unwrap());
