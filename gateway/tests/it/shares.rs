@@ -100,6 +100,17 @@ fn a_client_that_never_sends_its_body_is_told_so() {
 }
 
 #[test]
+fn a_client_that_owes_its_body_does_not_hold_the_end_up() {
+    let peer = well();
+    let gateway = before(&peer).env("drain_timeout", "60s").env("body_stall_timeout", "60s").start();
+    let mut owes = send(&gateway, 1, &raw("POST", OWES, "")).remove(0);
+    are_active(&gateway, 2);
+    gateway.signal(proc::SIGTERM);
+    is_own(&owes.within(SOON).reply("POST").unwrap(), (503, "draining"), &["drain_timeout"]);
+    assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
+}
+
+#[test]
 fn an_empty_chunked_body_begins_with_its_end() {
     let peer = well();
     let gateway = before(&peer).start();

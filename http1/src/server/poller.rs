@@ -26,7 +26,7 @@ const EVENTS: usize = 64;
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 const CLOSING_BYTES: usize = 1024 * 1024;
 
-/// What is left for a head to arrive once the server is being stopped: a slow one must not hold it up.
+/// The time left for a head, or the first bytes of a body, once the server drains: a slow client must not hold it up.
 const DRAIN_HEAD_TIME: Duration = Duration::from_secs(1);
 
 /// How long a connection is kept between requests then, and how often they are looked at.
@@ -436,6 +436,7 @@ impl Poller {
                 match conn.phase {
                     Phase::New | Phase::Head if is_draining => config.header_timeout.min(DRAIN_HEAD_TIME),
                     Phase::New | Phase::Head => config.header_timeout,
+                    Phase::Body if is_draining => config.body_stall_timeout.min(DRAIN_HEAD_TIME),
                     Phase::Body => config.body_stall_timeout,
                     Phase::Idle if may_close_idle => DRAIN_IDLE_TIME,
                     Phase::Idle => config.idle_timeout,
@@ -449,7 +450,8 @@ impl Poller {
             match taken {
                 Some(conn) if conn.phase == Phase::Head => self.refuse(conn, Refusal::HeaderTimeout),
                 Some(conn) if conn.phase == Phase::Body && !conn.has_input() => {
-                    self.refuse(conn, Refusal::BodyStall);
+                    // A drain takes no new calls, and this one has not begun.
+                    self.refuse(conn, if is_draining { Refusal::Draining } else { Refusal::BodyStall });
                 }
                 Some(conn) if conn.end_unread() => self.forget(conn),
                 Some(conn) => put_back(&self.shared, conn),
