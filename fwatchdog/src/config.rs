@@ -38,7 +38,7 @@ pub(crate) const TABLE: &[Setting] = &[
         "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
     ),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
-    setting("underscores", "false", "whether headers whose names have `_` are among these"),
+    setting("underscores", "false", "whether header fields with `_` in their names are among these"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
     setting(

@@ -78,7 +78,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "underscores",
         default: "false",
-        help: "whether header fields go on to functions whose names have `_`",
+        help: "whether header fields with `_` in their names go on to functions",
     },
     Setting { name: "access_log", default: "false", help: "whether each request is a line on STDOUT" },
     Setting { name: "upstream_timeout", default: "60s", help: "how long until an answer must begin" },

@@ -70,7 +70,7 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: SocketAddr,
     /// Whose word about the client counts.
     pub(crate) proxies: &'a Proxies,
-    /// Whether fields go on whose names have `_`.
+    /// Whether fields with `_` in their names go on.
     pub(crate) keeps_underscores: bool,
     /// Where it is sent, for callers of HTTP/1.0 that name no host.
     pub(crate) address: SocketAddr,

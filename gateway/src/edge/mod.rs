@@ -76,7 +76,7 @@ pub(crate) struct Behind {
     pub(crate) control: Door,
     /// The proxies in front of it that are believed.
     pub(crate) proxies: Proxies,
-    /// Whether fields go on to functions whose names have `_`.
+    /// Whether fields with `_` in their names go on to functions.
     pub(crate) keeps_underscores: bool,
 }
 
