@@ -100,7 +100,7 @@ fn is_process(resolved: &Resolved) -> bool {
 /// Root can do something about it.
 fn say_what_is_not_separated() {
     let (level, who) = match user::is_root() {
-        true => (log::Level::Warn, "root"),
+        true => (log::Level::Warn, "root, as the gateway does"),
         false => (log::Level::Info, "the gateway's own user"),
     };
     log::log!(
