@@ -12,6 +12,8 @@ pub(super) struct Client {
     pub(super) number: usize,
     /// Its requests that wait for something other than a worker.
     waiting: AtomicUsize,
+    /// The bytes that the heads of its requests take. Held on their own: who holds a client is counted as a connection.
+    pub(super) heads: Arc<AtomicUsize>,
     clients: Arc<Clients>,
 }
 
@@ -46,8 +48,8 @@ impl Clients {
             registry.count += 1;
             registry.count - 1
         });
-        let waiting = AtomicUsize::new(0);
-        let client = Arc::new(Client { key, number, waiting, clients: Arc::clone(self) });
+        let (waiting, heads) = (AtomicUsize::new(0), Arc::default());
+        let client = Arc::new(Client { key, number, waiting, heads, clients: Arc::clone(self) });
         let entry = (key, Arc::downgrade(&client));
         match place {
             Ok(place) => registry.clients[place] = entry,

@@ -119,6 +119,7 @@ impl Conn {
         self.outgoing.rest();
         self.turn = None;
         self.head_bytes = 0;
+        self.share.leave_client();
         self.rest();
     }
 
@@ -189,6 +190,10 @@ impl Conn {
         let request = self.take_request(shared)?;
         if self.is_proxied {
             self.caller = Some(shared.clients.find(shared.service.client(self.peer.ip(), &request)));
+        }
+        let client = self.caller.as_ref().or(self.client.as_ref());
+        if client.is_some_and(|client| !self.share.join(client, request.size())) {
+            return Err(Refusal::HeadMemory);
         }
         // Framing that came with the head is understood already, so that what is left are bytes of the body.
         let has_begun = self.incoming.is_done() || self.has_input();

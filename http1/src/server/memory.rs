@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::Shared;
+use super::clients::Client;
 use super::poller::close_slowly;
 use super::table::Token;
 use crate::Refusal;
@@ -24,6 +25,9 @@ const FREE_BYTES: usize = 512;
 
 /// Requests with larger heads are refused while the bound is exceeded. The others have room: their number is limited.
 const SMALL_HEAD_BYTES: usize = 2 * 1024;
+
+/// The heads of one client may take all but a part of the bound: the others are served meanwhile.
+const OTHERS_PART: usize = 4;
 
 /// How many connections one search gives up: a search looks at all of them.
 const MAX_GIVEN_UP: usize = 32;
@@ -61,18 +65,43 @@ impl Memory {
 pub(super) struct Share {
     memory: Arc<Memory>,
     bytes: usize,
+    /// What the heads of the requests of its client take, while there is one.
+    of_client: Option<Arc<AtomicUsize>>,
 }
 
 impl Share {
     pub(super) fn of(memory: &Arc<Memory>) -> Share {
-        Share { memory: Arc::clone(memory), bytes: 0 }
+        Share { memory: Arc::clone(memory), bytes: 0, of_client: None }
+    }
+
+    /// Counts a request, whose head has so many bytes, among those of its client. Whether that client may have it.
+    pub(super) fn join(&mut self, client: &Client, head_bytes: usize) -> bool {
+        if self.bytes == 0 {
+            return true;
+        }
+        self.leave_client();
+        let others = client.heads.fetch_add(self.bytes, Relaxed);
+        self.of_client = Some(Arc::clone(&client.heads));
+        let most = self.memory.most - self.memory.most / OTHERS_PART;
+        head_bytes <= SMALL_HEAD_BYTES || others + self.bytes <= most
+    }
+
+    /// The request is over.
+    pub(super) fn leave_client(&mut self) {
+        if let Some(heads) = self.of_client.take() {
+            heads.fetch_sub(self.bytes, Relaxed);
+        }
     }
 
     /// Counts what the connection holds now.
     pub(super) fn set(&mut self, bytes: usize) {
         let bytes = if bytes <= FREE_BYTES { 0 } else { bytes };
         if bytes != self.bytes {
-            self.memory.used.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed); // wraps where it is less
+            let change = bytes.wrapping_sub(self.bytes); // wraps where it is less
+            self.memory.used.fetch_add(change, Relaxed);
+            if let Some(of_client) = &self.of_client {
+                of_client.fetch_add(change, Relaxed);
+            }
             self.bytes = bytes;
         }
     }

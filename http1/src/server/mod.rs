@@ -74,7 +74,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The most memory for heads of more than 512 bytes, in bytes: unfinished ones, and those of requests that wait or
     /// are served, with what of their bodies was read ahead. Beyond it the largest unfinished heads are refused, of
-    /// these the oldest first, and requests with heads over 2 KiB while that is not enough. See [`head_memory`].
+    /// these the oldest first, and requests with heads over 2 KiB while that is not enough. So are those of a client whose
+    /// requests take three quarters of it. See [`head_memory`].
     pub head_memory: usize,
     /// The most connections of one client. Beyond it its own one that has waited longest is closed, or, when all of them
     /// are being served, the new one is answered 429. A client is an IPv4 address, or the /64 of an IPv6 address.

@@ -69,6 +69,31 @@ fn a_flood_of_unfinished_heads_keeps_nobody_from_being_served() {
     drop(flood);
 }
 
+/// Heads over 2 KiB of a client that has its part are refused, and those of others are served.
+#[test]
+fn one_client_does_not_take_all_the_memory_for_heads() {
+    let config =
+        ServerConfig { head_memory: 40 * KIB, max_workers_per_client: 100, ..ServerConfig::default() };
+    let fixture = Fixture::start(config);
+    let large = |path: &str| head("GET", path, &format!("X: {}\r\n", "x".repeat(7 * KIB)));
+    let mut held: Vec<_> = (0..4).map(|_| fixture.send(large("/hold"))).collect();
+    fixture.wait("held", |stats| stats.workers_busy == 4);
+    is_refused(&mut fixture.send(large("/")));
+    let mut small = fixture.send(head("GET", "/", &format!("X: {}\r\n", "x".repeat(KIB))));
+    assert_eq!(small.reply("GET").unwrap().status, 200);
+    let mut other = Connection::open_from([127, 0, 0, 8].into(), fixture.addr()).unwrap();
+    for _ in 0..2 {
+        other.send(large("/")).unwrap();
+        assert_eq!(other.reply("GET").unwrap().status, 200);
+    }
+    fixture.probe.release();
+    for connection in &mut held {
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+        connection.send(large("/")).unwrap();
+        assert_eq!(connection.reply("GET").unwrap().status, 200);
+    }
+}
+
 /// Requests that are served hold their heads: only small ones are taken beyond the bound.
 #[test]
 fn heads_of_requests_that_are_served_count() {
