@@ -121,6 +121,8 @@ set_up() {
 set_flags() {
     local registry
     flags=(-C relocation-model=static -C target-feature=+crt-static -Z fmt-debug=none) c_flags=""
+    # Functions that no panic passes need no description for the unwinder; nothing here prints stack traces.
+    flags+=(-C force-unwind-tables=no)
     if [ "$route" = debian ]; then
         flags+=(-C "linker=$support_dir/musl-gcc" -C link-self-contained=no)
         flags+=(-L "native=$support_dir")
@@ -131,7 +133,7 @@ set_flags() {
         # The toolchain's own linker and start files: no C compiler is needed, and none leaves its mark.
         flags+=(-C linker=rust-lld -C link-self-contained=yes)
         # Functions of the same code are kept once; no code here compares their addresses.
-        flags+=(-C link-arg=--icf=all)
+        flags+=(-C link-arg=--icf=all -C link-arg=-O2)
         # musl's printf is 10 KB that never run: only the unwinder asks for it, to say why it is about to abort,
         # and pthread_setname_np, for another thread than its own.
         flags+=(-C link-arg=--defsym=fprintf=abort -C link-arg=--defsym=snprintf=abort)

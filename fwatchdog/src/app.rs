@@ -119,6 +119,10 @@ fn kept_files(config: &Config) -> u64 {
     RESERVED_FILES + config.prewarm as u64 * FILES_PER_WAITING
 }
 
+/// The memory for heads, in bytes. Its clients are gateways: this is room for the usual 512 calls of one with heads of
+/// 8 KiB each, and an eighth of a small container.
+const HEAD_MEMORY: usize = 4 << 20;
+
 /// Bounds that keep to the limit of open files: nothing fails for want of one.
 fn server_config(config: &Config, files: u64) -> ServerConfig {
     let free = files.saturating_sub(kept_files(config));
@@ -133,7 +137,7 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
         body_stall_timeout: config.read_timeout,
         write_stall_timeout: config.write_timeout,
         max_connections: connections as usize,
-        head_memory: http1::server::head_memory(kit::memory::limit()),
+        head_memory: HEAD_MEMORY,
         max_workers: workers as usize,
         pollers: 1,
         ..ServerConfig::default()

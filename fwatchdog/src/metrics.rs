@@ -33,7 +33,7 @@ pub(crate) fn known(method: &str) -> &'static str {
 /// The counters.
 pub(crate) struct Metrics {
     /// By code and place in [`METHODS`]; 499 is a client that hung up and got no answer. A process may answer with
-    /// 400 codes (`cgi_response`), and few are in use: a counter is made at its first request.
+    /// 400 codes (`cgi_response`), and few are in use: a counter is made at its first request. They are in order.
     requests: Mutex<Vec<(u16, usize, u64)>>,
     rejected: [AtomicU64; Refusal::ALL.len()],
     /// Requests up to each bound and not up to the one before; the last is all that are longer.
@@ -55,9 +55,9 @@ impl Metrics {
     pub(crate) fn observe(&self, method: &str, code: u16, took: Duration) {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         let mut requests = self.requests();
-        match requests.iter_mut().find(|row| (row.0, row.1) == (code, method)) {
-            Some((.., count)) => *count += 1,
-            None => requests.push((code, method, 1)),
+        match requests.binary_search_by_key(&(code, method), |row| (row.0, row.1)) {
+            Ok(place) => requests[place].2 += 1,
+            Err(place) => requests.insert(place, (code, method, 1)),
         }
         drop(requests);
         let bucket = BUCKETS.iter().position(|(ms, _)| took <= Duration::from_millis(*ms));
@@ -89,8 +89,7 @@ impl Metrics {
 
     fn write_requests(&self, text: &mut String) {
         describe(text, "http_requests_total", "counter", "Requests for the function, by answer and method.");
-        let mut rows = self.requests().clone();
-        rows.sort_unstable();
+        let rows = self.requests().clone();
         for (code, method, count) in rows {
             let method = METHODS[method];
             let _ = writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {count}");

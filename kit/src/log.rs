@@ -199,10 +199,17 @@ fn push_escaped(line: &mut String, text: &str) {
             *line += "…";
             break;
         }
-        if character.is_control() && character != '\t' {
-            let _ = write!(line, "{}", character.escape_default()); // a String cannot fail
-        } else {
-            line.push(character);
+        match character {
+            '\n' => *line += "\\n",
+            '\r' => *line += "\\r",
+            character if character.is_control() && character != '\t' => {
+                let code = u32::from(character); // at most two digits
+                let digits = [code >> 4, code & 15].into_iter().skip(usize::from(code < 16));
+                *line += "\\u{";
+                line.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+                line.push('}');
+            }
+            character => line.push(character),
         }
     }
     *line += "\n";
@@ -220,6 +227,10 @@ mod tests {
     fn a_message_cannot_forge_a_line() {
         let line = line(0, 5, Level::Warn, "a\r\nb\u{1b}[31m\tc");
         assert_eq!(line, b"1970-01-01T00:00:00.005Z warn a\\r\\nb\\u{1b}[31m\tc\n");
+        for code in (0..=0x1f).chain(0x7f..=0x9f).filter(|code| *code != 9) {
+            let character = char::from_u32(code).unwrap();
+            assert_eq!(one_line(&character.to_string()), format!("{}\n", character.escape_default()));
+        }
     }
 
     /// Runs the test of the given name in a process of its own, whose stderr is `stream`.

@@ -1,10 +1,10 @@
 //! What this process uses, from `/proc/self` (proc(5)), and the standard `process_*` series that
 //! Prometheus dashboards expect.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sys::limits;
@@ -67,23 +67,25 @@ pub fn has_own_proc() -> bool {
 pub fn write_metrics(text: &mut String) {
     crate::log::write_metrics(text);
     let Ok(figures) = figures() else { return };
-    let (cpu, start) = (seconds(figures.cpu), seconds(figures.start));
-    let rows = [
-        ("cpu_seconds_total", "counter", "User and system CPU time in seconds.", cpu),
-        ("resident_memory_bytes", "gauge", "Resident memory in bytes.", figures.resident_bytes.to_string()),
-        ("virtual_memory_bytes", "gauge", "Address space in bytes.", figures.virtual_bytes.to_string()),
-        ("open_fds", "gauge", "Open file descriptors.", figures.open_fds.to_string()),
-        ("max_fds", "gauge", "Limit of open file descriptors.", figures.max_fds.to_string()),
-        ("threads", "gauge", "Threads of the process.", figures.threads.to_string()),
-        ("start_time_seconds", "gauge", "Start of the process in seconds since 1970.", start),
-    ];
-    for (name, kind, help, value) in rows {
+    let mut row = |name, kind, help, value: &dyn Display| {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
             "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
         );
-    }
+    };
+    row("cpu_seconds_total", "counter", "User and system CPU time in seconds.", &seconds(figures.cpu));
+    row("resident_memory_bytes", "gauge", "Resident memory in bytes.", &figures.resident_bytes);
+    row("virtual_memory_bytes", "gauge", "Address space in bytes.", &figures.virtual_bytes);
+    row("open_fds", "gauge", "Open file descriptors.", &figures.open_fds);
+    row("max_fds", "gauge", "Limit of open file descriptors.", &figures.max_fds);
+    row("threads", "gauge", "Threads of the process.", &figures.threads);
+    row(
+        "start_time_seconds",
+        "gauge",
+        "Start of the process in seconds since 1970.",
+        &seconds(figures.start),
+    );
 }
 
 /// A span as Prometheus reads it: `12.345`. Written without floating point, whose code is larger than all
@@ -124,15 +126,17 @@ fn field(status: &str, name: &str) -> Option<u64> {
 /// Computed once, so that a clock that is set later does not move the start. `since_boot` is the start's
 /// distance from the boot.
 fn start(since_boot: Duration) -> Duration {
-    static START: OnceLock<Duration> = OnceLock::new();
-    *START.get_or_init(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let age = uptime_of(&uptime).unwrap_or(since_boot).saturating_sub(since_boot);
-        let start = now.saturating_sub(age);
-        // To the resolution of `/proc`.
-        Duration::new(start.as_secs(), start.subsec_millis() / 10 * 10_000_000)
-    })
+    static START_MS: AtomicU64 = AtomicU64::new(0); // 0 is not computed yet
+    let known = START_MS.load(Ordering::Relaxed);
+    if known > 0 {
+        return Duration::from_millis(known);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let age = uptime_of(&uptime).unwrap_or(since_boot).saturating_sub(since_boot);
+    let ms = now.saturating_sub(age).as_millis() as u64 / 10 * 10; // to the resolution of `/proc`
+    let first = START_MS.compare_exchange(0, ms, Ordering::Relaxed, Ordering::Relaxed);
+    Duration::from_millis(first.map_or_else(|other| other, |_| ms))
 }
 
 /// The first number of `/proc/uptime`, `1234.56 …`.

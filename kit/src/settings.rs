@@ -63,9 +63,10 @@ pub struct Refused {
     pub expected: String,
 }
 
+/// The value stands as it is: whoever prints it escapes control characters, see [`crate::log::one_line`].
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "setting {}: expected {}, got `{}`", self.name, self.expected, self.value.escape_debug())
+        write!(f, "setting {}: expected {}, got `{}`", self.name, self.expected, self.value)
     }
 }
 
