@@ -86,6 +86,10 @@ impl Waiting for Parked {
         }
     }
 
+    fn step_aside(&mut self) {
+        self.call.pass.leave_line();
+    }
+
     fn look(mut self: Box<Self>, exchange: &Exchange<'_>) -> Course {
         if self.round.is_some_and(|(version, _)| self.edge.table.version() == version) {
             return Course::Wait(self);
@@ -393,16 +397,12 @@ impl Call {
     }
 
     fn may_go_on(&mut self, edge: &Edge) -> Result<bool, Failure> {
-        let known = &self.function.known;
         if self.function.replicas.is_empty() {
             if let Some(failure) = admission::cannot_start(&self.function) {
                 return Err(failure);
             }
             self.waits_since.get_or_insert_with(Instant::now);
-            match known.labels.concurrency {
-                0 => self.pass.leave_line(),
-                _ => self.function.gate.join(&mut self.pass),
-            }
+            self.function.gate.join(&mut self.pass);
             self.begin_wait(edge, Failure::TooManyWaiting(edge.waits.of_one))?;
             return Ok(false);
         }

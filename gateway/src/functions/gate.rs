@@ -37,6 +37,9 @@ enum Standing {
     /// It has no place, and waits for none.
     #[default]
     Outside,
+    /// The same, and it has waited with this ticket, which it keeps: tickets are in the order in which calls came, and so
+    /// are the calls on each poller, which asks for the first of them only.
+    Aside(u64),
     /// It waits, with this ticket.
     Waiting(u64),
     /// It has one of the places.
@@ -56,6 +59,7 @@ impl Line {
         let is_next = match standing {
             Standing::Inside => return (true, false),
             Standing::Waiting(ticket) => self.tickets.first() == Some(ticket),
+            Standing::Aside(ticket) => self.tickets.first().is_none_or(|first| *ticket < *first),
             Standing::Outside => self.tickets.is_empty(),
         };
         if !is_next || self.inside >= limit {
@@ -70,17 +74,22 @@ impl Line {
 
     /// Has a call wait for a place, unless it does, or has one.
     fn join(&mut self, standing: &mut Standing) {
-        if *standing == Standing::Outside {
-            *standing = Standing::Waiting(self.next);
-            self.tickets.insert(self.next);
-            self.next += 1;
-        }
+        let ticket = match *standing {
+            Standing::Outside => {
+                self.next += 1;
+                self.next - 1
+            }
+            Standing::Aside(ticket) => ticket,
+            Standing::Waiting(_) | Standing::Inside => return,
+        };
+        self.tickets.insert(ticket);
+        *standing = Standing::Waiting(ticket);
     }
 
     /// Has a call wait no more.
     fn leave_line(&mut self, standing: &mut Standing) -> Wakes {
         let Standing::Waiting(ticket) = *standing else { return false };
-        *standing = Standing::Outside;
+        *standing = Standing::Aside(ticket);
         let was_next = self.tickets.first() == Some(&ticket);
         self.tickets.remove(&ticket);
         was_next && !self.tickets.is_empty()
@@ -117,8 +126,8 @@ impl Gate {
     pub(crate) fn lets(self: &Arc<Self>, pass: &mut Pass) -> bool {
         match pass.standing {
             Standing::Inside => return true,
-            Standing::Outside if self.limit() == 0 => return true,
-            Standing::Outside | Standing::Waiting(_) => {}
+            Standing::Outside | Standing::Aside(_) if self.limit() == 0 => return true,
+            Standing::Outside | Standing::Aside(_) | Standing::Waiting(_) => {}
         }
         // The limit is read with the line locked: who goes in by an older one would wake nobody.
         pass.change(self, |line, standing| line.pass(self.limit(), standing))
@@ -167,7 +176,8 @@ impl Pass {
         let mut line = gate.line.lock().unwrap_or_else(PoisonError::into_inner);
         let (result, wakes) = change(&mut line, &mut self.standing);
         drop(line);
-        self.gate = (self.standing != Standing::Outside).then(|| Arc::clone(gate));
+        let is_known = matches!(self.standing, Standing::Waiting(_) | Standing::Inside);
+        self.gate = is_known.then(|| Arc::clone(gate));
         if wakes {
             gate.changed.call(); // the next one may wait with another thread
         }
@@ -249,6 +259,23 @@ mod tests {
         assert!(gate.lets(last));
         *second = Pass::default();
         assert_eq!(told.load(SeqCst), told_before + 2, "nobody waits");
+    }
+
+    #[test]
+    fn who_steps_aside_holds_nobody_up_and_keeps_its_ticket() {
+        let (gate, _) = gate(1);
+        let mut inside = Pass::default();
+        assert!(gate.lets(&mut inside));
+        let mut passes: [Pass; 3] = Default::default();
+        passes.iter_mut().for_each(|pass| assert!(!gate.lets(pass)));
+        let [first, second, third] = &mut passes;
+        first.leave_line();
+        drop(inside);
+        assert!(gate.lets(second), "the first does not hold it up");
+        assert!(!gate.lets(first) && !gate.lets(third));
+        *second = Pass::default();
+        assert!(!gate.lets(third), "the first came earlier");
+        assert!(gate.lets(first));
     }
 
     #[test]

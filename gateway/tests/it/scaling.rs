@@ -49,7 +49,8 @@ fn a_thousand_calls_at_once_wait_for_one_start_and_all_are_answered() {
     let gateway = gateway(&[sleeping("cat", &labels)]).start();
     let mut connections = send(&gateway, 1000);
     for connection in &mut connections {
-        assert_eq!(connection.within(3 * SOON).reply("GET").unwrap().status, 200);
+        let reply = connection.within(3 * SOON).reply("GET").unwrap();
+        assert_eq!(reply.status, 200, "{} {:?} {}", reply.text(), reply, gateway.log());
     }
     counts(&gateway, "200", 1000.0);
     assert_eq!(gateway.log().matches("from 0 to 1 replicas").count(), 1, "{}", gateway.log());

@@ -253,6 +253,37 @@ fn calls_beyond_the_share_of_a_function_wait_and_others_overtake_them() {
     calls.iter_mut().for_each(|call| assert_eq!(call.within(SOON).reply("GET").unwrap().status, 200));
 }
 
+#[test]
+fn a_client_that_has_its_share_holds_up_nobody_who_waits_for_the_same() {
+    let (turn, held) = (Gate::new(), Gate::new());
+    let (limited, slow) = (
+        Peer::tcp(Script::new().request().wait(&turn).send(OK).repeat()),
+        Peer::tcp(Script::new().request().wait(&held).send(OK).repeat()),
+    );
+    let mut one = at(ONE, &[limited.addr()]);
+    one["labels"] = json!({ "faas.concurrency": "1" });
+    let bin = gateway(&[one, at(OTHER, &[slow.addr()])]).env("trusted_proxies", "127.0.0.1");
+    let gateway = bin.env("max_workers", "8").env("max_workers_per_client", "2").start();
+    let send_as = |client: &str, name: &str| {
+        let request = format!("GET /function/{name} HTTP/1.1\r\nHost: test\r\n{}\r\n", from(client));
+        send(&gateway, 1, &request).remove(0)
+    };
+    let mut first = send_as("192.0.2.1", ONE);
+    limited.wait_requests(1, SOON);
+    let mut greedy = vec![send_as("192.0.2.2", ONE)];
+    becomes(&gateway, "gateway_function_waiting", 1.0);
+    greedy.extend([send_as("192.0.2.2", OTHER), send_as("192.0.2.2", OTHER)]);
+    slow.wait_requests(2, SOON);
+    let mut second = send_as("192.0.2.1", ONE);
+    becomes(&gateway, "gateway_function_waiting", 2.0);
+    turn.open();
+    for call in [&mut first, &mut second] {
+        assert_eq!(call.within(SOON).reply("GET").unwrap().status, 200);
+    }
+    held.open();
+    greedy.iter_mut().for_each(|call| assert_eq!(call.within(SOON).reply("GET").unwrap().status, 200));
+}
+
 /// A connection from another address of this machine.
 fn connect_from(gateway: &Running, last: u8) -> Connection {
     let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
@@ -307,7 +338,9 @@ fn silent_bodies_give_their_connections_up() {
     are_active(&gateway, 20);
     let mut last = send(&gateway, 1, &raw("POST", &format!("{OWES}Expect: 100-continue\r\n"), "")).remove(0);
     assert_eq!(last.within(SOON).head().unwrap().status, 100);
-    assert_eq!((call(&gateway, ONE), rejected(&gateway, "too_many_of_client")), (200, 1.0));
+    assert_eq!(call(&gateway, ONE), 200);
+    // The requests for figures are connections too, and may find the one before not closed yet.
+    assert!(rejected(&gateway, "too_many_of_client") >= 1.0);
     last.send("0123456789").unwrap();
     assert_eq!(last.within(SOON).reply("POST").unwrap().status, 200);
 }

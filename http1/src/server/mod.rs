@@ -221,6 +221,9 @@ pub trait Waiting: Send {
     /// Its time is up: it waits for a worker now.
     fn time_is_up(&mut self) {}
 
+    /// Its client has its share of all calls: those of others that wait for the same come first.
+    fn step_aside(&mut self) {}
+
     /// Looks whether it can go on; on its poller, in the order of arrival.
     fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
 

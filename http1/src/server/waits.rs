@@ -162,14 +162,21 @@ impl Poller {
             } else if is_over {
                 let Parked { conn, turn, waiting } = parked;
                 self.submit(Job::new(conn, Work::Waited { turn, waiting }));
-            } else if has_to_wait || over_share.contains(&client) {
+            } else if has_to_wait {
+                self.waits.keep(parked, now);
+            } else if over_share.contains(&client) {
+                parked.waiting.step_aside();
                 self.waits.keep(parked, now);
             } else {
                 match self.shared.workers.enter_or_wait(self.number, client) {
                     Entry::Entered => self.look(parked, &mut waiting_on),
-                    entry => {
-                        is_full |= entry == Entry::Full;
+                    Entry::Full => {
+                        is_full = true;
+                        self.waits.keep(parked, now);
+                    }
+                    Entry::OverShare => {
                         over_share.push(client);
+                        parked.waiting.step_aside();
                         self.waits.keep(parked, now);
                     }
                 }

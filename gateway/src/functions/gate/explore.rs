@@ -1,5 +1,5 @@
-//! Every order of a few calls before one gate. Covered: calls that come, go on, end or go away on two pollers, each of
-//! which looks at its own when it is woken; a limit that is taken away, set again and raised meanwhile.
+//! Every order of a few calls before one gate. Covered: calls that come, go on, step aside, end or go away on two pollers, each
+//! of which looks at its own when it is woken; a limit that is taken away, set again and raised meanwhile.
 //! Not covered: time limits, replicas that come and go, and that a wake reaches a poller (the server's part).
 
 use testkit::explore::{Model, explore};
@@ -56,6 +56,8 @@ struct World {
     limit: usize,
     is_to_be_told: bool,
     pollers: [Poller; POLLERS],
+    /// How often a call may yet step aside.
+    asides: usize,
     calls: Vec<(At, Standing)>,
 }
 
@@ -68,6 +70,7 @@ impl World {
             limit: 0,
             is_to_be_told: false,
             pollers: [poller.clone(), poller],
+            asides: 1,
             calls: vec![(At::ToCome, Standing::Outside); calls],
         }
     }
@@ -133,9 +136,24 @@ impl World {
         self.wake(wakes, silent);
     }
 
+    /// Its client has its share for a moment.
+    fn step_aside(&mut self, call: usize) {
+        self.asides -= 1;
+        let wakes = self.line.leave_line(&mut self.calls[call].1);
+        self.wake(wakes, Fault::SilentLeave);
+    }
+
+    /// Whether a poller's next tick has something to ask for: a call that stepped aside and is the first to wait there.
+    /// The gate does not know of it and wakes nobody for it.
+    fn has_tick(&self, poller: &Poller) -> bool {
+        poller.waiting.first().is_some_and(|call| matches!(self.calls[*call].1, Standing::Aside(_)))
+    }
+
     /// Whether nothing happens any more, but for what clients and functions do.
     fn is_at_rest(&self) -> bool {
-        let is_idle = |poller: &Poller| !poller.is_woken && poller.round.is_empty() && poller.asks.is_none();
+        let is_idle = |poller: &Poller| {
+            !poller.is_woken && poller.round.is_empty() && poller.asks.is_none() && !self.has_tick(poller)
+        };
         !self.is_to_be_told && self.pollers.iter().all(is_idle)
     }
 
@@ -163,7 +181,7 @@ impl Model for World {
                 steps.push((format!("looks at {call}"), self.with(|world| world.see(number, *call))));
                 continue;
             }
-            if poller.is_woken {
+            if poller.is_woken || self.has_tick(poller) {
                 steps.push((
                     format!("poller {number} is woken"),
                     self.with(|world| world.begin_round(number)),
@@ -174,7 +192,10 @@ impl Model for World {
                 steps.push((format!("{call} comes"), self.with(|world| world.see(number, call))));
             }
         }
-        for (call, (at, _)) in self.calls.iter().enumerate() {
+        for (call, (at, standing)) in self.calls.iter().enumerate() {
+            if matches!((at, standing), (At::Waiting, Standing::Waiting(_))) && self.asides > 0 {
+                steps.push((format!("{call} steps aside"), self.with(|world| world.step_aside(call))));
+            }
             let is_asked_for = self.pollers[call % POLLERS].asks.is_some_and(|(other, _)| other == call);
             if matches!(at, At::Running | At::Waiting) && !is_asked_for {
                 steps.push((format!("{call} ends"), self.with(|world| world.end(call))));
