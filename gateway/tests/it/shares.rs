@@ -169,7 +169,7 @@ fn a_client_that_leaves_before_its_body_is_no_call() {
 
 #[test]
 fn a_request_whose_body_has_not_begun_is_answered_when_the_gateway_ends() {
-    let gateway = before(&well()).env("drain_timeout", "1s").start();
+    let gateway = before(&well()).env("drain_timeout", "60s").start();
     let mut silent = send(&gateway, 2, &raw("POST", OWES, ""));
     are_active(&gateway, 3);
     gateway.signal(proc::SIGTERM);
@@ -178,7 +178,7 @@ fn a_request_whose_body_has_not_begun_is_answered_when_the_gateway_ends() {
     for connection in &mut silent {
         is_own(&connection.within(SOON).reply("POST").unwrap(), (503, "draining"), &["drain_timeout"]);
     }
-    assert_eq!(gateway.wait(SOON).code(), Some(1), "one was given up: {}", gateway.log());
+    assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
 }
 
 /// A function that answers each call when the gate opens, and one that answers at once, behind a proxy that is this
