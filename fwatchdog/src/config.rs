@@ -309,7 +309,7 @@ mod tests {
             ),
             (
                 ("fprocess", "sh -c 'x"),
-                "setting fprocess: expected a command with its arguments, quoted as for a shell, got `sh -c \\'x`",
+                "setting fprocess: expected a command with its arguments, quoted as for a shell, got `sh -c 'x`",
             ),
             (("port", "65536"), "setting port: expected an integer from 0 to 65535, got `65536`"),
             (("cgi_headers", "yes"), "setting cgi_headers: expected true, false, 1 or 0, got `yes`"),

@@ -277,7 +277,7 @@ mod tests {
         check("0", Err("setting count: expected an integer from 1 to 10, got `0`"), read);
         check("11", Err("setting count: expected an integer from 1 to 10, got `11`"), read);
         check("+5", Err("setting count: expected an integer from 1 to 10, got `+5`"), read);
-        check("5\n6", Err("setting count: expected an integer from 1 to 10, got `5\\n6`"), read);
+        check("5\n6", Err("setting count: expected an integer from 1 to 10, got `5\n6`"), read);
     }
 
     #[test]

@@ -155,7 +155,6 @@ mod tests {
             ("other.test", false),
             ("127.1", false),
             ("2130706433", false),
-            ("%66aas.lan", false),
             ("", false),
         ];
         let names: &[&str] = &["faas.lan", "Gateway"];
