@@ -87,7 +87,8 @@ impl Scene {
 }
 
 fn local(functions: &serde_json::Value) -> Running {
-    let bin = Bin::gateway().env("provider", "local");
+    // The figure of the access log is there only with one.
+    let bin = Bin::gateway().env("provider", "local").env("access_log", "true");
     let file = bin.file("functions.json", functions.to_string());
     bin.env("functions_file", file).start()
 }
