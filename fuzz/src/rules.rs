@@ -173,7 +173,7 @@ fn is_http10(version: &[u8]) -> Option<bool> {
 
 /// RFC 9112 section 3.2, but for the form of CONNECT: the authority, which replaces the Host, and the rest.
 fn origin_form<'a>(method: &[u8], target: &'a [u8]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
-    if method == b"CONNECT" || target.iter().any(|byte| *byte == b'#') {
+    if method == b"CONNECT" || target.contains(&b'#') {
         return None;
     }
     if target[0] == b'/' || (target == b"*" && method == b"OPTIONS") {
