@@ -107,11 +107,9 @@ fn has_parent(config: &Config) -> io::Result<bool> {
     config.parent.map_or(Ok(true), child::end_with_parent)
 }
 
-/// As many open files as this process may have, with room for one call at least.
+/// Raises the limit of open files as far as it goes. One call at least must have room.
 fn open_files(config: &Config) -> io::Result<u64> {
-    let files = limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())?;
-    limits::expect_open_files(files, kept_files(config) + FILES_PER_CALL)?;
-    Ok(files)
+    limits::expect_open_files(WANTED_FILES, kept_files(config) + FILES_PER_CALL)
 }
 
 /// Files that are not there for calls.

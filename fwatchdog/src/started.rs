@@ -126,13 +126,12 @@ impl Started {
         };
         let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
         let child = Spawn {
-            argv: &config.command,
-            environment: &environment,
-            stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
-            directory: None,
-            listener: None,
             mark: Some(mark.number()),
-            user: None,
+            ..Spawn::new(
+                &config.command,
+                &environment,
+                [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
+            )
         }
         .start()?;
         let child = Listed::new(child, &function.groups);

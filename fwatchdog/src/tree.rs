@@ -242,15 +242,8 @@ mod tests {
         let null = File::options().read(true).write(true).open("/dev/null").unwrap();
         let (ours, theirs) = pipe::from_child().unwrap();
         let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory: None,
-            listener: None,
-            mark: in_limits.then(|| mark.number()),
-            user: None,
-        };
+        let spawn =
+            Spawn { mark: in_limits.then(|| mark.number()), ..Spawn::new(&argv, &environment, stdio) };
         let child = spawn.start().unwrap();
         let mut text = Vec::with_capacity(64);
         while !text.ends_with(b"ready\n") {

@@ -1,10 +1,9 @@
 //! The access log: a line on STDOUT for each request, `time key=value …`. A line that nobody reads in time is lost and
 //! counted, as those of the log are.
 
-use std::fmt::Write as _;
-
 use http1::server::Answered;
 use kit::call;
+use kit::exposition;
 use kit::log::{Lines, stamped};
 use kit::sys::Output;
 
@@ -29,12 +28,8 @@ pub(crate) fn write(answered: &Answered<'_>, proxies: &Proxies) {
 
 /// Appends the count of lost lines in the Prometheus text format.
 pub(crate) fn write_metrics(page: &mut String) {
-    let (name, lost) = ("gateway_access_log_lines_lost_total", LINES.lost());
-    // Writing to a String cannot fail.
-    let _ = write!(
-        page,
-        "# HELP {name} Lines of the access log that nobody read in time.\n# TYPE {name} counter\n{name} {lost}\n"
-    );
+    let help = "Lines of the access log that nobody read in time.";
+    exposition::single(page, ["gateway_access_log_lines_lost_total", "counter", help], &LINES.lost());
 }
 
 fn line(answered: &Answered<'_>, proxies: &Proxies) -> String {

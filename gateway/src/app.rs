@@ -257,11 +257,9 @@ fn upstream_idle_time(upstream_timeout: Duration) -> Duration {
     UPSTREAM_IDLE_TIME.min(upstream_timeout / 2)
 }
 
-/// As many open files as this process may have, with room for one call at least.
+/// Raises the limit of open files as far as it goes. One call at least must have room.
 fn open_files() -> io::Result<u64> {
-    let files = limits::raise_open_files(WANTED_FILES).or_else(|_| limits::open_files())?;
-    limits::expect_open_files(files, LEAST_FILES + pollers() as u64 * FILES_PER_POLLER)?;
-    Ok(files)
+    limits::expect_open_files(WANTED_FILES, LEAST_FILES + pollers() as u64 * FILES_PER_POLLER)
 }
 
 /// Files that are open now: the standard streams, the listener, what the provider holds.

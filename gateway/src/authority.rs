@@ -1,6 +1,8 @@
 //! A host with a port, as `Host` and `Origin` have it. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use http1::head;
 
 /// A host and its port, if it has one.
 pub(crate) struct Authority<'a> {
@@ -25,33 +27,15 @@ impl Host<'_> {
 }
 
 impl<'a> Authority<'a> {
-    /// Reads `host [":" port]` (RFC 9110 section 7.2). A user, a path and an empty host are no part of it.
+    /// Reads `host [":" port]`, see [`head::authority`]. An empty host is none.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
-        let text = std::str::from_utf8(text).ok()?;
-        if let Some(rest) = text.strip_prefix('[') {
-            let (address, port) = rest.split_once(']')?;
-            let address: Ipv6Addr = address.parse().ok()?;
-            return Some(Authority { host: Host::Address(address.into()), port: port_of(port)? });
-        }
-        let end = text.find(':').unwrap_or(text.len());
-        let (name, port) = text.split_at(end);
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_name) {
-            return None;
-        }
-        let host = name.parse().map_or(Host::Name(name), |address| Host::Address(IpAddr::V4(address)));
-        Some(Authority { host, port: port_of(port)? })
-    }
-}
-
-/// The port in `:port`; `None` within where there is none, or no digit of one.
-fn port_of(text: &str) -> Option<Option<u16>> {
-    match text.strip_prefix(':') {
-        None if text.is_empty() => Some(None),
-        None => None,
-        Some("") => Some(None),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().map(Some),
-        Some(_) => None,
+        let (host, port) = head::authority(text)?;
+        let host = std::str::from_utf8(host).ok().filter(|host| !host.is_empty())?;
+        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => Host::Address(IpAddr::V6(address.parse().ok()?)),
+            None => host.parse().map_or(Host::Name(host), |address| Host::Address(IpAddr::V4(address))),
+        };
+        Some(Authority { host, port })
     }
 }
 

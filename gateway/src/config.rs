@@ -213,6 +213,8 @@ impl Config {
     /// The first value that cannot be used; its `Display` is what the user is told.
     pub(crate) fn read(source: &dyn Source) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
+        let max_connections = optional_count(&reader, "max_connections", MAX_CONNECTIONS)?;
+        let max_workers = count(&reader, "max_workers", 1, MAX_WORKERS)?;
         Ok(Config {
             port: reader.integer("port", 0, u64::from(u16::MAX))? as u16,
             listen: reader.list("listen", listen::EXPECTED, Place::parse)?,
@@ -241,9 +243,9 @@ impl Config {
             header_timeout: span(&reader, "header_timeout")?,
             idle_timeout: span(&reader, "idle_timeout")?,
             body_stall_timeout: span(&reader, "body_stall_timeout")?,
-            max_connections: optional_count(&reader, "max_connections", MAX_CONNECTIONS)?,
-            max_workers: count(&reader, "max_workers", 1, MAX_WORKERS)?,
-            shares: Shares::read(&reader)?,
+            max_connections,
+            max_workers,
+            shares: Shares::read(&reader, max_connections, max_workers)?,
             max_body: reader.bytes("max_body", 0, head::MAX_LENGTH)?,
             max_header_bytes: reader.bytes(
                 "max_header_bytes",
@@ -321,10 +323,9 @@ pub(crate) struct Shares {
 
 impl Shares {
     /// Reads them: none is more than the whole, where that is set.
-    fn read(reader: &Reader<'_>) -> Result<Shares, Refused> {
-        let connections = optional_count(reader, "max_connections", MAX_CONNECTIONS)?;
+    fn read(reader: &Reader<'_>, connections: Option<usize>, workers: usize) -> Result<Shares, Refused> {
         let connections = connections.map_or(MAX_CONNECTIONS, |connections| connections as u64);
-        let workers = count(reader, "max_workers", 1, MAX_WORKERS)? as u64;
+        let workers = workers as u64;
         Ok(Shares {
             connections_per_client: optional_count(reader, "max_connections_per_client", connections)?,
             workers_per_client: optional_count(reader, "max_workers_per_client", workers)?,

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_reached_reached_at_by_loopback_where_it_listens_everywhere() {
+    fn a_gateway_is_reached_by_loopback_where_it_listens_everywhere() {
         for (place, want) in [
             (Place::Everywhere(80), "127.0.0.1:80"),
             (Place::parse("0.0.0.0:80").unwrap(), "127.0.0.1:80"),

@@ -181,6 +181,14 @@ impl<'a> Headers<'a> {
             .map(|(_, value)| value)
     }
 
+    /// The value of a field that is there once.
+    #[must_use]
+    pub fn single(self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.get_all(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
     /// Whether a comma-separated field, such as `Connection`, has `token` in one of its lists.
     #[must_use]
     pub fn has_token(self, name: &str, token: &str) -> bool {
@@ -450,14 +458,15 @@ fn check_host(headers: Headers<'_>, version: Version) -> Result<(), Refusal> {
         (None, Version::Http11) => Err(Refusal::HostMissing),
         (None, Version::Http10) => Ok(()),
         (Some(_), _) if hosts.next().is_some() => Err(Refusal::HostRepeated),
-        (Some(host), _) if !is_host(host) => Err(Refusal::HostInvalid),
+        (Some(host), _) if authority(host).is_none() => Err(Refusal::HostInvalid),
         _ => Ok(()),
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), where both parts may be empty. Nothing in it can be taken for a path, a
-/// user or a second host.
-fn is_host(value: &[u8]) -> bool {
+/// The parts of `uri-host [ ":" port ]` (RFC 9110 section 7.2), both of which may be empty; an address of IPv6 has its
+/// brackets. Nothing in it can be taken for a path, a user or a second host.
+#[must_use]
+pub fn authority(value: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let colon = match value {
         [b'[', ..] => value.iter().position(|byte| *byte == b']').map_or(value.len(), |end| end + 1),
         _ => value.iter().position(|byte| *byte == b':').unwrap_or(value.len()),
@@ -467,7 +476,7 @@ fn is_host(value: &[u8]) -> bool {
         [b'[', address @ .., b']'] => is_ipv6(address),
         name => is_name(name),
     };
-    is_valid && value.len() <= MAX_HOST_BYTES && is_port(port)
+    if is_valid && value.len() <= MAX_HOST_BYTES { Some((host, port_of(port)?)) } else { None }
 }
 
 /// A name as the DNS and a Swarm have them: labels of letters, digits, `-` and `_` with a dot between each two, and maybe
@@ -489,13 +498,14 @@ fn is_ipv6(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Nothing, or a colon and a number that a port can have, if any.
-fn is_port(text: &[u8]) -> bool {
-    let [b':', digits @ ..] = text else { return text.is_empty() };
-    let number = || digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
-    digits.len() <= MAX_PORT_DIGITS
-        && digits.iter().all(u8::is_ascii_digit)
-        && number() <= u32::from(u16::MAX)
+/// The number behind a colon; `None` within for nothing, or a colon alone.
+fn port_of(text: &[u8]) -> Option<Option<u16>> {
+    let [b':', digits @ ..] = text else { return text.is_empty().then_some(None) };
+    if digits.len() > MAX_PORT_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    Some((!digits.is_empty()).then_some(u16::try_from(number).ok()?))
 }
 
 /// The authority of an absolute target, and the part of a target that is served: RFC 9112 section 3.2 without
@@ -517,7 +527,7 @@ fn parts_of<'a>(method: &str, target: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a
             match rest.split_at(end) {
                 // Without a host, or with a user, such a URI is not valid (RFC 9110 sections 4.2.1 and 4.2.4).
                 ([] | [b':', ..], _) | (_, [b'?', ..]) => Err(Refusal::Target),
-                (authority, _) if !is_host(authority) => Err(Refusal::Target),
+                (host, _) if authority(host).is_none() => Err(Refusal::Target),
                 (authority, path) => Ok((Some(authority), path)),
             }
         }

@@ -4,14 +4,15 @@
 //! is said in a line of its own once a line can be written again. A line is one `write` call, so that lines of several
 //! threads and processes do not mix.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::calendar::timestamp;
+use crate::exposition;
 use crate::sys::Output;
 
 /// The longest line that is written; the rest is cut. It is the size up to which a write to a pipe is
@@ -63,12 +64,8 @@ pub(crate) fn say(program: &str, reason: &dyn Display) {
 
 /// Appends the count of lost lines in the Prometheus text format.
 pub fn write_metrics(page: &mut String) {
-    let (name, lost) = ("log_lines_lost_total", STDERR.lost());
-    // Writing to a String cannot fail.
-    let _ = write!(
-        page,
-        "# HELP {name} Log lines that nobody read in time.\n# TYPE {name} counter\n{name} {lost}\n"
-    );
+    let about = ["log_lines_lost_total", "counter", "Log lines that nobody read in time."];
+    exposition::single(page, about, &STDERR.lost());
 }
 
 impl Log for Stderr {
@@ -153,34 +150,23 @@ impl State {
 /// A line of this moment with `text` behind the time.
 #[must_use]
 pub fn stamped(text: &str) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut line = timestamp(now.as_secs(), now.subsec_millis());
-    line.push(' ');
-    push_escaped(&mut line, text);
-    line.into_bytes()
+    at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), text)
 }
 
 /// A line of this moment.
 fn now(level: Level, message: &str) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, ms) = (now.as_secs(), now.subsec_millis());
-    match SUBJECT.get() {
-        Some(subject) => line(seconds, ms, level, &format!("{subject}: {message}")),
-        None => line(seconds, ms, level, message),
-    }
+    let level = LEVELS[level as usize - 1];
+    stamped(&match SUBJECT.get() {
+        Some(subject) => format!("{level} {subject}: {message}"),
+        None => format!("{level} {message}"),
+    })
 }
 
-/// One line: control characters in the message are escaped, so that no peer can forge a line.
-fn line(seconds: u64, ms: u32, level: Level, message: &str) -> Vec<u8> {
-    let level = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    let mut line = format!("{} {level} ", timestamp(seconds, ms));
-    push_escaped(&mut line, message);
+/// A line of the moment that is so long after 1970: control characters are escaped, so that no peer can forge a line.
+fn at(time: Duration, text: &str) -> Vec<u8> {
+    let mut line = timestamp(time.as_secs(), time.subsec_millis());
+    line.push(' ');
+    push_escaped(&mut line, text);
     line.into_bytes()
 }
 
@@ -225,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_message_cannot_forge_a_line() {
-        let line = line(0, 5, Level::Warn, "a\r\nb\u{1b}[31m\tc");
+        let line = at(Duration::from_millis(5), "warn a\r\nb\u{1b}[31m\tc");
         assert_eq!(line, b"1970-01-01T00:00:00.005Z warn a\\r\\nb\\u{1b}[31m\tc\n");
         for code in (0..=0x1f).chain(0x7f..=0x9f).filter(|code| *code != 9) {
             let character = char::from_u32(code).unwrap();
@@ -307,7 +293,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         for size in [MAX_LINE_BYTES - 100, MAX_LINE_BYTES, 10 * MAX_LINE_BYTES] {
-            let line = line(0, 0, Level::Info, &"x".repeat(size));
+            let line = at(Duration::ZERO, &"x".repeat(size));
             assert!(line.len() <= MAX_LINE_BYTES && line.ends_with(b"\n"), "{}", line.len());
         }
     }

@@ -1,12 +1,13 @@
 //! What this process uses, from `/proc/self` (proc(5)), and the standard `process_*` series that
 //! Prometheus dashboards expect.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::exposition;
 use crate::sys::limits;
 
 /// Clock ticks per second in `/proc` (`USER_HZ`): 100 on every architecture that this is built for.
@@ -68,20 +69,21 @@ pub fn write_metrics(text: &mut String) {
     crate::log::write_metrics(text);
     let Ok(figures) = figures() else { return };
     let mut row = |name, kind, help, value: &dyn Display| {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
-        );
+        exposition::single(text, [name, kind, help], value);
     };
-    row("cpu_seconds_total", "counter", "User and system CPU time in seconds.", &seconds(figures.cpu));
-    row("resident_memory_bytes", "gauge", "Resident memory in bytes.", &figures.resident_bytes);
-    row("virtual_memory_bytes", "gauge", "Address space in bytes.", &figures.virtual_bytes);
-    row("open_fds", "gauge", "Open file descriptors.", &figures.open_fds);
-    row("max_fds", "gauge", "Limit of open file descriptors.", &figures.max_fds);
-    row("threads", "gauge", "Threads of the process.", &figures.threads);
     row(
-        "start_time_seconds",
+        "process_cpu_seconds_total",
+        "counter",
+        "User and system CPU time in seconds.",
+        &seconds(figures.cpu),
+    );
+    row("process_resident_memory_bytes", "gauge", "Resident memory in bytes.", &figures.resident_bytes);
+    row("process_virtual_memory_bytes", "gauge", "Address space in bytes.", &figures.virtual_bytes);
+    row("process_open_fds", "gauge", "Open file descriptors.", &figures.open_fds);
+    row("process_max_fds", "gauge", "Limit of open file descriptors.", &figures.max_fds);
+    row("process_threads", "gauge", "Threads of the process.", &figures.threads);
+    row(
+        "process_start_time_seconds",
         "gauge",
         "Start of the process in seconds since 1970.",
         &seconds(figures.start),

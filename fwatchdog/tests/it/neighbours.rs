@@ -1,4 +1,4 @@
-//! What a function may not do to its fwatchdog, and machines that lack what others have.
+//! A function cannot reach into its fwatchdog. fwatchdog works on machines that lack some system calls.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -15,7 +15,7 @@ const PIDFD_SEND_SIGNAL: u32 = 424;
 const PIDFD_OPEN: u32 = 434;
 const CLOSE_RANGE: u32 = 436;
 
-/// What a kernel without a call answers, and Docker's older sandboxes.
+/// The errors of a kernel that lacks a system call, and of Docker's older sandboxes.
 const ENOSYS: i32 = 38;
 const EPERM: i32 = 1;
 

@@ -22,7 +22,7 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    /// As it is spelled in `Authorization` and `WWW-Authenticate`.
+    /// The scheme's name in `Authorization` and `WWW-Authenticate`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Basic => "Basic",
@@ -30,13 +30,17 @@ impl Scheme {
         }
     }
 
-    /// What a caller gave: `user:password`, or the token.
-    fn given(self, value: &[u8]) -> Option<Vec<u8>> {
+    /// The text behind the name of the scheme, where a value of `Authorization` has this one.
+    pub(crate) fn text(self, value: &[u8]) -> Option<&[u8]> {
         let space = value.iter().position(|byte| *byte == b' ')?;
         let (scheme, text) = value.split_at(space);
-        let text = text.trim_ascii();
+        scheme.eq_ignore_ascii_case(self.name().as_bytes()).then(|| text.trim_ascii())
+    }
+
+    /// The credentials that a caller gave: `user:password`, or the token.
+    fn given(self, value: &[u8]) -> Option<Vec<u8>> {
+        let text = self.text(value)?;
         match self {
-            _ if !scheme.eq_ignore_ascii_case(self.name().as_bytes()) => None,
             Scheme::Basic if text.len() <= MAX_TEXT_BYTES => base64::decode(text),
             Scheme::Bearer if text.len() <= MAX_LINE_BYTES => Some(text.to_owned()),
             _ => None,
@@ -55,7 +59,7 @@ impl Keys {
     /// Lines `user:password`, or one token.
     ///
     /// # Errors
-    /// What is wrong, and where; never what is there.
+    /// The mistake and its line number, never the content.
     pub(crate) fn parse(content: &[u8]) -> Result<Keys, String> {
         let mut found = Vec::new();
         for (number, line) in lines(content) {
@@ -89,9 +93,9 @@ impl Keys {
 
     /// Whether a call has one of them. How long it takes tells nothing of which one, or of how much of it was right.
     pub(super) fn admit(&self, headers: Headers<'_>) -> bool {
-        let mut values = headers.get_all("authorization");
-        let (Some(value), None) = (values.next(), values.next()) else { return false };
-        let Some(given) = self.scheme.given(value) else { return false };
+        let Some(given) = headers.single("authorization").and_then(|value| self.scheme.given(value)) else {
+            return false;
+        };
         let given = Sha256::of(&given);
         // Not `any`: all are compared, whichever is found.
         self.digests.iter().fold(false, |is_known, digest| is_known | same(&given, digest))

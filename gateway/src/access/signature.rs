@@ -86,15 +86,14 @@ impl Check for Signature {
 }
 
 fn of_github(code: Hmac, headers: Headers<'_>) -> Result<Signature, &'static str> {
-    let field =
-        single(headers, "x-hub-signature-256").ok_or("expected the field X-Hub-Signature-256 once")?;
+    let field = headers.single("x-hub-signature-256").ok_or("expected the field X-Hub-Signature-256 once")?;
     let digest = field.strip_prefix(b"sha256=").and_then(hex);
     let digest = digest.ok_or("expected sha256= and 64 hexadecimal digits in X-Hub-Signature-256")?;
     Ok(Signature { code, given: vec![digest] })
 }
 
 fn of_webhook(mut code: Hmac, headers: Headers<'_>, now: SystemTime) -> Result<Signature, &'static str> {
-    let fields = ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| single(headers, name));
+    let fields = ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| headers.single(name));
     let [Some(id), Some(timestamp), Some(signatures)] = fields else {
         return Err("expected the fields webhook-id, webhook-timestamp and webhook-signature once each");
     };
@@ -121,13 +120,6 @@ fn of_webhook(mut code: Hmac, headers: Headers<'_>, now: SystemTime) -> Result<S
         code.update(part);
     }
     Ok(Signature { code, given })
-}
-
-/// The value of a field that is there once.
-fn single<'a>(headers: Headers<'a>, name: &str) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name);
-    let first = values.next()?;
-    values.next().is_none().then_some(first)
 }
 
 /// Digits alone: `parse` would take a sign too.

@@ -130,11 +130,10 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
 /// # Errors
 /// As [`is_alive`].
 pub(super) fn is_own(path: &Path) -> io::Result<bool> {
-    match connect(path)? {
-        Listener::Nobody => Ok(false),
-        Listener::Busy => Ok(true),
-        Listener::Process(pid) => Ok(pid == std::process::id() as i32),
-    }
+    Ok(match connect(path)? {
+        Listener::Nobody | Listener::Another => false,
+        Listener::Busy | Listener::Own => true,
+    })
 }
 
 /// Whether somebody listens on a socket.
@@ -150,12 +149,16 @@ enum Listener {
     Nobody,
     /// Somebody, with so many that wait to be accepted that there is no room.
     Busy,
-    Process(i32),
+    /// This process.
+    Own,
+    Another,
 }
 
 fn connect(path: &Path) -> io::Result<Listener> {
     match Socket::connect_unix(path, Deadline::after(PROBE_TIME)) {
-        Ok(socket) => socket.listener_pid().map(Listener::Process),
+        Ok(socket) => {
+            socket.is_to_itself().map(|is_own| if is_own { Listener::Own } else { Listener::Another })
+        }
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(Listener::Nobody),
             io::ErrorKind::WouldBlock => Ok(Listener::Busy),

@@ -2,8 +2,7 @@
 //! judged before anything is done for its call, as far as it is small; of a larger one the end is held back.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use http1::forward::{Check as _, MAX_KEPT_BYTES, Upload};
 use http1::{Exchange, Length};
@@ -13,7 +12,6 @@ use super::failure::Failure;
 use super::{Edge, body_failure};
 use crate::access::{Denial, Signature};
 use crate::functions::Function;
-use crate::labels::LABEL_AUTH;
 
 impl Edge {
     /// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
@@ -44,7 +42,7 @@ impl Edge {
             None | Some(Ok(None)) => return Ok(whole.map_or_else(Upload::default, Upload::of)),
             Some(Err(Denial::Closed(label))) => return Err(Failure::NoSecret(label)),
             Some(Err(Denial::Credentials(scheme))) => {
-                self.count_guess(function, exchange);
+                self.count_guess(function, exchange)?;
                 return Err(Failure::NoCredentials(scheme, function.known.name.clone()));
             }
             Some(Err(Denial::Signature(why))) => return Err(Failure::BadSignature(why)),
@@ -66,22 +64,13 @@ impl Edge {
     /// Refuses a client that has sent too many wrong passwords for this function, before anything is judged.
     fn check_guesses(&self, function: &Function, exchange: &Exchange<'_>) -> Result<(), Failure> {
         let Some(client) = self.guesser(function, exchange) else { return Ok(()) };
-        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        match guesses.refused_for(&function.known.name, client, Instant::now()) {
-            Some(rest) => Err(Failure::TooManyGuesses(rest, LABEL_AUTH)),
-            None => Ok(()),
-        }
+        self.guesses.check(&function.known.name, client)
     }
 
-    fn count_guess(&self, function: &Function, exchange: &Exchange<'_>) {
-        let Some(client) = self.guesser(function, exchange) else { return };
+    fn count_guess(&self, function: &Function, exchange: &Exchange<'_>) -> Result<(), Failure> {
+        let Some(client) = self.guesser(function, exchange) else { return Ok(()) };
         let name = &function.known.name;
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = guesses.count(name, client, Instant::now());
-        drop(guesses);
-        if let Some(line) = line {
-            log::warn!("function `{name}`: wrong password or token from {client}, {line}");
-        }
+        self.guesses.wrong(name, client, &format_args!("function `{name}`: wrong password or token"))
     }
 
     /// The address of a client that has sent a password, where the function asks for one. Who sends none guesses nothing.

@@ -2,6 +2,7 @@
 
 use http1::Headers;
 
+use crate::access::Scheme;
 use crate::base64;
 use crate::digest::same;
 
@@ -28,21 +29,13 @@ impl Credentials {
 
     /// Whether a request's headers have both. How long it takes tells nothing of how much of them was right.
     pub(crate) fn admit(&self, headers: Headers<'_>) -> bool {
-        let mut given = headers.get_all("authorization");
-        let (Some(value), None) = (given.next(), given.next()) else { return false };
-        let Some(given) = decoded(value) else { return false };
+        let text = headers.single("authorization").and_then(|value| Scheme::Basic.text(value));
+        let Some(given) = text.and_then(base64::decode) else { return false };
         let colon = given.iter().position(|byte| *byte == b':').unwrap_or(given.len());
         let (user, password) = (&given[..colon], given.get(colon + 1..).unwrap_or_default());
         // Not `&&`: the second is compared whatever the first is.
         same(user, &self.user) & same(password, &self.password)
     }
-}
-
-/// What `Basic BASE64` says.
-fn decoded(value: &[u8]) -> Option<Vec<u8>> {
-    let space = value.iter().position(|byte| *byte == b' ')?;
-    let (scheme, text) = value.split_at(space);
-    scheme.eq_ignore_ascii_case(b"basic").then(|| base64::decode(text.trim_ascii()))?
 }
 
 #[cfg(test)]

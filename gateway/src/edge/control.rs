@@ -105,7 +105,7 @@ impl Door {
         let endpoint = Endpoint::Unix(socket);
         match Connection::open(&endpoint, ClientConfig::default(), deadline) {
             // Whoever may write to the directory may have put another socket there: it gets no request.
-            Ok(connection) if !is_own(&connection) => {
+            Ok(connection) if !connection.is_to_itself().unwrap_or(false) => {
                 self.plane.is_gone(number);
                 Err(Failure::ControlDown("another process listens on its socket".to_owned()))
             }
@@ -138,11 +138,6 @@ impl Door {
             }
         }
     }
-}
-
-/// Whether this process listens at the other end.
-fn is_own(connection: &Connection) -> bool {
-    connection.listener_pid().is_ok_and(|pid| pid == std::process::id() as i32)
 }
 
 impl Failure {

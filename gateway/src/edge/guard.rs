@@ -1,16 +1,12 @@
 //! Who may use the control plane: no page of another site, and with a password whoever has it. Metrics may ask for that
 //! password too.
 
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
-
 use http1::Exchange;
 
 use super::auth::Credentials;
 use super::browser;
 use super::failure::Failure;
-use super::guesses::Guesses;
+use super::guesses::Watch;
 use crate::caller::Caller;
 use crate::proxies::Proxies;
 
@@ -24,7 +20,7 @@ pub(crate) struct Guard {
     metrics_auth: bool,
     /// Whose word on the address of a client counts.
     proxies: Proxies,
-    guesses: Mutex<Guesses>,
+    guesses: Watch,
 }
 
 impl Guard {
@@ -34,7 +30,7 @@ impl Guard {
         metrics_auth: bool,
         proxies: Proxies,
     ) -> Guard {
-        Guard { credentials, trusted_hosts, metrics_auth, proxies, guesses: Mutex::default() }
+        Guard { credentials, trusted_hosts, metrics_auth, proxies, guesses: Watch::new("basic_auth") }
     }
 
     /// Lets a request for the control plane in, or says why not.
@@ -59,25 +55,11 @@ impl Guard {
             return Err(Failure::Unauthorized);
         }
         let is_right = credentials.admit(headers);
-        self.judge(client, is_right)?;
+        if !is_right {
+            self.guesses.wrong(&(), client, &"wrong user or password")?;
+            return Err(Failure::Unauthorized);
+        }
+        self.guesses.check(&(), client)?; // even a right one means nothing behind too many wrong ones
         Ok(Caller { user: Some(credentials.user()), client })
-    }
-
-    /// What a password means that is right or wrong: nothing, if the client has sent too many wrong ones.
-    fn judge(&self, client: IpAddr, is_right: bool) -> Result<(), Failure> {
-        let now = Instant::now();
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rest) = guesses.refused_for(&(), client, now) {
-            return Err(Failure::TooManyGuesses(rest, "basic_auth"));
-        }
-        if is_right {
-            return Ok(());
-        }
-        let line = guesses.count(&(), client, now);
-        drop(guesses);
-        if let Some(line) = line {
-            log::warn!("wrong user or password from {client}, {line}");
-        }
-        Err(Failure::Unauthorized)
     }
 }

@@ -6,10 +6,14 @@
 //! may guess as often.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http1::server::client_network;
 use kit::duration;
+
+use super::failure::Failure;
 
 /// Wrong passwords that a client may send within [`WINDOW`]. People mistype a few; a script with an old password sends
 /// many, and must not lock out the people behind the same address for long.
@@ -24,9 +28,46 @@ const MAX_CLIENTS: usize = 1024;
 /// Between two lines in the log.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
+/// The wrong passwords of all requests that ask for a password because of one setting or label.
+pub(super) struct Watch<R = ()> {
+    guesses: Mutex<Guesses<R>>,
+    setting: &'static str,
+}
+
+impl<R: PartialEq + Clone> Watch<R> {
+    pub(super) fn new(setting: &'static str) -> Watch<R> {
+        Watch { guesses: Mutex::default(), setting }
+    }
+
+    /// Refuses a client that has sent too many wrong passwords, before the present one is looked at.
+    pub(super) fn check(&self, realm: &R, client: IpAddr) -> Result<(), Failure> {
+        self.refuse(self.guesses().refused_for(realm, client, Instant::now()))
+    }
+
+    /// Counts a wrong password, unless the client is refused. The log gets a line that begins with `what` now and then.
+    pub(super) fn wrong(&self, realm: &R, client: IpAddr, what: &dyn fmt::Display) -> Result<(), Failure> {
+        let (mut guesses, now) = (self.guesses(), Instant::now());
+        self.refuse(guesses.refused_for(realm, client, now))?;
+        let line = guesses.count(realm, client, now);
+        drop(guesses);
+        if let Some(line) = line {
+            log::warn!("{what} from {client}, {line}");
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, rest: Option<Duration>) -> Result<(), Failure> {
+        rest.map_or(Ok(()), |rest| Err(Failure::TooManyGuesses(rest, self.setting)))
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses<R>> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The clients that have sent wrong passwords lately. `R` is what the passwords are for: wrong ones for one thing do not
 /// count for another.
-pub(super) struct Guesses<R = ()> {
+struct Guesses<R = ()> {
     clients: Vec<Client<R>>,
     said: Option<Instant>,
     /// Wrong passwords since the last line.
@@ -55,7 +96,7 @@ impl<R> Client<R> {
 
 /// A line for the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+struct Line {
     /// Wrong passwords of this client within its minute.
     wrong: u32,
     /// Wrong passwords of all clients that no line told of.
@@ -74,16 +115,16 @@ impl fmt::Display for Line {
 
 impl<R: PartialEq + Clone> Guesses<R> {
     /// How long no password of the client is looked at.
-    pub(super) fn refused_for(&self, realm: &R, client: IpAddr, now: Instant) -> Option<Duration> {
-        let network = network(client);
+    fn refused_for(&self, realm: &R, client: IpAddr, now: Instant) -> Option<Duration> {
+        let network = client_network(client);
         let client = self.clients.iter().find(|known| known.network == network && known.realm == *realm)?;
         let rest = client.rest(now);
         (client.wrong >= MAX_GUESSES && !rest.is_zero()).then_some(rest)
     }
 
     /// Counts a wrong password; a line for the log now and then.
-    pub(super) fn count(&mut self, realm: &R, client: IpAddr, now: Instant) -> Option<Line> {
-        let client = self.client(realm, network(client), now);
+    fn count(&mut self, realm: &R, client: IpAddr, now: Instant) -> Option<Line> {
+        let client = self.client(realm, client_network(client), now);
         client.wrong = client.wrong.saturating_add(1);
         let wrong = client.wrong;
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < LOG_PAUSE) {
@@ -116,15 +157,6 @@ impl<R: PartialEq + Clone> Guesses<R> {
                 self.clients.len() - 1
             }
         }
-    }
-}
-
-/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that its network has; the other bits
-/// anybody there chooses freely.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
-        four => four,
     }
 }
 
@@ -163,7 +195,7 @@ mod tests {
             ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
             ("10.0.0.1", "10.0.0.2", false),
         ] {
-            assert_eq!(network(ip(one)) == network(ip(other)), is_same, "{one} {other}");
+            assert_eq!(client_network(ip(one)) == client_network(ip(other)), is_same, "{one} {other}");
         }
     }
 

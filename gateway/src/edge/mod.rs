@@ -25,6 +25,7 @@ use kit::{Deadline, duration};
 use crate::access_log;
 use crate::alexa;
 use crate::functions::{Function, Table};
+use crate::labels::LABEL_AUTH;
 use crate::load::{self, Instance, Load};
 use crate::metrics::{self, OwnRejection, Rejected, Rejection};
 use crate::name::FunctionName;
@@ -37,7 +38,7 @@ pub(crate) use control::{ControlPlane, Door};
 pub(crate) use failure::CLIENT_GONE;
 use failure::{Failure, X_GATEWAY_ERROR};
 pub(crate) use guard::Guard;
-use guesses::Guesses;
+use guesses::Watch;
 use http1::server::{Answered, Course};
 use invoke::Invocation;
 pub(crate) use listeners::Listeners;
@@ -94,7 +95,7 @@ pub(crate) struct Edge {
     proxies: Proxies,
     keeps_underscores: bool,
     /// Who sends wrong passwords for which function.
-    guesses: Mutex<Guesses<FunctionName>>,
+    guesses: Watch<FunctionName>,
     instance: Instance,
     /// Itself, for what outlives a call on a worker.
     this: Weak<Edge>,
@@ -128,7 +129,7 @@ impl Edge {
             control,
             proxies,
             keeps_underscores,
-            guesses: Mutex::default(),
+            guesses: Watch::new(LABEL_AUTH),
             instance,
             this: Weak::clone(this),
             rejected: Rejected::default(),

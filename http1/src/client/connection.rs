@@ -117,12 +117,12 @@ impl Connection {
         Ok(Connection { connect_by, ..Connection::on(socket, config) })
     }
 
-    /// The process at the other end of a UNIX socket.
+    /// Whether this process itself listens at the other end of a UNIX socket.
     ///
     /// # Errors
-    /// See [`Socket::listener_pid`].
-    pub fn listener_pid(&self) -> io::Result<i32> {
-        self.socket.listener_pid()
+    /// See [`Socket::is_to_itself`].
+    pub fn is_to_itself(&self) -> io::Result<bool> {
+        self.socket.is_to_itself()
     }
 
     fn on(socket: Socket, config: ClientConfig) -> Connection {

@@ -1,13 +1,13 @@
 //! The clients that have connections, by their addresses: how many connections each has, and its number among those
 //! that [`Places`](super::places::Places) counts requests of. A client is forgotten with its last connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// One client: an IPv4 address, or the /64 of an IPv6 address, which is what one site has.
+/// One client, see [`client_network`].
 pub(super) struct Client {
-    key: u128,
+    key: IpAddr,
     /// Its number, which is another client's once this one is gone.
     pub(super) number: usize,
     /// Its requests that wait for something other than a worker.
@@ -25,7 +25,7 @@ pub(super) struct Clients(Mutex<Registry>);
 /// No more clients than connections, and requests that came through a proxy.
 #[derive(Default)]
 struct Registry {
-    clients: Vec<(u128, Weak<Client>)>, // in order
+    clients: Vec<(IpAddr, Weak<Client>)>, // in order
     /// Numbers that were given back, and how many there are.
     free: Vec<usize>,
     count: usize,
@@ -38,7 +38,7 @@ impl Clients {
 
     /// The client with this address.
     pub(super) fn find(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
-        let key = key(address);
+        let key = client_network(address);
         let mut registry = self.registry();
         let place = registry.place(key);
         if let Some(client) = place.ok().and_then(|place| registry.clients[place].1.upgrade()) {
@@ -61,7 +61,7 @@ impl Clients {
 
 impl Registry {
     /// Where a client is, or belongs.
-    fn place(&self, key: u128) -> Result<usize, usize> {
+    fn place(&self, key: IpAddr) -> Result<usize, usize> {
         self.clients.binary_search_by_key(&key, |(key, _)| *key)
     }
 }
@@ -102,10 +102,13 @@ impl Drop for Wait {
     }
 }
 
-fn key(address: IpAddr) -> u128 {
+/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that its network has; the other bits
+/// anybody there chooses freely.
+#[must_use]
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        four => four,
     }
 }
 

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use kit::sys::{Epoll, EventFd, Listener};
 
+pub use clients::client_network;
 pub use exchange::Exchange;
 
 use crate::forward::{Cause, End, Transfer, Upload};

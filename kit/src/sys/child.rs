@@ -275,15 +275,7 @@ mod tests {
         let (ours, theirs) = pipe::from_child().unwrap();
         let stdio = [null.as_fd(), theirs.as_fd(), null.as_fd()];
         let directory = Some(c"/");
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory,
-            listener,
-            mark: None,
-            user: None,
-        };
+        let spawn = Spawn { directory, listener, ..Spawn::new(&argv, &environment, stdio) };
         (spawn.start().unwrap(), ours)
     }
 
@@ -355,15 +347,7 @@ mod tests {
         let argv = [c"/nonexistent/program".to_owned()];
         let environment = Environment::default();
         let stdio = [null.as_fd(); 3];
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory: None,
-            listener: None,
-            mark: None,
-            user: None,
-        };
+        let spawn = Spawn::new(&argv, &environment, stdio);
         assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(Spawn { argv: &[], ..spawn }.start().is_err());
     }

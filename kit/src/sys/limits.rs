@@ -44,16 +44,17 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(soft)
 }
 
-/// Whether `limit`, that of open files, is enough for what a process needs at least.
+/// Raises the limit of open files towards `wanted`, as far as it goes, and returns it.
 ///
 /// # Errors
-/// One line with both numbers.
-pub fn expect_open_files(limit: u64, least: u64) -> io::Result<()> {
+/// One line with both numbers where the limit is below `least`; what getrlimit(2) says.
+pub fn expect_open_files(wanted: u64, least: u64) -> io::Result<u64> {
+    let limit = raise_open_files(wanted).or_else(|_| open_files())?;
     match limit < least {
         true => Err(io::Error::other(format!(
             "the limit of open files (RLIMIT_NOFILE, ulimit -n) is {limit}: expected at least {least}"
         ))),
-        false => Ok(()),
+        false => Ok(limit),
     }
 }
 

@@ -297,19 +297,18 @@ impl Socket {
         Ok(())
     }
 
-    /// The process that listened for the connection, of a UNIX socket (unix(7), `SO_PEERCRED`); 0 where it is in
-    /// another PID namespace.
+    /// Whether this process is the one that listened for the connection, of a UNIX socket (unix(7), `SO_PEERCRED`).
     ///
     /// # Errors
     /// None that the kernel documents.
-    pub fn listener_pid(&self) -> io::Result<i32> {
+    pub fn is_to_itself(&self) -> io::Result<bool> {
         let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
         let mut size = mem::size_of::<libc::ucred>() as libc::socklen_t;
         let (place, room) = (&raw mut peer, &raw mut size);
         let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
         // SAFETY: the pointers are to credentials and their size, both of which live through the call.
         check(unsafe { libc::getsockopt(self.0.as_raw_fd(), level, name, place.cast(), room) })?;
-        Ok(peer.pid)
+        Ok(peer.pid == std::process::id() as i32) // a process of another PID namespace is 0
     }
 
     fn option(&self, level: i32, name: i32) -> io::Result<i32> {
@@ -374,15 +373,13 @@ impl Listener {
         let (storage, size) = encode(address.into());
         // SAFETY: the pointer is to an address of `size` bytes that outlives this call.
         check(unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const storage).cast(), size) })?;
-        // SAFETY: the call takes no pointers.
-        check(unsafe { libc::listen(socket.0.as_raw_fd(), BACKLOG) })?;
-        Ok(Listener(socket.0.into()))
+        Listener::adopt(socket.0.into())
     }
 
-    /// Takes over a socket that listens already, such as one that was inherited.
+    /// Takes over a socket that has an address, and may listen already, such as one that was inherited.
     ///
     /// # Errors
-    /// When it is not a listening socket.
+    /// When it is no such socket.
     pub fn adopt(listener: TcpListener) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         // The standard library listens with 128; calling listen(2) again only changes the backlog.
@@ -727,7 +724,7 @@ mod tests {
             let found = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(found & 0o7777, mode, "{found:o}");
             let client = Socket::connect_unix(&path, Deadline::after(SOON)).unwrap();
-            assert_eq!(client.listener_pid().unwrap(), std::process::id() as i32);
+            assert!(client.is_to_itself().unwrap());
             let (server, _) = listener.accept().unwrap();
             drop(server);
             assert!(client.wait(Ready::READ, Deadline::after(SOON)).unwrap().is_any());

@@ -49,7 +49,13 @@ pub struct Spawn<'a> {
     pub user: Option<u32>,
 }
 
-impl Spawn<'_> {
+impl<'a> Spawn<'a> {
+    /// A child with nothing but these.
+    #[must_use]
+    pub fn new(argv: &'a [CString], environment: &'a Environment, stdio: [BorrowedFd<'a>; 3]) -> Spawn<'a> {
+        Spawn { argv, environment, stdio, directory: None, listener: None, mark: None, user: None }
+    }
+
     /// Starts the child. It leads a session and a process group of its own; signals have their default
     /// dispositions and none is blocked; its limit of open
     /// files is the one that this process inherited. Every other descriptor of this process closes itself at the exec.
@@ -323,15 +329,7 @@ mod tests {
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
         let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), null.as_fd()];
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory: None,
-            listener: None,
-            mark: None,
-            user: None,
-        };
+        let spawn = Spawn::new(&argv, &environment, stdio);
         Ok((spawn.start()?, stdin, stdout))
     }
 
@@ -411,15 +409,7 @@ mod tests {
         let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
         let stdio = [null.as_fd(); 3];
         let directory = Some(c"/nonexistent");
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory,
-            listener: None,
-            mark: None,
-            user: None,
-        };
+        let spawn = Spawn { directory, ..Spawn::new(&argv, &environment, stdio) };
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
@@ -430,15 +420,7 @@ mod tests {
         let argv = argv.map(|text| CString::new(text).unwrap());
         let (stdout, child_stdout) = pipe::from_child().unwrap();
         let stdio = [null.as_fd(), child_stdout.as_fd(), null.as_fd()];
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory: None,
-            listener: None,
-            mark: None,
-            user: Some(70_000),
-        };
+        let spawn = Spawn { user: Some(70_000), ..Spawn::new(&argv, &environment, stdio) };
         let started = spawn.start();
         drop(child_stdout);
         if !crate::sys::user::is_root() {
@@ -461,15 +443,7 @@ mod tests {
         let (argv, environment) = ([c"/bin/cat".to_owned()], Environment::default());
         let (stdin, stderr) = (io::stdin(), io::stderr());
         let stdio = [stdin.as_fd(), stdin.as_fd(), stderr.as_fd()];
-        let spawn = Spawn {
-            argv: &argv,
-            environment: &environment,
-            stdio,
-            directory: None,
-            listener: None,
-            mark: None,
-            user: None,
-        };
+        let spawn = Spawn::new(&argv, &environment, stdio);
         assert_eq!(spawn.start().map(drop).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 

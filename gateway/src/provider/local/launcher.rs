@@ -83,14 +83,12 @@ impl Launcher {
         let directory = directory.map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
         let environment = self.environment_of(plan);
         let stderr = io::stderr();
+        let (argv, null) = ([fwatchdog], self.null.as_fd());
         let spawn = Spawn {
-            argv: &[fwatchdog],
-            environment: &environment,
-            stdio: [self.null.as_fd(), self.null.as_fd(), stderr.as_fd()],
             directory: directory.as_deref(),
             listener: Some(listener.as_fd()),
-            mark: None,
             user: plan.user,
+            ..Spawn::new(&argv, &environment, [null, null, stderr.as_fd()])
         };
         spawn.start()
     }
