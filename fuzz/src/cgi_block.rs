@@ -1,13 +1,8 @@
-//! Header blocks at the start of a process's output, from which fwatchdog makes the head of its answer. As
-//! [`crate::alexa`], it is pure and a part of a program, and compiled here once more.
+//! Header blocks at the start of a process's output, from which fwatchdog makes the head of its answer.
+
+use fwatchdog::cgi::header_block::{Block, Found, MAX_BLOCK_BYTES, Malformed};
 
 use crate::rules::{self, Fields};
-
-#[expect(dead_code, reason = "the program's own error, for an output that ends in a block")]
-#[path = "../../fwatchdog/src/cgi_response.rs"]
-mod product;
-
-use product::{Block, Found, MAX_BLOCK_BYTES, Malformed};
 
 /// What a block without a type is given.
 const TYPE: &[u8] = b"text/x";

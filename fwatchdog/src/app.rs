@@ -16,8 +16,9 @@ use log::LevelFilter;
 use crate::config::{self, Config};
 use crate::function::{self, Function};
 use crate::lock_file::LockFile;
-use crate::warm::{self, MAX_WAITING};
-use crate::{processes, resident, tree};
+use crate::process::warm::{self, MAX_WAITING};
+use crate::process::{table, tree};
+use crate::resident;
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -60,7 +61,10 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 const GIVE_UP_TIME: Duration = Duration::from_millis(500);
 
 /// Serves until a signal ends it.
-pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
+///
+/// # Errors
+/// What the system says of the listener, the signals or the threads that it was asked for.
+pub fn run(config: Config) -> io::Result<ExitCode> {
     kit::log::init(if config.write_debug { LevelFilter::Debug } else { LevelFilter::Info });
     let listener = listener(&config)?;
     child::keep_descriptors();
@@ -73,7 +77,7 @@ pub(crate) fn run(config: Config) -> io::Result<ExitCode> {
     if let Err(error) = child::become_subreaper() {
         log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
     }
-    processes::look_at_proc();
+    table::look_at_proc();
     let server_config = server_config(&config, open_files(&config)?);
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.

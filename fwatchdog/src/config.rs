@@ -8,12 +8,12 @@ use kit::duration;
 use kit::settings::{Reader, Refused, Setting, Source};
 use kit::sys::child::Environment;
 
-use crate::upstream::Upstream;
-use crate::warm::MAX_WAITING;
-use crate::words;
+use crate::command_line;
+use crate::process::warm::MAX_WAITING;
+use crate::resident::upstream::Upstream;
 
 /// Every setting, in the order of `--help`.
-pub(crate) const TABLE: &[Setting] = &[
+pub const TABLE: &[Setting] = &[
     setting("fprocess", "", "the command to run for each request, required"),
     setting("port", "8080", "the TCP port to listen on; 0 takes a free one"),
     setting(
@@ -98,7 +98,7 @@ pub(crate) enum Mode {
 
 /// The values.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     pub(crate) command: Vec<CString>,
     pub(crate) port: u16,
     pub(crate) mode: Mode,
@@ -136,9 +136,12 @@ pub(crate) struct Config {
 
 impl Config {
     /// Reads the settings. `pid` is this process's id.
-    pub(crate) fn read(source: &dyn Source, pid: u32) -> Result<Config, Refused> {
+    ///
+    /// # Errors
+    /// The first setting that is refused.
+    pub fn read(source: &dyn Source, pid: u32) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
-        let words = reader.parsed("fprocess", words::EXPECTED, words::split)?;
+        let words = reader.parsed("fprocess", command_line::EXPECTED, command_line::split)?;
         Ok(Config {
             command: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(), // none has a NUL
             port: port(source)?,
@@ -174,13 +177,16 @@ impl Config {
 }
 
 /// The port alone, which is all that a health check needs.
-pub(crate) fn port(source: &dyn Source) -> Result<u16, Refused> {
+///
+/// # Errors
+/// When it is no port.
+pub fn port(source: &dyn Source) -> Result<u16, Refused> {
     let port = Reader::new(source, TABLE).integer("port", 0, u64::from(u16::MAX))?;
     Ok(port as u16) // just checked
 }
 
 /// What the log is to begin its messages with, if anything.
-pub(crate) fn subject(source: &dyn Source) -> Option<String> {
+pub fn subject(source: &dyn Source) -> Option<String> {
     set(source, ENV_FUNCTION).map(|name| format!("function `{name}`"))
 }
 

@@ -13,12 +13,12 @@ use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
 use crate::call;
+use crate::call::forward;
 use crate::config::{Config, Mode};
 use crate::metrics::{self, Metrics};
-use crate::proxy;
+use crate::process::warm::Warm;
 use crate::resident::Resident;
 use crate::spool::Spools;
-use crate::warm::Warm;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -163,7 +163,7 @@ impl Service for Function {
     }
 
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
-        proxy::begin(&self, exchange)
+        forward::begin(&self, exchange)
     }
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {

@@ -1,30 +1,5 @@
-//! fwatchdog turns any process into an HTTP function: the body of a request to STDIN, STDOUT to the body
-//! of the answer, one process for each request.
+//! The program: configuration, the run, the exit code.
 #![forbid(unsafe_code)]
-
-mod app;
-mod call;
-mod cgi_env;
-mod cgi_meta;
-mod cgi_response;
-mod config;
-mod function;
-mod lines;
-mod lock_file;
-mod metrics;
-mod own_port;
-mod processes;
-mod proxy;
-mod relay;
-mod resident;
-mod rest;
-mod sorted;
-mod spool;
-mod started;
-mod tree;
-mod upstream;
-mod warm;
-mod words;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -32,7 +7,8 @@ use std::process::ExitCode;
 use kit::arguments::{EXIT_CONFIGURATION, EXIT_FAILURE, Program};
 use kit::settings::{self, Environment};
 
-use config::Config;
+use fwatchdog::app;
+use fwatchdog::config::{self, Config};
 
 const USAGE: &str = "usage: fwatchdog [--help | --version | --healthcheck]
 

@@ -7,7 +7,7 @@ use http1::writer::is_hop_by_hop;
 use http1::{HeadWriter, Refusal};
 
 /// The largest block, in bytes: as large as the head of a process's answer may be.
-pub(crate) const MAX_BLOCK_BYTES: usize = MAX_HEAD_BYTES;
+pub const MAX_BLOCK_BYTES: usize = MAX_HEAD_BYTES;
 
 /// The most fields, as there.
 const MAX_FIELDS: usize = MAX_HEADERS;
@@ -20,12 +20,12 @@ const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
 
 /// Looks for the block in output that grows.
 #[derive(Default)]
-pub(crate) struct Block {
+pub struct Block {
     scan: Scan,
 }
 
 /// What the output begins with.
-pub(crate) enum Found {
+pub enum Found {
     /// A part of a block.
     Part,
     /// A whole block: what it says, and where the body begins.
@@ -33,16 +33,16 @@ pub(crate) enum Found {
 }
 
 /// The contents of a block.
-pub(crate) struct Told {
+pub struct Told {
     /// The answer's head.
-    pub(crate) head: HeadWriter,
+    pub head: HeadWriter,
     /// The length of the body, in bytes, where the block has a `Content-Length`.
-    pub(crate) length: Option<u64>,
+    pub length: Option<u64>,
 }
 
 /// Why output does not begin with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     /// It is not made of fields and an empty line.
     Fields(Refusal),
     /// `Status` is not a number from 200 to 599.
@@ -68,7 +68,10 @@ impl std::fmt::Display for Malformed {
 
 impl Block {
     /// Looks again at the whole `output` so far. `content_type` is that of a block that names none.
-    pub(crate) fn find(&mut self, output: &[u8], content_type: &[u8]) -> Result<Found, Malformed> {
+    ///
+    /// # Errors
+    /// Why the output does not begin with a block.
+    pub fn find(&mut self, output: &[u8], content_type: &[u8]) -> Result<Found, Malformed> {
         // An output without any field has no block, not an empty one.
         let first = output.iter().find(|byte| **byte != b'\r');
         if first == Some(&b'\n') {

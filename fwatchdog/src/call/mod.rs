@@ -1,5 +1,9 @@
 //! One call: a process is started, its bytes are relayed, and what became of it is the answer.
 
+mod after_answer;
+pub(crate) mod forward;
+mod relay;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,15 +14,15 @@ use kit::sys::Ready;
 use kit::sys::child::End;
 use kit::{Deadline, duration};
 
-use crate::cgi_env::{self, Names};
-use crate::cgi_meta;
+use crate::call::after_answer::Rest;
+use crate::call::relay::{Answer, Limits, Outcome, Relay};
+use crate::cgi::meta;
+use crate::cgi::variables::{self, Names};
 use crate::config::{Config, Mode};
 use crate::function::{self, Function};
-use crate::relay::{Answer, Limits, Outcome, Relay};
+use crate::process::instance::{Mark, Started};
+use crate::process::tree;
 use crate::resident::Resident;
-use crate::rest::Rest;
-use crate::started::{Mark, Started};
-use crate::tree;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -87,9 +91,9 @@ impl<'a> Call<'a> {
                 return;
             }
             let names = Names { are_cgi_too: config.cgi_response, underscores: config.underscores };
-            cgi_env::add(environment, request, length, names);
+            variables::add(environment, request, length, names);
             if config.cgi_response {
-                cgi_meta::add(environment, request, length, exchange.peer());
+                meta::add(environment, request, length, exchange.peer());
             }
         })
     }

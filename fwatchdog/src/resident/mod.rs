@@ -1,6 +1,9 @@
 //! `mode=http`: the process that is started once, stays, and speaks HTTP itself. A thread keeps it running, logs
 //! what it writes, and ends it in order.
 
+mod own_port;
+pub(crate) mod upstream;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -19,11 +22,11 @@ use kit::{Backoff, Deadline, duration};
 
 use crate::config::{Config, ENV_PORT};
 use crate::function::Function;
-use crate::lines::{self, Lines};
-use crate::own_port::OwnPort;
-use crate::started::{Mark, Pipes, Started};
-use crate::tree;
-use crate::upstream::Upstream;
+use crate::process::instance::{Mark, Pipes, Started};
+use crate::process::lines::{self, Lines};
+use crate::process::tree;
+use crate::resident::own_port::OwnPort;
+use crate::resident::upstream::Upstream;
 
 /// How long a connect may take: the process is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -13,11 +13,11 @@ use kit::sys::child::{Child, End};
 use kit::sys::pipe::PipeEnd;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
-use crate::cgi_response::{Block, Found, Malformed};
-use crate::lines::{self, Lines};
-use crate::rest::Output;
+use crate::call::after_answer::Output;
+use crate::cgi::header_block::{Block, Found, Malformed};
+use crate::process::instance::Pipes;
+use crate::process::lines::{self, Lines};
 use crate::spool::{Spool, Spools};
-use crate::started::Pipes;
 
 /// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
 /// is not waited for.

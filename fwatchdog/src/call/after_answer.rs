@@ -11,9 +11,9 @@ use kit::sys::{PollFd, Ready, poll};
 use kit::{Deadline, duration};
 
 use crate::function::Function;
-use crate::lines::{self, Lines};
-use crate::started::{Listed, Mark};
-use crate::tree;
+use crate::process::instance::{Listed, Mark};
+use crate::process::lines::{self, Lines};
+use crate::process::tree;
 
 /// Between two looks at a process that has no descriptor to be polled, on old kernels.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);

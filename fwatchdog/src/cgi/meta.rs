@@ -1,5 +1,5 @@
 //! The meta-variables of the Common Gateway Interface (RFC 3875 section 4.1), for programs that were written for it,
-//! such as `git http-backend` and `php-cgi`. The `Http_` variables of [`crate::cgi_env`] are there beside them.
+//! such as `git http-backend` and `php-cgi`. The `Http_` variables of [`crate::cgi::variables`] are there beside them.
 
 use std::net::SocketAddr;
 

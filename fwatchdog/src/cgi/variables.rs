@@ -5,7 +5,7 @@ use http1::writer::is_hop_by_hop;
 use http1::{Headers, Length, RequestHead};
 use kit::sys::child::Environment;
 
-use crate::cgi_meta;
+use crate::cgi::meta;
 
 /// What a header's variable begins with.
 const PREFIX: &[u8] = b"Http_";
@@ -69,7 +69,7 @@ fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names
     }
     for (name, values) in variables {
         environment.set(&name, &values);
-        if let (true, Some(name)) = (names.are_cgi_too, cgi_meta::field(&name)) {
+        if let (true, Some(name)) = (names.are_cgi_too, meta::field(&name)) {
             environment.set(&name, &values);
         }
     }

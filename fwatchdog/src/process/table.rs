@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::sorted::Sorted;
+use crate::process::sorted_set::SortedSet;
 
 /// What is read of a process's environment when its mark is looked for. Larger ones cannot be passed to a
 /// process without a stack limit beyond the usual.
@@ -121,7 +121,7 @@ impl Looks {
 
 /// The living among `all` that `root` started, and that these started.
 pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
-    let mut pids = Sorted::new();
+    let mut pids = SortedSet::new();
     pids.insert(root);
     loop {
         let before = pids.len();
@@ -172,17 +172,17 @@ pub(crate) struct Family {
     /// The process that was started for the call. It leads a session and is not waited for as long as this
     /// is in use, so that no other process can have its id, its group or its session.
     root: i32,
-    known: Sorted<(i32, u64)>,
+    known: SortedSet<(i32, u64)>,
     /// Those whose environment has no mark. None of them will get it, so that they are not asked again; but one
     /// that was adopted and shows no environment may be in the middle of an execve(2), and is.
-    strangers: Sorted<(i32, u64)>,
+    strangers: SortedSet<(i32, u64)>,
     /// Members that had ended at the last look and that nobody has waited for.
     ended: Vec<Process>,
 }
 
 impl Family {
     pub(crate) fn new(root: i32) -> Family {
-        Family { root, known: Sorted::new(), strangers: Sorted::new(), ended: Vec::new() }
+        Family { root, known: SortedSet::new(), strangers: SortedSet::new(), ended: Vec::new() }
     }
 
     /// The living members among `all`: the root's session and group, whatever `has_mark` recognises, what
@@ -193,7 +193,7 @@ impl Family {
         this: i32,
         has_mark: impl Fn(i32) -> Option<bool>,
     ) -> Vec<Process> {
-        let mut pids = Sorted::new();
+        let mut pids = SortedSet::new();
         pids.insert(self.root);
         loop {
             let before = pids.len();

@@ -12,8 +12,8 @@ use kit::sys::signal::Signal;
 use kit::{Backoff, Deadline};
 
 use crate::function::Function;
-use crate::lines::{self, Lines};
-use crate::started::{Mark, Started};
+use crate::process::instance::{Mark, Started};
+use crate::process::lines::{self, Lines};
 
 /// The most processes that may wait.
 pub(crate) const MAX_WAITING: u64 = 256;

@@ -1,12 +1,12 @@
 //! A set as a sorted list. Processes are few, and `BTreeSet` is several kilobytes of code for each type in it.
 
 /// A set of small values.
-pub(crate) struct Sorted<T>(Vec<T>);
+pub(crate) struct SortedSet<T>(Vec<T>);
 
-impl<T: Ord + Copy> Sorted<T> {
+impl<T: Ord + Copy> SortedSet<T> {
     /// A set with nothing in it.
-    pub(crate) const fn new() -> Sorted<T> {
-        Sorted(Vec::new())
+    pub(crate) const fn new() -> SortedSet<T> {
+        SortedSet(Vec::new())
     }
 
     /// Adds a value. Returns whether it was not there yet.
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn each_value_is_there_once() {
-        let mut set = Sorted::new();
+        let mut set = SortedSet::new();
         assert_eq!([5, 1, 3, 5, 1].map(|value| set.insert(value)), [true, true, true, false, false]);
         set.extend([3, 4]);
         assert_eq!(set.len(), 4);

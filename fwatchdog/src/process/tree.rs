@@ -10,9 +10,9 @@ use kit::sys::child::{Child, Handle};
 use kit::sys::signal::Signal;
 use kit::sys::{PollFd, Ready, poll};
 
-use crate::processes::{self, Family, Looks, Process};
-use crate::sorted::Sorted;
-use crate::started::Mark;
+use crate::process::instance::Mark;
+use crate::process::sorted_set::SortedSet;
+use crate::process::table::{self, Family, Looks, Process};
 
 /// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -86,7 +86,7 @@ fn hunt(mark: Mark) {
     let mut clean_looks = 0;
     while clean_looks < CLEAN_LOOKS && !until.has_passed() && !limit.has_passed() {
         clean_looks += 1;
-        for pid in processes::children(this()) {
+        for pid in table::children(this()) {
             let Some(orphan) = Process::read(pid) else {
                 clean_looks = 0;
                 continue;
@@ -171,21 +171,21 @@ fn hold(process: &Process) -> Option<Handle> {
 }
 
 fn heeds_sigterm(process: &Process) -> bool {
-    !processes::ignores(process.pid, Signal::TERM.number())
+    !table::ignores(process.pid, Signal::TERM.number())
 }
 
 /// Whether anything lives that descends from this process.
 pub(crate) fn has_descendants() -> bool {
-    !processes::descendants(&processes::all(), this()).is_empty()
+    !table::descendants(&table::all(), this()).is_empty()
 }
 
 /// Ends whatever descends from this process: daemons that calls have left behind, and that carry nobody's mark here.
 pub(crate) fn end_descendants(grace: Duration) {
     let deadline = Deadline::after(grace);
     let mut pause = FIRST_PAUSE;
-    let mut told = Sorted::new();
+    let mut told = SortedSet::new();
     loop {
-        let left = processes::descendants(&processes::all(), this());
+        let left = table::descendants(&table::all(), this());
         for process in left.iter().filter(|process| told.insert((process.pid, process.started))) {
             drop(hold(process).map(|handle| handle.signal(Signal::TERM)));
         }
@@ -202,7 +202,7 @@ pub(crate) fn end_descendants(grace: Duration) {
 /// all that its calls have started, also of what left group and session.
 pub(crate) fn kill_descendants() {
     for _ in 0..LAST_LOOKS {
-        let left = processes::descendants(&processes::all(), this());
+        let left = table::descendants(&table::all(), this());
         if left.is_empty() {
             return;
         }
@@ -256,7 +256,7 @@ mod tests {
 
     fn alive(mark: Mark) -> Vec<i32> {
         let marked = |process: &Process| mark.is_carried_by(process.pid) == Some(true);
-        let all = processes::all();
+        let all = table::all();
         all.iter().filter(|process| process.is_alive && marked(process)).map(|process| process.pid).collect()
     }
 

@@ -12,8 +12,8 @@ use kit::sys::{limits, pipe};
 
 use crate::config::ENV_MARK;
 use crate::function::Function;
-use crate::processes;
-use crate::tree;
+use crate::process::table;
+use crate::process::tree;
 
 /// The process.
 pub(crate) struct Started {
@@ -92,7 +92,7 @@ impl Mark {
         if limits::mark_of(pid) == Some(self.0) {
             return Some(true);
         }
-        processes::has_variable(pid, format!("{ENV_MARK}={self}").as_bytes())
+        table::has_variable(pid, format!("{ENV_MARK}={self}").as_bytes())
     }
 }
 
