@@ -7,7 +7,7 @@ use kit::exposition;
 use kit::log::{Lines, stamped};
 use kit::sys::Output;
 
-use crate::edge::CLIENT_GONE;
+use crate::failure::CLIENT_GONE;
 use crate::proxies::Proxies;
 use crate::route::Route;
 

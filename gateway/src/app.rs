@@ -15,12 +15,14 @@ use kit::sys::signal::{self, Signal, Signals};
 use kit::sys::{child, limits, user};
 
 use crate::access_log;
+use crate::call::{CallLimits, Calls, Looks, Upkeep, Waits};
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
-use crate::edge::{Behind, CallLimits, ControlPlane, Credentials, Door, Edge, Guard, Listeners};
+use crate::edge::{Behind, ControlPlane, Credentials, Door, Edge, Guard, HeadLimits, Listeners};
 use crate::functions::{Probe, Table};
 use crate::listen::{self, Listening};
 use crate::load::Instance;
+use crate::metrics::Rejected;
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
 use crate::provider::{Provider, Sink};
@@ -102,15 +104,6 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     log::info!("{} functions known", table.snapshot().len());
     let control = control(config, &table, &provider)?;
     let room = config.room(open_files.saturating_sub(files_in_use()));
-    let limits = CallLimits {
-        upstream_timeout: config.upstream_timeout,
-        connect_timeout: config.connect_timeout,
-        body_stall_timeout: config.body_stall_timeout,
-        idle_timeout: config.idle_timeout,
-        max_connections: room.connections,
-        max_header_bytes: config.max_header_bytes,
-        max_headers: config.max_headers,
-    };
     let start = |error| Error::System("start a thread", error);
     let scaler = Arc::new(Scaler::start(Arc::clone(&table), Arc::clone(&provider)).map_err(start)?);
     // Only there a replica has an address before it listens.
@@ -123,18 +116,34 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     let proxies = config.trusted_proxies.clone();
     let guard = Guard::new(credentials, config.trusted_hosts.clone(), config.metrics_auth, proxies);
     let door = Door::new(Box::new(Arc::clone(&control)), control::MAX_BODY_BYTES, room.workers);
+    let calls = Calls {
+        limits: CallLimits {
+            upstream_timeout: config.upstream_timeout,
+            connect_timeout: config.connect_timeout,
+            body_stall_timeout: config.body_stall_timeout,
+            idle_timeout: config.idle_timeout,
+        },
+        table: Arc::clone(&table),
+        upkeep: Box::new(Keepers { provider: Arc::clone(&provider), scaler: Arc::clone(&scaler) }),
+        proxies: config.trusted_proxies.clone(),
+        keeps_underscores: config.underscores,
+        rejected: Rejected::default(),
+        waits: Waits::new(room.connections),
+        looks: Looks::default(),
+    };
     let behind = Behind {
         instance,
-        table: Arc::clone(&table),
+        calls: Arc::new(calls),
         provider: Arc::clone(&provider),
-        scaler: Arc::clone(&scaler),
         listeners: Listeners::new(first_admin),
         guard,
         control: door,
-        proxies: config.trusted_proxies.clone(),
-        keeps_underscores: config.underscores,
+        head_limits: HeadLimits {
+            max_header_bytes: config.max_header_bytes,
+            max_headers: config.max_headers,
+        },
     };
-    let server = Server::start_on(listeners, server_config(config, room), Edge::new(limits, behind))
+    let server = Server::start_on(listeners, server_config(config, room), Edge::new(behind))
         .map_err(|error| Error::System("start the server", error))?;
     let (waker, wake_probe) = (server.waker(), probe.as_ref().map(Probe::waker));
     table.on_change(move || {
@@ -230,6 +239,26 @@ fn control(config: &Config, table: &Arc<Table>, provider: &Arc<dyn Provider>) ->
     match Control::start(setup) {
         Ok(control) => Ok(Arc::new(control)),
         Err(error) => Err(Error::Configuration(format!("setting state_dir: {error}"))),
+    }
+}
+
+/// What calls ask of the provider and of the scaler.
+struct Keepers {
+    provider: Arc<dyn Provider>,
+    scaler: Arc<Scaler>,
+}
+
+impl Upkeep for Keepers {
+    fn wants_replica(&self) {
+        self.scaler.wake();
+    }
+
+    fn replica_refused(&self) {
+        self.provider.nudge();
+    }
+
+    fn look_again(&self, deadline: Deadline) {
+        self.provider.look_again(deadline);
     }
 }
 

@@ -8,12 +8,34 @@ use http1::forward::{Check as _, MAX_KEPT_BYTES, Upload};
 use http1::{Exchange, Length};
 use kit::Deadline;
 
-use super::failure::Failure;
-use super::{Edge, body_failure};
+use super::Edge;
+use super::body::{body_failure, is_longer};
 use crate::access::{Denial, Signature};
+use crate::failure::Failure;
 use crate::functions::Function;
+use crate::route::Route;
+use crate::{alexa, call};
 
 impl Edge {
+    /// Whether a request becomes a call once its body comes. One for the control plane is none: few of these are served
+    /// at a time, and briefly.
+    pub(super) fn admits(&self, exchange: &Exchange<'_>) -> bool {
+        let request = exchange.request();
+        let x_function = request.headers().get_all("x-function");
+        if exchange.is_draining() || !self.listeners.serve_functions(exchange.listener()) {
+            return false;
+        }
+        match Route::of(request.method(), request.path(), request.query(), x_function) {
+            Route::Function { name, .. } => self.calls.table.find(name).is_some_and(|function| {
+                let access = function.access.as_ref();
+                let is_denied = access.is_some_and(|it| it.judge(request, SystemTime::now()).is_err());
+                !is_denied && call::cannot_start(&function).is_none()
+            }),
+            Route::Root { .. } => !is_longer(exchange, alexa::MAX_BODY_BYTES),
+            _ => false,
+        }
+    }
+
     /// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
     pub(super) fn is_admitted(&self, function: &Function, exchange: &Exchange<'_>) -> bool {
         let Some(access) = &function.access else { return true };
@@ -77,7 +99,7 @@ impl Edge {
     fn guesser(&self, function: &Function, exchange: &Exchange<'_>) -> Option<IpAddr> {
         let headers = exchange.request().headers();
         let has_sent = function.takes_authorization() && headers.get("authorization").is_some();
-        has_sent.then(|| self.proxies.client(exchange.peer().ip(), headers))
+        has_sent.then(|| self.calls.proxies.client(exchange.peer().ip(), headers))
     }
 
     /// The body, if it is small; else nothing of it, or its first bytes. Whether it is the whole.
@@ -86,7 +108,7 @@ impl Edge {
         exchange: &mut Exchange<'_>,
         function: &Function,
     ) -> Result<(Vec<u8>, bool), Failure> {
-        let time = function.known.labels.timeout.unwrap_or(self.limits.upstream_timeout);
+        let time = function.known.labels.timeout.unwrap_or(self.calls.limits.upstream_timeout);
         let enough = match exchange.body_length() {
             Length::Known(length) if length > MAX_KEPT_BYTES as u64 => 0,
             _ => MAX_KEPT_BYTES + 1,

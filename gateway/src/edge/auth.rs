@@ -6,9 +6,6 @@ use crate::access::Scheme;
 use crate::base64;
 use crate::digest::same;
 
-/// What is asked for, as `WWW-Authenticate` tells it.
-pub(super) const CHALLENGE: &str = "Basic realm=\"faas\"";
-
 /// The user and the password that are let in.
 pub(crate) struct Credentials {
     user: Vec<u8>,

@@ -6,8 +6,8 @@
 
 use http1::RequestHead;
 
-use super::failure::Failure;
 use crate::authority::{Authority, Host};
+use crate::failure::Failure;
 
 const ORIGIN: &str = "Origin";
 const SEC_FETCH_SITE: &str = "Sec-Fetch-Site";

@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http1::forward::{Cause, End, Limits, Transfer, Upload};
-use http1::{
-    ClientConfig, Connection, Endpoint, Error, Exchange, HeadWriter, Length, Phase, Refusal, ResponseHead,
-};
+use http1::{ClientConfig, Connection, Endpoint, Error, Exchange, HeadWriter, Length, Phase, ResponseHead};
 use kit::Deadline;
 
-use super::failure::Failure;
-use super::whole_body;
+use super::body::whole_body;
 use crate::caller::{self, Caller};
-use crate::metrics::{OwnRejection, Rejection};
+use crate::failure::Failure;
 
 /// How long a request may take in all. The control plane waits for the engine, within less than this.
 pub(super) const TIME: Duration = Duration::from_secs(15);
@@ -136,20 +133,6 @@ impl Door {
                 self.plane.is_gone(number);
                 Failure::ControlDown(format!("its answer is not valid HTTP: {refusal}"))
             }
-        }
-    }
-}
-
-impl Failure {
-    /// How a failure of the door is counted among the requests that reached no function.
-    pub(super) fn at_the_door(&self) -> Option<Rejection> {
-        match self {
-            Failure::Unauthorized => Some(Rejection::Own(OwnRejection::Unauthorized)),
-            Failure::TooManyGuesses(..) => Some(Rejection::Own(OwnRejection::TooManyGuesses)),
-            Failure::CrossSite => Some(Rejection::Own(OwnRejection::CrossSite)),
-            Failure::UntrustedHost => Some(Rejection::Own(OwnRejection::UntrustedHost)),
-            Failure::ControlBodyTooLarge(_) => Some(Rejection::Http(Refusal::BodyTooLarge)),
-            _ => None,
         }
     }
 }

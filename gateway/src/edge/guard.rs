@@ -5,9 +5,9 @@ use http1::Exchange;
 
 use super::auth::Credentials;
 use super::browser;
-use super::failure::Failure;
 use super::guesses::Watch;
 use crate::caller::Caller;
+use crate::failure::Failure;
 use crate::proxies::Proxies;
 
 /// What lets requests for `/system` and `/ui` in.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use http1::server::client_network;
 use kit::duration;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// Wrong passwords that a client may send within [`WINDOW`]. People mistype a few; a script with an old password sends
 /// many, and must not lock out the people behind the same address for long.

@@ -1,7 +1,7 @@
 //! Which paths are served at which address: with `admin_listen` the control plane and the metrics are there alone, and
 //! functions are not.
 
-use super::failure::Failure;
+use crate::failure::Failure;
 use crate::route::Route;
 
 /// The listeners of the server: those for functions first, then those of `admin_listen`.

@@ -1,49 +1,41 @@
 //! The edge: what clients talk to. It routes a request, serves the gateway's own pages, and hands calls
-//! to [`invoke`].
+//! to [`crate::call`].
 
-mod admission;
 mod admit;
 mod auth;
+mod body;
 mod browser;
 mod control;
-mod failure;
 mod guard;
 mod guesses;
-mod headers;
-mod invoke;
 mod listeners;
-mod looks;
-mod waits;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http1::{BodyError, Exchange, HeadWriter, Length, MAX_URGENT, Refusal, RequestHead, Service};
+use http1::{Exchange, HeadWriter, Length, MAX_URGENT, Refusal, RequestHead, Service};
 use kit::{Deadline, duration};
 
 use crate::access_log;
 use crate::alexa;
-use crate::functions::{Function, Table};
+use crate::call::{self, Calls, Invocation};
+use crate::failure::{Failure, X_GATEWAY_ERROR, refusal_line};
+use crate::functions::Function;
 use crate::labels::LABEL_AUTH;
 use crate::load::{self, Instance, Load};
-use crate::metrics::{self, OwnRejection, Rejected, Rejection};
+use crate::metrics::{self, Rejection};
 use crate::name::FunctionName;
 use crate::provider::Provider;
-use crate::proxies::Proxies;
 use crate::route::{Below, Route};
-use crate::scaler::Scaler;
 pub(crate) use auth::Credentials;
+use body::whole_body;
 pub(crate) use control::{ControlPlane, Door};
-pub(crate) use failure::CLIENT_GONE;
-use failure::{Failure, X_GATEWAY_ERROR};
 pub(crate) use guard::Guard;
 use guesses::Watch;
 use http1::server::{Answered, Course};
-use invoke::Invocation;
 pub(crate) use listeners::Listeners;
-use looks::Looks;
-use waits::Waits;
 
 /// Unknown names make the provider look again at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,16 +43,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a call for an unknown name waits for that look.
 const LOOK_TIME: Duration = Duration::from_millis(500);
 
-/// The bounds of calls.
+/// The bounds of a client's head.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CallLimits {
-    pub(crate) upstream_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) body_stall_timeout: Duration,
-    /// How long nothing may move where the protocol was changed.
-    pub(crate) idle_timeout: Duration,
-    pub(crate) max_connections: usize,
-    /// The largest head of a client.
+pub(crate) struct HeadLimits {
     pub(crate) max_header_bytes: usize,
     pub(crate) max_headers: usize,
 }
@@ -69,83 +54,45 @@ pub(crate) struct CallLimits {
 pub(crate) struct Behind {
     /// This gateway, for the others of its service.
     pub(crate) instance: Instance,
-    pub(crate) table: Arc<Table>,
+    pub(crate) calls: Arc<Calls>,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) scaler: Arc<Scaler>,
     pub(crate) listeners: Listeners,
     pub(crate) guard: Guard,
     pub(crate) control: Door,
-    /// The proxies in front of it that are believed.
-    pub(crate) proxies: Proxies,
-    /// Whether fields with `_` in their names go on to functions.
-    pub(crate) keeps_underscores: bool,
+    pub(crate) head_limits: HeadLimits,
 }
 
 /// The service behind the gateway's port.
 pub(crate) struct Edge {
-    limits: CallLimits,
-    waits: Waits,
-    looks: Looks,
-    table: Arc<Table>,
-    provider: Arc<dyn Provider>,
-    scaler: Arc<Scaler>,
-    listeners: Listeners,
-    guard: Guard,
-    control: Door,
-    proxies: Proxies,
-    keeps_underscores: bool,
+    behind: Behind,
     /// Who sends wrong passwords for which function.
     guesses: Watch<FunctionName>,
-    instance: Instance,
-    /// Itself, for what outlives a call on a worker.
-    this: Weak<Edge>,
-    rejected: Rejected,
     /// When the provider was last asked for an unknown name, and whether it answered in time.
     last_look: Mutex<Option<(Instant, bool)>>,
 }
 
+impl Deref for Edge {
+    type Target = Behind;
+
+    fn deref(&self) -> &Behind {
+        &self.behind
+    }
+}
+
 impl Edge {
-    pub(crate) fn new(limits: CallLimits, behind: Behind) -> Arc<Edge> {
-        let Behind {
-            instance,
-            table,
-            provider,
-            scaler,
-            listeners,
-            guard,
-            control,
-            proxies,
-            keeps_underscores,
-        } = behind;
-        Arc::new_cyclic(|this| Edge {
-            limits,
-            waits: Waits::new(limits.max_connections),
-            looks: Looks::default(),
-            table,
-            provider,
-            scaler,
-            listeners,
-            guard,
-            control,
-            proxies,
-            keeps_underscores,
-            guesses: Watch::new(LABEL_AUTH),
-            instance,
-            this: Weak::clone(this),
-            rejected: Rejected::default(),
-            last_look: Mutex::new(None),
-        })
+    pub(crate) fn new(behind: Behind) -> Arc<Edge> {
+        Arc::new(Edge { behind, guesses: Watch::new(LABEL_AUTH), last_look: Mutex::new(None) })
     }
 
     /// The limit that a head is over. Trusted proxies have added to what they took, under limits of their own.
     fn oversize(&self, exchange: &Exchange<'_>) -> Option<Refusal> {
         let request = exchange.request();
-        let refusal = match request.size() > self.limits.max_header_bytes {
+        let refusal = match request.size() > self.head_limits.max_header_bytes {
             true => Refusal::HeadTooLarge,
-            false if request.headers().len() > self.limits.max_headers => Refusal::TooManyHeaders,
+            false if request.headers().len() > self.head_limits.max_headers => Refusal::TooManyHeaders,
             false => return None,
         };
-        (!self.proxies.have(exchange.peer().ip())).then_some(refusal)
+        (!self.calls.proxies.have(exchange.peer().ip())).then_some(refusal)
     }
 
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
@@ -202,13 +149,13 @@ impl Edge {
         }
         let upload = self.admit(exchange, &function, None)?;
         let length = exchange.body_length();
-        invoke::invoke(self, exchange, Invocation { function, target, length }, upload);
+        call::serve(&self.calls, exchange, Invocation { function, target, length }, upload);
         Ok(())
     }
 
     /// A `POST /` without `X-Function`: its body says which function is meant, if it is from Alexa.
     fn alexa(&self, exchange: &mut Exchange<'_>, target: Below) -> Result<(), Failure> {
-        let deadline = Deadline::after(self.limits.upstream_timeout);
+        let deadline = Deadline::after(self.calls.limits.upstream_timeout);
         let body = whole_body(exchange, (alexa::MAX_BODY_BYTES, Failure::NotAlexa), deadline)?;
         let name = alexa::intent(&body).ok_or(Failure::NotAlexa)?;
         let function = self.find(&name).ok_or_else(|| self.missing(name))?;
@@ -217,14 +164,14 @@ impl Edge {
         }
         let length = Length::Known(body.len() as u64);
         let upload = self.admit(exchange, &function, Some(body))?;
-        invoke::invoke(self, exchange, Invocation { function, target, length }, upload);
+        call::serve(&self.calls, exchange, Invocation { function, target, length }, upload);
         Ok(())
     }
 
     /// The function of that name. One that is not known makes the provider look once more, at most once a
     /// second for all unknown names together.
     fn find(&self, name: &str) -> Option<Arc<Function>> {
-        if let Some(function) = self.table.find(name) {
+        if let Some(function) = self.calls.table.find(name) {
             return Some(function);
         }
         crate::name::valid(name.as_bytes())?;
@@ -238,7 +185,7 @@ impl Edge {
         }
         let is_answered = self.provider.look_again(Deadline::after(LOOK_TIME));
         *self.last_look() = Some((now, is_answered));
-        self.table.find(name)
+        self.calls.table.find(name)
     }
 
     fn last_look(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
@@ -258,7 +205,7 @@ impl Edge {
     fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         self.guard.admit_to_metrics(exchange)?;
         let stats = exchange.stats();
-        let snapshot = self.table.snapshot();
+        let snapshot = self.calls.table.snapshot();
         let functions: Vec<_> = snapshot
             .values()
             .map(|function| (function.known.name.clone(), Arc::clone(&function.series)))
@@ -268,7 +215,7 @@ impl Edge {
             &metrics::Snapshot {
                 version: env!("CARGO_PKG_VERSION"),
                 functions: &functions,
-                rejected: &self.rejected,
+                rejected: &self.calls.rejected,
                 connections: &[
                     ("active", stats.connections_active),
                     ("closing", stats.connections_closing),
@@ -296,7 +243,7 @@ impl Edge {
 
     /// What this gateway tells the others of its service. It tells nothing that `/metrics` does not.
     fn load(&self, exchange: &mut Exchange<'_>) {
-        let (snapshot, now) = (self.table.snapshot(), Instant::now());
+        let (snapshot, now) = (self.calls.table.snapshot(), Instant::now());
         let functions = snapshot.iter().map(|(name, function)| {
             let in_flight = u32::try_from(function.series.inflight.get()).unwrap_or(u32::MAX);
             let kept = function.raised.replicas(now);
@@ -324,27 +271,7 @@ impl Edge {
 
     /// Counts a request that reached no function.
     fn count(&self, failure: &Failure) {
-        let rejection = match failure {
-            Failure::Refused(refusal) => Rejection::Http(*refusal),
-            Failure::UnknownFunction(_) | Failure::BadName => Rejection::Own(OwnRejection::UnknownFunction),
-            Failure::NamedTwice => Rejection::Own(OwnRejection::FunctionRepeated),
-            Failure::ProviderDown(..) => Rejection::Own(OwnRejection::ProviderDown),
-            Failure::NoRoute | Failure::NotHere(_) | Failure::NotAvailable(_) => {
-                Rejection::Own(OwnRejection::NoRoute)
-            }
-            Failure::MethodNotAllowed(_) => Rejection::Own(OwnRejection::Method),
-            Failure::NotAlexa => Rejection::Own(OwnRejection::NotAlexa),
-            Failure::Draining => Rejection::Http(Refusal::Draining),
-            Failure::NoCredentials(..) => Rejection::Own(OwnRejection::Unauthorized),
-            Failure::BadSignature(_) => Rejection::Own(OwnRejection::BadSignature),
-            Failure::NoSecret(_) => Rejection::Own(OwnRejection::NoSecret),
-            Failure::TooManyOfFunction(_) => Rejection::Own(OwnRejection::TooManyOfFunction),
-            other => match other.at_the_door() {
-                Some(rejection) => rejection,
-                None => return,
-            },
-        };
-        self.rejected.count(rejection);
+        failure.rejection().into_iter().for_each(|rejection| self.calls.rejected.count(rejection));
     }
 }
 
@@ -369,12 +296,12 @@ impl Service for Edge {
         let route = Route::of(request.method(), request.path(), request.query(), x_function);
         let Route::Function { name, target } = route else { return None };
         let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
-        let function = self.table.find(name).filter(|_| may && self.oversize(exchange).is_none())?;
+        let function = self.calls.table.find(name).filter(|_| may && self.oversize(exchange).is_none())?;
         if !self.is_admitted(&function, exchange) {
             return None;
         }
         let (target, length) = (target.below(), exchange.body_length());
-        Some(invoke::begin(self, exchange, Invocation { function, target, length }))
+        Some(call::begin(Arc::clone(&self.calls), exchange, Invocation { function, target, length }))
     }
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
@@ -382,11 +309,11 @@ impl Service for Edge {
     }
 
     fn is_proxy(&self, peer: IpAddr) -> bool {
-        self.proxies.have(peer)
+        self.calls.proxies.have(peer)
     }
 
     fn client(&self, peer: IpAddr, request: &RequestHead) -> IpAddr {
-        self.proxies.client(peer, request.headers())
+        self.calls.proxies.client(peer, request.headers())
     }
 
     /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.
@@ -401,40 +328,16 @@ impl Service for Edge {
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
-        self.rejected.count(Rejection::Http(refusal));
+        self.calls.rejected.count(Rejection::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
     }
 
     fn answered(&self, answered: &Answered<'_>) {
-        access_log::write(answered, &self.proxies);
+        access_log::write(answered, &self.calls.proxies);
     }
 
     fn line(&self, refusal: Refusal) -> String {
-        failure::refusal_line(refusal)
-    }
-}
-
-/// The whole body, if it has at most `limit` bytes and no more than the server's own bound; else the failure beside it.
-fn whole_body(
-    exchange: &mut Exchange<'_>,
-    (limit, too_large): (usize, Failure),
-    deadline: Deadline,
-) -> Result<Vec<u8>, Failure> {
-    if admission::is_longer(exchange, limit) {
-        return Err(too_large);
-    }
-    exchange.read_body(limit, deadline).map_err(|error| match error {
-        BodyError::Refused(Refusal::BodyTooLarge) => too_large,
-        other => body_failure(other),
-    })
-}
-
-/// The failure of a request whose body cannot be read.
-fn body_failure(error: BodyError) -> Failure {
-    match error {
-        BodyError::Refused(refusal) => Failure::Refused(refusal),
-        BodyError::Timeout => Failure::Refused(Refusal::BodyStall),
-        _ => Failure::ClientGone,
+        refusal_line(refusal)
     }
 }
 

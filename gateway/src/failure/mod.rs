@@ -1,16 +1,15 @@
 //! What the gateway itself answers when a call cannot be served: one kind, one status, one line.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http1::{Error, HeadWriter, Refusal};
-use kit::{call, duration};
+use http1::{HeadWriter, Refusal};
+use kit::duration;
 
-use super::auth::CHALLENGE;
 use crate::access::Scheme;
-use crate::labels::{LABEL_AUTH, LABEL_HMAC, LABEL_TIMEOUT};
+use crate::labels::{LABEL_AUTH, LABEL_HMAC};
+use crate::metrics::{OwnRejection, Rejection};
 use crate::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
@@ -18,6 +17,9 @@ pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
 
 /// The status under which a call is counted whose client went away (nginx's number; never sent).
 pub(crate) const CLIENT_GONE: u16 = 499;
+
+/// What is asked for where there is a password for the control plane, as `WWW-Authenticate` tells it.
+const CHALLENGE: &str = "Basic realm=\"faas\"";
 
 /// The part of a call in which its deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,32 +39,6 @@ pub(crate) struct TimeLimit {
     pub(crate) span: Duration,
     /// The setting, the label, or the caller's header.
     pub(crate) name: &'static str,
-}
-
-/// How long one call may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Times {
-    /// Until its answer begins.
-    pub(crate) answer: TimeLimit,
-    /// In all, where the function's label or the caller says so. Else an answer may stream for ever, but not be silent.
-    pub(crate) total: Option<TimeLimit>,
-}
-
-impl Times {
-    /// From the setting, the function's label and the caller's header. Where several say it the shortest counts, but the
-    /// label stands for the setting.
-    pub(crate) fn new(setting: Duration, label: Option<Duration>, header: Option<Duration>) -> Times {
-        let setting = TimeLimit { span: setting, name: "upstream_timeout" };
-        let label = label.map(|span| TimeLimit { span, name: LABEL_TIMEOUT });
-        let header = header.map(|span| TimeLimit { span, name: call::TIMEOUT });
-        let shorter = |a: TimeLimit, b: TimeLimit| if b.span < a.span { b } else { a };
-        let total = match (label, header) {
-            (Some(label), Some(header)) => Some(shorter(label, header)),
-            (one, other) => one.or(other),
-        };
-        let base = label.unwrap_or(setting);
-        Times { answer: total.map_or(base, |total| shorter(base, total)), total }
-    }
 }
 
 /// Why a call was not served.
@@ -200,6 +176,30 @@ impl Failure {
             | Failure::ControlDown(_) => 503,
             Failure::Timeout(..) | Failure::ControlTimeout(_) => 504,
         }
+    }
+
+    /// How it is counted among the requests that reached no function, if it is.
+    pub(crate) fn rejection(&self) -> Option<Rejection> {
+        let own = match self {
+            Failure::Refused(refusal) => return Some(Rejection::Http(*refusal)),
+            Failure::Draining => return Some(Rejection::Http(Refusal::Draining)),
+            Failure::ControlBodyTooLarge(_) => return Some(Rejection::Http(Refusal::BodyTooLarge)),
+            Failure::UnknownFunction(_) | Failure::BadName => OwnRejection::UnknownFunction,
+            Failure::NamedTwice => OwnRejection::FunctionRepeated,
+            Failure::ProviderDown(..) => OwnRejection::ProviderDown,
+            Failure::NoRoute | Failure::NotHere(_) | Failure::NotAvailable(_) => OwnRejection::NoRoute,
+            Failure::MethodNotAllowed(_) => OwnRejection::Method,
+            Failure::NotAlexa => OwnRejection::NotAlexa,
+            Failure::Unauthorized | Failure::NoCredentials(..) => OwnRejection::Unauthorized,
+            Failure::TooManyGuesses(..) => OwnRejection::TooManyGuesses,
+            Failure::CrossSite => OwnRejection::CrossSite,
+            Failure::UntrustedHost => OwnRejection::UntrustedHost,
+            Failure::BadSignature(_) => OwnRejection::BadSignature,
+            Failure::NoSecret(_) => OwnRejection::NoSecret,
+            Failure::TooManyOfFunction(_) => OwnRejection::TooManyOfFunction,
+            _ => return None,
+        };
+        Some(Rejection::Own(own))
     }
 
     /// The head of the answer.
@@ -347,7 +347,7 @@ impl fmt::Display for Failure {
 }
 
 /// What a refusal says, with the setting that governs it.
-pub(super) fn refusal_line(refusal: Refusal) -> String {
+pub(crate) fn refusal_line(refusal: Refusal) -> String {
     let setting = match refusal {
         Refusal::HeadTooLarge => "max_header_bytes",
         Refusal::TooManyHeaders => "max_headers",
@@ -360,30 +360,6 @@ pub(super) fn refusal_line(refusal: Refusal) -> String {
         other => return other.to_string(),
     };
     format!("{refusal}, see {setting}")
-}
-
-/// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
-pub(super) fn is_for_want_of_files(error: &Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error, Error::Connect { source, .. } if matches!(source.raw_os_error(), Some(ENFILE | EMFILE)))
-}
-
-/// An error of making a connection, in a few words.
-pub(super) fn reason(address: SocketAddr, error: &Error) -> String {
-    match error {
-        Error::Connect { source, .. } => connect_error(address, source),
-        other => format!("{address}: {other}"),
-    }
-}
-
-/// What the system says of it, in a few words.
-pub(super) fn connect_error(address: SocketAddr, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => format!("{address} does not answer"),
-        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
-        _ => format!("{address}: {error}"),
-    }
 }
 
 #[cfg(test)]
@@ -410,25 +386,6 @@ mod tests {
         assert_eq!(failure.line(Some("echo")), "function `echo`: no replica runs: a\\r\\nb\\u{1b}[31m\n");
         let long = Failure::CannotStart("\u{1b}".repeat(100_000)).line(None);
         assert!(long.len() <= kit::log::MAX_LINE_BYTES && long.ends_with("…\n"), "{}", long.len());
-    }
-
-    #[test]
-    fn the_label_stands_for_the_setting_and_the_shortest_time_counts() {
-        const SETTING: &str = "upstream_timeout";
-        let cases = [
-            ((None, None), (60, SETTING), None),
-            ((Some(90), None), (90, LABEL_TIMEOUT), Some((90, LABEL_TIMEOUT))),
-            ((None, Some(5)), (5, call::TIMEOUT), Some((5, call::TIMEOUT))),
-            ((None, Some(90)), (60, SETTING), Some((90, call::TIMEOUT))),
-            ((Some(90), Some(70)), (70, call::TIMEOUT), Some((70, call::TIMEOUT))),
-            ((Some(9), Some(70)), (9, LABEL_TIMEOUT), Some((9, LABEL_TIMEOUT))),
-        ];
-        let limit = |(seconds, name)| TimeLimit { span: Duration::from_secs(seconds), name };
-        for ((label, header), answer, total) in cases {
-            let [label, header] = [label, header].map(|seconds| seconds.map(Duration::from_secs));
-            let want = Times { answer: limit(answer), total: total.map(limit) };
-            assert_eq!(Times::new(Duration::from_secs(60), label, header), want);
-        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// The most calls of one function, however many connections there may be: each has a buffer with its head.
 const MAX_OF_ONE: usize = 10_000;
 
-pub(super) struct Waits {
+pub(crate) struct Waits {
     /// Of one function: half of the connections, up to [`MAX_OF_ONE`].
     pub(super) of_one: usize,
     /// Of all: three quarters of the connections.
@@ -17,7 +17,7 @@ pub(super) struct Waits {
 
 impl Waits {
     /// For a server of at most so many connections.
-    pub(super) fn new(connections: usize) -> Waits {
+    pub(crate) fn new(connections: usize) -> Waits {
         Waits {
             of_one: (connections / 2).clamp(1, MAX_OF_ONE),
             of_all: (connections / 4 * 3).max(1),

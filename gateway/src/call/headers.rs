@@ -9,7 +9,7 @@ use http1::writer::is_taken_for;
 use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
 use kit::call;
 
-use super::failure::X_GATEWAY_ERROR;
+use crate::failure::X_GATEWAY_ERROR;
 use crate::proxies::{Proxies, X_FORWARDED_FOR, tells_the_way};
 
 /// It means nothing, and programs with the Common Gateway Interface take it for their own proxy setting (httpoxy,
@@ -20,7 +20,7 @@ const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
 
 /// The name of one call, in logs and on the wire: the caller's own, or 16 hex digits of `random`.
-pub(crate) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
+pub(super) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
     match request.headers().get(call::ID).and_then(call::id) {
         Some(id) => CallId::Theirs(id.to_owned()),
         None => CallId::Ours(hex(random())),
@@ -36,7 +36,7 @@ fn hex(number: u64) -> [u8; 16] {
 }
 
 /// The name of one call. Most are made here, and cost no allocation.
-pub(crate) enum CallId {
+pub(super) enum CallId {
     Ours([u8; 16]),
     Theirs(String),
 }
@@ -59,29 +59,29 @@ impl fmt::Display for CallId {
 }
 
 /// The caller's own limit for the call, if it sent one that can be read.
-pub(crate) fn timeout(request: &RequestHead) -> Option<Duration> {
+pub(super) fn timeout(request: &RequestHead) -> Option<Duration> {
     request.headers().get(call::TIMEOUT).and_then(call::time_limit)
 }
 
 /// One call, as far as its heads need to know it.
-pub(crate) struct Call<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) target: &'a [u8],
-    pub(crate) peer: SocketAddr,
+pub(super) struct Call<'a> {
+    pub(super) id: &'a str,
+    pub(super) target: &'a [u8],
+    pub(super) peer: SocketAddr,
     /// Whose word about the client counts.
-    pub(crate) proxies: &'a Proxies,
+    pub(super) proxies: &'a Proxies,
     /// Whether fields with `_` in their names go on.
-    pub(crate) keeps_underscores: bool,
+    pub(super) keeps_underscores: bool,
     /// Where it is sent, for callers of HTTP/1.0 that name no host.
-    pub(crate) address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// What is left until it must be over, if that has a time.
-    pub(crate) left: Option<Duration>,
+    pub(super) left: Option<Duration>,
     /// `Authorization` was for the gateway.
-    pub(crate) takes_authorization: bool,
+    pub(super) takes_authorization: bool,
 }
 
 /// The head that goes to the function.
-pub(crate) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter {
+pub(super) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter {
     let headers = request.headers();
     let mut head = HeadWriter::request(request.method(), call.target);
     if headers.get("host").is_none() {
@@ -148,7 +148,7 @@ fn is_one_of(name: &[u8], names: &[&str]) -> bool {
 
 /// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
 /// it did; how long it waited there for the process is the replica's to say.
-pub(crate) fn to_client(
+pub(super) fn to_client(
     response: &ResponseHead,
     id: &str,
     took: Duration,
@@ -173,7 +173,7 @@ pub(crate) fn to_client(
 }
 
 /// What every answer to a call carries.
-pub(crate) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
+pub(super) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
     head.text(call::ID, id);
     head.seconds(X_DURATION_SECONDS, took);
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use kit::Deadline;
 
-use crate::provider::Provider;
+use super::upkeep::Upkeep;
 
 /// How long the provider may take to say whether replicas that all refuse are still there.
 const LOOK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub(super) struct Looks(Mutex<State>);
+pub(crate) struct Looks(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -24,9 +24,9 @@ struct State {
 impl Looks {
     /// Whether the provider has looked since `asked`, if need be now; false while it does for somebody else, or where
     /// the deadline cut it short.
-    pub(super) fn ask(&self, provider: &dyn Provider, asked: Instant, deadline: Deadline) -> bool {
+    pub(super) fn ask(&self, upkeep: &dyn Upkeep, asked: Instant, deadline: Deadline) -> bool {
         self.have_looked_since(asked, || {
-            provider.look_again(deadline.within(LOOK_TIME));
+            upkeep.look_again(deadline.within(LOOK_TIME));
             !deadline.has_passed()
         })
     }

@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
 use http1::server::{Course, Relay, Waiting};
-use http1::{Connection, Exchange, HeadWriter, Length, ResponseHead};
+use http1::{Connection, Error, Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 use kit::sys::limits::random;
 
-use super::failure::{
-    CLIENT_GONE, Failure, Phase, TimeLimit, Times, connect_error, is_for_want_of_files, reason,
-};
+use super::times::Times;
 use super::waits::Place;
-use super::{Edge, admission, headers};
+use super::{Calls, admission, headers};
 use crate::balance::{self, Standing};
+use crate::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use crate::functions::{Function, Pass, Replica, Use};
 use crate::metrics::{self, InFlight, Retry};
 use crate::route::Below;
@@ -30,33 +29,33 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 const MAX_TRIES: usize = 3;
 
 /// What is called.
-pub(super) struct Invocation {
-    pub(super) function: Arc<Function>,
+pub(crate) struct Invocation {
+    pub(crate) function: Arc<Function>,
     /// What the function sees of the request's target.
-    pub(super) target: Below,
+    pub(crate) target: Below,
     /// The length of the body.
-    pub(super) length: Length,
+    pub(crate) length: Length,
 }
 
 /// Serves one invocation on this thread: exactly one answer, exactly one observation. `upload` is the body, as far
 /// as it was read.
-pub(super) fn invoke(edge: &Edge, exchange: &mut Exchange<'_>, invocation: Invocation, upload: Upload) {
-    Call::new(edge, exchange, invocation).run(edge, exchange, upload);
+pub(crate) fn serve(calls: &Arc<Calls>, exchange: &mut Exchange<'_>, invocation: Invocation, upload: Upload) {
+    Call::new(calls, exchange, invocation).run(calls, exchange, upload);
 }
 
 /// Begins an invocation on a poller: it is moved by that one, or waits for its turn there.
-pub(super) fn begin(edge: Arc<Edge>, exchange: &Exchange<'_>, invocation: Invocation) -> Course {
-    let mut call = Call::new(&edge, exchange, invocation);
-    match call.is_ready(&edge) {
-        Ok(true) => call.begin(edge, exchange, Upload::default()),
-        Ok(false) => Course::Wait(Box::new(Parked::new(edge, call, Upload::default()))),
-        Err(_) => Course::GoOn(Box::new(Parked::new(edge, call, Upload::default()))),
+pub(crate) fn begin(calls: Arc<Calls>, exchange: &Exchange<'_>, invocation: Invocation) -> Course {
+    let mut call = Call::new(&calls, exchange, invocation);
+    match call.is_ready(&calls) {
+        Ok(true) => call.begin(calls, exchange, Upload::default()),
+        Ok(false) => Course::Wait(Box::new(Parked::new(calls, call, Upload::default()))),
+        Err(_) => Course::GoOn(Box::new(Parked::new(calls, call, Upload::default()))),
     }
 }
 
 /// An invocation that waits: for a replica, for its turn, or for the next round over replicas that all refused.
 struct Parked {
-    edge: Arc<Edge>,
+    calls: Arc<Calls>,
     call: Call,
     upload: Upload,
     /// The table's version over which all replicas refused, and when to try them again.
@@ -64,8 +63,8 @@ struct Parked {
 }
 
 impl Parked {
-    fn new(edge: Arc<Edge>, call: Call, upload: Upload) -> Parked {
-        Parked { edge, call, upload, round: None }
+    fn new(calls: Arc<Calls>, call: Call, upload: Upload) -> Parked {
+        Parked { calls, call, upload, round: None }
     }
 }
 
@@ -91,21 +90,21 @@ impl Waiting for Parked {
     }
 
     fn look(mut self: Box<Self>, exchange: &Exchange<'_>) -> Course {
-        if self.round.is_some_and(|(version, _)| self.edge.table.version() == version) {
+        if self.round.is_some_and(|(version, _)| self.calls.table.version() == version) {
             return Course::Wait(self);
         }
         self.round = None;
-        let table = Arc::clone(&self.edge.table);
+        let table = Arc::clone(&self.calls.table);
         let Some(function) = table.find(self.call.function.known.name.as_str()) else {
             return Course::GoOn(self);
         };
         self.call.renew(function);
-        match self.call.is_ready(&self.edge) {
+        match self.call.is_ready(&self.calls) {
             // The place may be that of a call that was broken off: this one would be, too.
             Ok(true) if exchange.is_stopping() => Course::Wait(self),
             Ok(true) => {
-                let Parked { edge, call, upload, .. } = *self;
-                call.begin(edge, exchange, upload)
+                let Parked { calls, call, upload, .. } = *self;
+                call.begin(calls, exchange, upload)
             }
             Ok(false) => Course::Wait(self),
             Err(_) => Course::GoOn(self), // it finds the same there, and can tell the client
@@ -113,8 +112,8 @@ impl Waiting for Parked {
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
-        let Parked { edge, call, upload, .. } = *self;
-        call.run(&edge, exchange, upload);
+        let Parked { calls, call, upload, .. } = *self;
+        call.run(&calls, exchange, upload);
     }
 
     fn ended(self: Box<Self>, cause: Cause) {
@@ -128,7 +127,7 @@ impl Waiting for Parked {
 
 /// An invocation on a poller.
 struct Begun {
-    edge: Arc<Edge>,
+    calls: Arc<Calls>,
     call: Call,
     in_use: Use,
 }
@@ -160,21 +159,21 @@ impl Relay for Begun {
         exchange: &mut Exchange<'_>,
         (end, connection, upload): (End, Box<Connection>, Upload),
     ) {
-        let Begun { edge, mut call, in_use } = *self;
+        let Begun { calls, mut call, in_use } = *self;
         in_use.replica().pool().put(connection); // which closes it
         let result = match end {
             End::Again(Cause::Unreachable(code)) => {
                 call.tries -= 1;
                 let error = io::Error::from_raw_os_error(code);
-                call.unreachable(&edge, in_use.replica(), connect_error(in_use.replica().address(), &error));
+                call.unreachable(&calls, in_use.replica(), connect_error(in_use.replica().address(), &error));
                 None
             }
             end => call.ended(end, in_use.replica().address()),
         };
         drop(in_use);
         match result {
-            None => call.run(&edge, exchange, upload),
-            Some(result) => call.settle(&edge, exchange, result),
+            None => call.run(&calls, exchange, upload),
+            Some(result) => call.settle(&calls, exchange, result),
         }
     }
 }
@@ -213,11 +212,11 @@ struct Call {
 }
 
 impl Call {
-    fn new(edge: &Edge, exchange: &Exchange<'_>, invocation: Invocation) -> Call {
+    fn new(calls: &Calls, exchange: &Exchange<'_>, invocation: Invocation) -> Call {
         let started = Instant::now();
         let request = exchange.request();
         let label = invocation.function.known.labels.timeout;
-        let times = Times::new(edge.limits.upstream_timeout, label, headers::timeout(request));
+        let times = Times::new(calls.limits.upstream_timeout, label, headers::timeout(request));
         Call {
             in_flight: invocation.function.series.begin_call(started),
             function: invocation.function,
@@ -228,10 +227,10 @@ impl Call {
             limits: Limits {
                 deadline: Deadline::at(started + times.answer.span),
                 total: times.total.map_or(Deadline::NEVER, |total| Deadline::at(started + total.span)),
-                silence: Some(edge.limits.idle_timeout),
-                read_stall: edge.limits.body_stall_timeout,
-                write_stall: edge.limits.body_stall_timeout,
-                idle: edge.limits.idle_timeout,
+                silence: Some(calls.limits.idle_timeout),
+                read_stall: calls.limits.body_stall_timeout,
+                write_stall: calls.limits.body_stall_timeout,
+                idle: calls.limits.idle_timeout,
             },
             id: headers::call_id(request, random),
             tried: Vec::new(),
@@ -260,18 +259,18 @@ impl Call {
     }
 
     /// Tries until it has an answer, and settles it.
-    fn run(mut self, edge: &Edge, exchange: &mut Exchange<'_>, mut upload: Upload) {
+    fn run(mut self, calls: &Arc<Calls>, exchange: &mut Exchange<'_>, mut upload: Upload) {
         let result = loop {
-            let (in_use, connection) = match self.connect(edge) {
+            let (in_use, connection) = match self.connect(calls) {
                 Ok(connected) => connected,
                 Err(Stop::Failed(failure)) => break Err(failure),
                 Err(Stop::Waits(round)) => {
-                    let Some(edge) = edge.this.upgrade() else { break Err(Failure::Draining) };
-                    return exchange.wait(Box::new(Parked { edge, call: self, upload, round }));
+                    let calls = Arc::clone(calls);
+                    return exchange.wait(Box::new(Parked { calls, call: self, upload, round }));
                 }
             };
             let upload_now = (mem::take(&mut upload), Instant::now());
-            let transfer = self.transfer((edge, exchange), (&in_use, connection), upload_now);
+            let transfer = self.transfer((calls, exchange), (&in_use, connection), upload_now);
             let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
             take_leave(in_use.replica(), &connection);
             in_use.replica().pool().put(connection); // which closes it unless all of it went well
@@ -280,18 +279,18 @@ impl Call {
                 break result;
             }
         };
-        self.settle(edge, exchange, result);
+        self.settle(calls, exchange, result);
     }
 
     /// Answers a failure, where there is somebody to be told, and observes the call.
-    fn settle(self, edge: &Edge, exchange: &mut Exchange<'_>, result: Result<u16, Failure>) {
+    fn settle(self, calls: &Calls, exchange: &mut Exchange<'_>, result: Result<u16, Failure>) {
         let code = match result {
             Ok(status) => status,
             Err(failure) => {
                 let name = Some(self.function.known.name.as_str());
                 log::debug!("call {}: {}", self.id, failure.line(name).trim_end());
                 self.answer(exchange, &failure);
-                edge.count(&failure);
+                failure.rejection().into_iter().for_each(|rejection| calls.rejected.count(rejection));
                 failure.status()
             }
         };
@@ -370,7 +369,7 @@ impl Call {
     /// One try on one connection.
     fn transfer(
         &mut self,
-        (edge, exchange): (&Edge, &Exchange<'_>),
+        (calls, exchange): (&Calls, &Exchange<'_>),
         (in_use, mut connection): (&Use, Box<Connection>),
         (upload, now): (Upload, Instant),
     ) -> Transfer {
@@ -379,8 +378,8 @@ impl Call {
             id: &self.id,
             target: &self.target.of(exchange.request().target()),
             peer: exchange.peer(),
-            proxies: &edge.proxies,
-            keeps_underscores: edge.keeps_underscores,
+            proxies: &calls.proxies,
+            keeps_underscores: calls.keeps_underscores,
             address: in_use.replica().address(),
             left: self.limits.total.left(now),
             takes_authorization: self.function.takes_authorization(),
@@ -391,23 +390,23 @@ impl Call {
 
     /// Whether there is a replica and, where the function has a limit, a place for this call; false where it has to
     /// wait for that, and is counted so. A call that fails waits no more: others go on before it is told.
-    fn is_ready(&mut self, edge: &Edge) -> Result<bool, Failure> {
-        let is_ready = self.may_go_on(edge);
+    fn is_ready(&mut self, calls: &Calls) -> Result<bool, Failure> {
+        let is_ready = self.may_go_on(calls);
         is_ready.inspect_err(|_| self.pass.leave_line())
     }
 
-    fn may_go_on(&mut self, edge: &Edge) -> Result<bool, Failure> {
+    fn may_go_on(&mut self, calls: &Calls) -> Result<bool, Failure> {
         if self.function.replicas.is_empty() {
             if let Some(failure) = admission::cannot_start(&self.function) {
                 return Err(failure);
             }
             self.waits_since.get_or_insert_with(Instant::now);
             self.function.gate.join(&mut self.pass);
-            self.begin_wait(edge, Failure::TooManyWaiting(edge.waits.of_one))?;
+            self.begin_wait(calls, Failure::TooManyWaiting(calls.waits.of_one))?;
             return Ok(false);
         }
         if !self.function.gate.lets(&mut self.pass) {
-            self.begin_wait(edge, admission::too_many(&self.function))?;
+            self.begin_wait(calls, admission::too_many(&self.function))?;
             return Ok(false);
         }
         self.has_waited |= self.wait.take().is_some();
@@ -420,31 +419,31 @@ impl Call {
     }
 
     /// Counts it as waiting, if it is not yet; the failure where too many wait.
-    fn begin_wait(&mut self, edge: &Edge, too_many: Failure) -> Result<(), Failure> {
+    fn begin_wait(&mut self, calls: &Calls, too_many: Failure) -> Result<(), Failure> {
         if self.wait.is_some() {
             return Ok(());
         }
-        let wait = self.function.series.begin_wait(edge.waits.of_one).ok_or(too_many)?;
-        self.take_place(edge)?;
+        let wait = self.function.series.begin_wait(calls.waits.of_one).ok_or(too_many)?;
+        self.take_place(calls)?;
         self.wait = Some(wait);
         if self.function.replicas.is_empty() {
-            edge.scaler.wake();
-            edge.table.touch();
+            calls.upkeep.wants_replica();
+            calls.table.touch();
         }
         Ok(())
     }
 
-    fn take_place(&mut self, edge: &Edge) -> Result<(), Failure> {
+    fn take_place(&mut self, calls: &Calls) -> Result<(), Failure> {
         if self.place.is_none() {
-            let place = edge.waits.enter();
-            self.place = Some(place.ok_or(Failure::NoRoomToWait(edge.waits.of_all))?);
+            let place = calls.waits.enter();
+            self.place = Some(place.ok_or(Failure::NoRoomToWait(calls.waits.of_all))?);
         }
         Ok(())
     }
 
     /// Has the poller move it, on a kept connection or one that it makes. What has to be tried once more is for a
     /// worker.
-    fn begin(mut self, edge: Arc<Edge>, exchange: &Exchange<'_>, upload: Upload) -> Course {
+    fn begin(mut self, calls: Arc<Calls>, exchange: &Exchange<'_>, upload: Upload) -> Course {
         let replica =
             balanced(&self.function, |_| Standing::Usable).filter(|_| self.tries == 0).map(Arc::clone);
         let connected = replica.and_then(|replica| {
@@ -452,30 +451,30 @@ impl Call {
             Some((Use::of(&replica), connection))
         });
         let Some((in_use, connection)) = connected else {
-            return Course::GoOn(Box::new(Parked::new(edge, self, upload)));
+            return Course::GoOn(Box::new(Parked::new(calls, self, upload)));
         };
         let now = if self.has_waited { Instant::now() } else { self.started };
-        let transfer = self.transfer((&edge, exchange), (&in_use, connection), (upload, now));
-        Course::Relay(transfer, Box::new(Begun { edge, call: self, in_use }))
+        let transfer = self.transfer((&calls, exchange), (&in_use, connection), (upload, now));
+        Course::Relay(transfer, Box::new(Begun { calls, call: self, in_use }))
     }
 
     /// A connection to a replica: a kept one at the first try, or a new one. Replicas that refuse are left for
     /// others, and tried again until it is clear that they are down.
-    fn connect(&mut self, edge: &Edge) -> Result<(Use, Box<Connection>), Stop> {
+    fn connect(&mut self, calls: &Calls) -> Result<(Use, Box<Connection>), Stop> {
         loop {
-            let version = edge.table.version();
+            let version = calls.table.version();
             let name = self.function.known.name.as_str();
-            let function = edge.table.find(name);
+            let function = calls.table.find(name);
             self.renew(function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?);
             let function = Arc::clone(&self.function);
             // Whoever waited until the deadline takes no place any more: nobody would wait for the answer.
             let is_late = self.wait.is_some() && self.limits.deadline.has_passed();
-            if is_late || !self.is_ready(edge)? {
+            if is_late || !self.is_ready(calls)? {
                 let is_over = is_late || self.limits.deadline.has_passed();
                 return Err(if is_over { self.waited_in_vain().into() } else { Stop::Waits(None) });
             }
             let Some(replica) = balanced(&function, |replica| self.standing(replica)) else {
-                return Err(self.pause(edge, version)?);
+                return Err(self.pause(calls, version)?);
             };
             let in_use = Use::of(replica);
             // Where one kept connection was stale the others may be too, and more of them than there are tries.
@@ -491,9 +490,9 @@ impl Call {
                 }
                 Err(error) if is_for_want_of_files(&error) && !self.has_made_room => {
                     self.has_made_room = true;
-                    edge.table.close_idle();
+                    calls.table.close_idle();
                 }
-                Err(error) => self.unreachable(edge, replica, reason(replica.address(), &error)),
+                Err(error) => self.unreachable(calls, replica, reason(replica.address(), &error)),
             }
             if self.limits.deadline.has_passed() {
                 return Err(Failure::Timeout(Phase::Connect, self.times.answer).into());
@@ -518,11 +517,11 @@ impl Call {
     }
 
     /// A replica could not be connected to.
-    fn unreachable(&mut self, edge: &Edge, replica: &Replica, why: String) {
+    fn unreachable(&mut self, calls: &Calls, replica: &Replica, why: String) {
         self.tried.push(replica.address());
         replica.failed(Instant::now());
         self.function.series.count_retry(Retry::Connect);
-        edge.provider.nudge();
+        calls.upkeep.replica_refused();
         self.last_error = Some(why);
     }
 
@@ -537,15 +536,15 @@ impl Call {
     /// All replicas refused in this round. Another follows after a moment, unless all of them have refused
     /// for as long as one connect may take, none is starting, and the provider has looked since and still names them: a
     /// replica that was replaced just now is not a reason to fail.
-    fn pause(&mut self, edge: &Edge, version: u64) -> Result<Stop, Failure> {
+    fn pause(&mut self, calls: &Calls, version: u64) -> Result<Stop, Failure> {
         let error = self.last_error.take();
         let now = Instant::now();
-        let window = edge.limits.connect_timeout;
+        let window = calls.limits.connect_timeout;
         let are_down = self.function.replicas.iter().all(|replica| replica.has_failed_for(window, now));
         if are_down && self.function.starting.is_empty() {
             let asked = *self.asks_since.get_or_insert(now);
-            let has_looked = edge.looks.ask(&*edge.provider, asked, self.limits.deadline);
-            if edge.table.version() != version {
+            let has_looked = calls.looks.ask(&*calls.upkeep, asked, self.limits.deadline);
+            if calls.table.version() != version {
                 self.asks_since = None;
             } else if has_looked {
                 return Err(Failure::Connect(error.unwrap_or_else(|| "all connects failed".to_owned())));
@@ -556,7 +555,7 @@ impl Call {
         if self.limits.deadline.has_passed() {
             return Err(Failure::Timeout(Phase::Connect, self.times.answer));
         }
-        self.take_place(edge)?;
+        self.take_place(calls)?;
         self.tried.clear();
         Ok(Stop::Waits(Some((version, Instant::now() + ROUND_PAUSE))))
     }
@@ -594,5 +593,29 @@ fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Opt
 fn take_leave(replica: &Replica, connection: &Connection) {
     if connection.is_told_to_close() {
         replica.leaves(Instant::now());
+    }
+}
+
+/// Whether this process, or the system, has no file left to open (EMFILE, ENFILE).
+fn is_for_want_of_files(error: &Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error, Error::Connect { source, .. } if matches!(source.raw_os_error(), Some(ENFILE | EMFILE)))
+}
+
+/// An error of making a connection, in a few words.
+fn reason(address: SocketAddr, error: &Error) -> String {
+    match error {
+        Error::Connect { source, .. } => connect_error(address, source),
+        other => format!("{address}: {other}"),
+    }
+}
+
+/// What the system says of it, in a few words.
+fn connect_error(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!("{address} does not answer"),
+        io::ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
+        _ => format!("{address}: {error}"),
     }
 }
