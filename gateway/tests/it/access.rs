@@ -120,7 +120,7 @@ fn a_function_asks_for_a_token() {
 }
 
 #[test]
-fn a_function_that_asks_for_nothing_gets_authorization_as_it_is() {
+fn a_function_without_a_secret_gets_authorization_unchanged() {
     let peer = well();
     for labels in [json!({}), json!({ "faas.hmac": "hook" })] {
         let gateway = before(&peer, labels, &[("hook", SECRET)]);
@@ -132,7 +132,7 @@ fn a_function_that_asks_for_nothing_gets_authorization_as_it_is() {
 }
 
 #[test]
-fn whoever_guesses_passwords_of_a_function_is_refused_there_for_a_while() {
+fn a_client_that_guesses_passwords_of_a_function_is_refused_there() {
     let peer = well();
     let labels = json!({ "faas.auth": "users", "faas.hmac": "hook" });
     let functions = [
@@ -175,7 +175,7 @@ fn whoever_guesses_passwords_of_a_function_is_refused_there_for_a_while() {
 
 /// Each way to a function leads by its guard.
 #[test]
-fn no_route_goes_around() {
+fn no_route_bypasses_the_secret() {
     let peer = well();
     let gateway = before(&peer, json!({ "faas.auth": "token" }), &[("token", "abc")]);
     let alexa = json!({
@@ -210,7 +210,7 @@ fn no_route_goes_around() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_used_closes_the_function_until_it_can() {
+fn an_unusable_secret_closes_the_function_until_it_is_mended() {
     let peer = well();
     let gateway = before(&peer, json!({ "faas.auth": "token" }), &[]);
     let token = gateway.dir().join("token");
@@ -252,7 +252,7 @@ fn a_secret_that_cannot_be_used_closes_the_function_until_it_can() {
 }
 
 #[test]
-fn a_label_that_names_no_secret_is_a_mistake_in_the_file() {
+fn a_label_with_an_invalid_secret_name_refuses_the_file() {
     for name in ["", "../token", "/etc/passwd", "a b"] {
         let output = guarded(process(ONE, "cat"), json!({ "faas.auth": name }), &[]).run();
         assert_eq!(output.code(), 2, "{}", output.stderr);
@@ -265,7 +265,7 @@ fn a_label_that_names_no_secret_is_a_mistake_in_the_file() {
 }
 
 #[test]
-fn a_signed_body_comes_through_in_every_split() {
+fn a_signed_body_arrives_however_it_is_split() {
     let peer = echo();
     let gateway = signing(&peer);
     let body = b"Hello, World!";
@@ -316,7 +316,7 @@ fn an_empty_body_is_signed_too() {
 
 /// A small body is judged before a connection is made, or a process started.
 #[test]
-fn a_small_body_that_is_not_signed_reaches_nobody() {
+fn a_small_unsigned_body_reaches_no_function() {
     let mut function = process(ONE, "cat");
     function["replicas"] = 0.into();
     let gateway = guarded(function, json!({ "faas.hmac": "hook" }), &[("hook", SECRET)]).start();
@@ -367,7 +367,7 @@ fn a_client_without_a_signature_is_not_asked_for_its_body() {
 }
 
 #[test]
-fn a_large_body_comes_through_only_with_its_signature() {
+fn a_large_body_arrives_whole_only_with_its_signature() {
     let peer = echo();
     let gateway = signing(&peer);
     for size in [16_383, 16_384, 16_385, 65_536, 65_537, LARGE] {
@@ -397,7 +397,7 @@ fn a_large_body_comes_through_only_with_its_signature() {
 
 /// A process cannot take a body for the whole that is not signed.
 #[test]
-fn a_process_does_not_see_the_end_of_a_body_that_is_not_signed() {
+fn a_process_does_not_see_the_end_of_an_unsigned_body() {
     let function = process(ONE, "sh -c 'cat >\"$TMPDIR/got\" && touch \"$TMPDIR/whole\" && echo done'");
     let gateway = guarded(function, json!({ "faas.hmac": "hook" }), &[("hook", SECRET)]).start();
     let body = Rng::new(1).bytes(LARGE);
@@ -421,7 +421,7 @@ fn a_process_does_not_see_the_end_of_a_body_that_is_not_signed() {
 
 /// An answer that comes before the body has ended waits for the signature.
 #[test]
-fn nobody_is_answered_before_the_signature_is_right() {
+fn no_answer_is_sent_before_the_signature_is_checked() {
     let script = || Script::new().head().send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
     // Whether there is an answer left once all was sent.
     for (end, is_left) in [
@@ -452,7 +452,7 @@ fn nobody_is_answered_before_the_signature_is_right() {
 }
 
 #[test]
-fn a_signed_body_that_is_cut_does_not_come_through() {
+fn a_truncated_signed_body_does_not_arrive() {
     let peer = echo();
     let gateway = signing(&peer);
     for size in [100, LARGE] {
@@ -477,7 +477,7 @@ fn a_signed_body_that_is_cut_does_not_come_through() {
 }
 
 #[test]
-fn webhooks_of_the_standard_come_through_within_five_minutes() {
+fn standard_webhooks_are_accepted_within_five_minutes() {
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let key: [u8; 24] = [
         49, 242, 144, 246, 191, 6, 41, 138, 171, 79, 8, 212, 60, 63, 8, 44, 246, 72, 163, 98, 218, 45, 164,
@@ -521,7 +521,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn both_labels_are_asked_for() {
+fn with_both_labels_a_call_needs_both_secrets() {
     let peer = well();
     let labels = json!({ "faas.auth": "token", "faas.hmac": "hook" });
     let gateway = before(&peer, labels, &[("token", "abc"), ("hook", SECRET)]);
@@ -538,7 +538,7 @@ fn both_labels_are_asked_for() {
 
 /// A large signed body is sent once more where nobody has seen anything of it.
 #[test]
-fn a_signed_body_is_moved_to_another_replica() {
+fn a_signed_body_is_retried_on_another_replica() {
     let peer = echo();
     let mut gone = Peer::tcp(Script::new());
     let address = gone.addr();

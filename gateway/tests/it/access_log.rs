@@ -28,7 +28,7 @@ fn timeless(line: &str) -> String {
 }
 
 #[test]
-fn each_request_is_a_line() {
+fn each_request_is_logged_as_one_line() {
     let peer = well();
     let gateway = before(&peer).env("access_log", "true").start();
     let request = gateway.request().path(path("/x?secret=1")).header("X-Call-Id", "c1");
@@ -52,7 +52,7 @@ fn each_request_is_a_line() {
 }
 
 #[test]
-fn a_client_that_leaves_is_a_line_too() {
+fn a_client_that_leaves_is_logged_as_499() {
     let peer = Peer::tcp(Script::new().request().end());
     let gateway = before(&peer).env("access_log", "true").start();
     let mut client = gateway.connect();
@@ -96,7 +96,7 @@ fn lines_of_many_clients_stay_whole() {
 }
 
 #[test]
-fn it_is_off_by_default() {
+fn the_access_log_is_off_by_default() {
     let peer = well();
     let gateway = before(&peer).start();
     assert_eq!(gateway.get(&path("")).status, 200);
@@ -107,7 +107,7 @@ fn it_is_off_by_default() {
 }
 
 #[test]
-fn a_reader_that_stops_stops_nothing() {
+fn a_stopped_reader_of_the_access_log_blocks_nothing() {
     let reader = Reader::new();
     let peer = well();
     let gateway = before(&peer).env("access_log", "true").stdout(reader.stream()).start();

@@ -89,7 +89,7 @@ fn an_answer_without_a_body_tells_no_length() {
 }
 
 #[test]
-fn old_clients_get_the_end_of_the_connection_for_the_end_of_a_body() {
+fn http_1_0_clients_get_bodies_that_end_with_the_connection() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let peer = Peer::tcp(Script::new().request().send(chunked).repeat());
     let reply = before(&peer).start().request().http10().path(path("")).send().unwrap();
@@ -131,7 +131,7 @@ fn an_interim_answer_does_not_wait_for_the_answer() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_told_is_told() {
+fn a_client_that_expects_100_continue_gets_it() {
     let peer = echo();
     let gateway = before(&peer).start();
     let mut connection = gateway.connect();
@@ -219,7 +219,7 @@ fn both_directions_stream_at_once() {
 }
 
 #[test]
-fn many_small_chunks_that_come_at_once_all_go_on() {
+fn many_small_chunks_in_one_read_are_all_forwarded() {
     let small: Vec<u8> = (0..1000).flat_map(|_| chunked(b"x")).chain(*b"0\r\n\r\n").collect();
     let answer = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &small[..]].concat();
     let peer = Peer::tcp(Script::new().request().send(answer).repeat());
@@ -243,7 +243,7 @@ fn count_chunks(message: &[u8]) -> usize {
 
 /// Each chunk that goes on is a call of the system, which costs more than all else that is done for it.
 #[test]
-fn short_chunks_that_come_together_go_on_as_few() {
+fn short_chunks_that_arrive_together_are_merged() {
     let short: Vec<u8> = (0..5000).flat_map(|_| chunked(b"x")).chain(*b"0\r\n\r\n").collect();
     let answer = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &short[..]].concat();
     let peer = Peer::tcp(Script::new().request().send(answer).close());
@@ -259,7 +259,7 @@ fn short_chunks_that_come_together_go_on_as_few() {
 }
 
 #[test]
-fn an_early_answer_is_passed_on_while_the_body_still_comes() {
+fn an_early_answer_is_passed_on_while_the_body_still_arrives() {
     let refusal = "HTTP/1.1 413 Mine\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!";
     for script in [
         Script::new().head().send(refusal).stall(),
@@ -282,7 +282,7 @@ fn an_early_answer_is_passed_on_while_the_body_still_comes() {
 }
 
 #[test]
-fn a_connection_whose_request_was_not_read_whole_is_not_said_to_be_kept() {
+fn an_answer_before_the_end_of_the_body_announces_the_close() {
     let peer = Peer::tcp(Script::new().head().send(OK).stall());
     let gateway = before(&peer).start();
     let mut connection = gateway.connect();
@@ -349,7 +349,7 @@ fn a_hundred_megabytes_are_echoed_in_constant_memory() {
 }
 
 #[test]
-fn bodies_in_odd_pieces_arrive_whole() {
+fn bodies_in_uneven_pieces_arrive_whole() {
     let gateway = gateway(&[process(ONE, "cat")]).start();
     let mut rng = Rng::from_env();
     let mut client = gateway.client();
@@ -384,7 +384,7 @@ fn is_at_rest(gateway: &Running) {
 }
 
 #[test]
-fn a_client_that_does_not_read_costs_neither_memory_nor_time() {
+fn a_client_that_does_not_read_costs_no_memory_and_no_cpu() {
     // More than the sockets in between take, so that the gateway has to wait for the client.
     const SENT: usize = 16 << 20;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SENT}\r\n\r\n");
@@ -415,7 +415,7 @@ fn fill(mut stream: &TcpStream) {
 }
 
 #[test]
-fn the_end_of_a_function_does_not_wake_the_gateway_over_and_over() {
+fn a_function_that_ends_early_does_not_make_the_gateway_spin() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = gateway(&[at(ONE, &[listener.local_addr().unwrap()])]).start();
     let mut connection = gateway.connect();
@@ -433,7 +433,7 @@ fn the_end_of_a_function_does_not_wake_the_gateway_over_and_over() {
 }
 
 #[test]
-fn waiting_for_a_slow_function_takes_no_time_of_the_processor() {
+fn waiting_for_a_slow_function_takes_no_cpu() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().head().wait(&gate).body().send(OK).repeat());
     let gateway = before(&peer).start();

@@ -222,7 +222,7 @@ fn echoes_to_python(gateway: &Running) {
 
 /// Neither the gateway nor fwatchdog cuts such a client off: its output waits in fwatchdog.
 #[test]
-fn a_python_client_gets_its_answer_through_the_chain() {
+fn a_python_client_gets_its_answer_through_fwatchdog() {
     if !is_installed("python3") {
         return;
     }

@@ -26,7 +26,7 @@ fn a_killed_gateway_leaves_no_process() {
 }
 
 #[test]
-fn a_killed_fwatchdog_is_started_again_and_calls_wait_for_it() {
+fn a_killed_fwatchdog_is_restarted_while_calls_wait() {
     let gateway = gateway(&[process(ONE, "cat")]).start();
     assert_eq!(gateway.post(&path(""), "x").status, 200);
     let before = dogs(&gateway, 1);
@@ -51,7 +51,7 @@ fn a_killed_fwatchdog_is_started_again_and_calls_wait_for_it() {
 }
 
 #[test]
-fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
+fn a_call_in_a_killed_fwatchdog_is_502() {
     let gateway = gateway(&[process(ONE, &program("sleeps"))]).start();
     for method in ["GET", "POST"] {
         let ready = || gateway.log().matches("ready").count();
@@ -67,14 +67,14 @@ fn a_call_that_a_killed_fwatchdog_had_in_hand_is_502() {
 
 /// The gateway raises its own limit of open files, and so does the fwatchdog of each replica.
 #[test]
-fn a_function_has_the_limit_of_open_files_that_the_gateway_was_started_with() {
+fn a_function_gets_the_gateways_original_limit_of_open_files() {
     let gateway = gateway(&[process(ONE, "sh -c 'ulimit -Sn'")]).soft_nofile(300).start();
     assert_eq!(gateway.get(&path("")).text(), "300\n");
 }
 
 /// fwatchdog takes connections before its process does.
 #[test]
-fn a_cold_start_includes_that_of_a_process_that_stays() {
+fn a_cold_start_includes_the_start_of_an_http_mode_process() {
     let serves = format!("sh -c 'exec {} $PORT 3000'", program("serves"));
     let environment = json!({ "mode": "http", "upstream_url": "http://127.0.0.1:0" });
     let function = json!({ "name": ONE, "fprocess": serves, "environment": environment, "replicas": 0 });
@@ -87,7 +87,7 @@ fn a_cold_start_includes_that_of_a_process_that_stays() {
 
 /// Each has a port of its own, which it is told.
 #[test]
-fn replicas_that_stay_do_not_share_a_port() {
+fn replicas_in_http_mode_do_not_share_a_port() {
     let serves = format!("sh -c 'exec {} $PORT'", program("serves"));
     let environment = json!({ "mode": "http", "upstream_url": "http://127.0.0.1:0" });
     let function = json!({ "name": ONE, "fprocess": serves, "environment": environment, "replicas": 3 });
@@ -138,7 +138,7 @@ fn processes_get_their_environment_and_directory() {
 }
 
 #[test]
-fn the_functions_own_failure_is_not_the_gateways() {
+fn a_functions_own_error_is_passed_on() {
     let functions = [process(ONE, &program("exits 3 oops")), process("gone", "/does/not/exist")];
     let gateway = gateway(&functions).start();
     let reply = gateway.get(&path(""));
@@ -150,7 +150,7 @@ fn the_functions_own_failure_is_not_the_gateways() {
 }
 
 #[test]
-fn a_deadline_ends_the_process_too() {
+fn a_timeout_ends_the_process_too() {
     let gateway = gateway(&[process(ONE, &program("spawns_grandchild"))]).start();
     let reply = gateway.request().path(path("")).header("X-Timeout", "400ms").send().unwrap();
     assert_eq!(reply.status, 504, "{}", reply.text());

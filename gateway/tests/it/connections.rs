@@ -15,7 +15,7 @@ fn before(server: SocketAddr) -> Bin {
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_nobody() {
+fn surplus_bytes_after_an_answer_reach_no_client() {
     // Where the first buffer ends; each size has a function, and so a pool, of its own.
     let sizes = 8189..=8195;
     let peers: Vec<Peer> = sizes
@@ -44,14 +44,14 @@ fn bytes_behind_an_answer_reach_nobody() {
 
 /// 16 clients before a function that sends bytes of random length at random times.
 #[test]
-fn no_client_gets_what_belongs_to_no_answer() {
+fn no_client_gets_surplus_bytes_sent_at_random_times() {
     let surplus = Surplus::start(20, Rng::from_env().number());
     let gateway = before(surplus.addr()).start();
     surplus.called_by_many(testkit::rounds(3_200, 100_000), gateway.addr(), &path(""));
 }
 
 #[test]
-fn a_connection_whose_end_came_with_its_answer_is_not_used_again() {
+fn a_connection_closed_with_its_answer_is_not_reused() {
     let gateway = before(upstreams::ends_with_its_answer()).start();
     let mut client = gateway.client();
     for _ in 0..10 {
@@ -60,7 +60,7 @@ fn a_connection_whose_end_came_with_its_answer_is_not_used_again() {
 }
 
 #[test]
-fn a_server_of_one_connection_at_a_time_is_given_the_next_one() {
+fn a_server_of_one_connection_at_a_time_serves_every_call() {
     let gate = Gate::new();
     let gateway = before(upstreams::serves_one_connection(&gate)).start();
     thread::scope(|scope| {
@@ -83,7 +83,7 @@ fn a_server_of_one_connection_at_a_time_is_given_the_next_one() {
 }
 
 #[test]
-fn idle_connections_are_closed_before_a_call_behind_them_is_over() {
+fn idle_connections_to_functions_close_after_half_of_upstream_timeout() {
     let peer = well();
     let gateway = before(peer.addr()).env("upstream_timeout", "2s").start();
     assert_eq!(gateway.get(&path("")).status, 200);

@@ -68,7 +68,7 @@ fn alerts(gateway: &Running, alerts: &[Value]) -> Reply {
 }
 
 #[test]
-fn functions_are_shown_with_what_is_known_of_them() {
+fn functions_are_listed_with_their_state() {
     let peer = well();
     let labels = json!({ "com.openfaas.scale.max": "4", "com.openfaas.annotations.topic": "a b", "own": "" });
     let mut run = labelled(labels);
@@ -106,7 +106,7 @@ fn functions_are_shown_with_what_is_known_of_them() {
 }
 
 #[test]
-fn every_route_has_its_methods() {
+fn each_route_accepts_only_its_methods() {
     let peer = well();
     let gateway = before(&peer).start();
     let one = format!("/system/function/{ONE}");
@@ -144,7 +144,7 @@ fn every_route_has_its_methods() {
 }
 
 #[test]
-fn odd_headers_do_not_get_there() {
+fn unusual_headers_do_not_reach_the_control_plane() {
     let gateway = gateway(&[]).start();
     let request = gateway.request().path("/system/info").header("X-Odd", b"\xff\xfe");
     let request =
@@ -155,7 +155,7 @@ fn odd_headers_do_not_get_there() {
 }
 
 #[test]
-fn scaling_starts_and_ends_replicas() {
+fn a_scale_request_starts_and_stops_replicas() {
     let gateway = gateway(&[labelled(json!({ "com.openfaas.scale.max": "4" }))]).start();
     dogs(&gateway, 1);
     for replicas in [3, 1, 4, 0, 2] {
@@ -174,7 +174,7 @@ fn scaling_starts_and_ends_replicas() {
 }
 
 #[test]
-fn what_cannot_be_scaled_is_told() {
+fn a_refused_scale_request_tells_its_reason() {
     let peer = well();
     let functions = [labelled(json!({ "com.openfaas.scale.max": "4" })), at("fixed", &[peer.addr()])];
     let gateway = gateway(&functions).start();
@@ -224,7 +224,7 @@ fn alerts_scale_by_a_step_up_to_the_maximum() {
 
 /// Alertmanager sends what goes on firing again and again.
 #[test]
-fn a_repeated_alert_keeps_what_it_asked_for_and_asks_for_no_more() {
+fn a_repeated_alert_keeps_its_replicas_and_adds_none() {
     let labels = json!({ "com.openfaas.scale.max": "15" });
     let gateway = gateway(&[labelled(labels)]).start();
     let since = |status: &str, since: &str| {
@@ -263,7 +263,7 @@ pub(crate) fn secrets(bin: Bin) -> Bin {
 }
 
 #[test]
-fn a_password_guards_the_control_plane_and_nothing_else() {
+fn basic_auth_guards_only_the_control_plane() {
     let peer = well();
     let gateway = secrets(before(&peer)).start();
     let with =
@@ -292,7 +292,7 @@ fn a_password_guards_the_control_plane_and_nothing_else() {
 }
 
 #[test]
-fn without_a_password_one_line_says_so() {
+fn without_a_password_the_log_says_so_once() {
     let gateway = gateway(&[]).start();
     is_json(&gateway.get("/system/info"), 200);
     let log = gateway.log();
@@ -302,7 +302,7 @@ fn without_a_password_one_line_says_so() {
 }
 
 #[test]
-fn a_password_that_cannot_be_read_ends_the_start() {
+fn an_unreadable_password_ends_the_start() {
     let fails = |bin: Bin, part: &str| {
         let output = bin.run();
         assert_eq!(output.code(), 2, "{output:?}");
@@ -348,7 +348,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_socket_is_for_the_gateways_user_alone() {
+fn only_the_gateways_user_may_open_the_socket() {
     let (bin, socket) = with_state(secrets(gateway(&[process(ONE, "cat")])));
     let gateway = bin.start();
     assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
@@ -366,7 +366,7 @@ fn the_socket_is_for_the_gateways_user_alone() {
 }
 
 #[test]
-fn without_a_state_directory_the_socket_goes_with_the_gateway() {
+fn without_a_state_dir_the_socket_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let entries =
         || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
@@ -380,7 +380,7 @@ fn without_a_state_directory_the_socket_goes_with_the_gateway() {
 }
 
 #[test]
-fn a_dead_gateways_socket_is_replaced_and_a_living_ones_is_not() {
+fn a_dead_gateways_socket_is_replaced_and_a_live_gateways_is_kept() {
     let state = tempfile::tempdir().unwrap();
     let start = || gateway(&[]).env("state_dir", state.path());
     let first = start().start();
@@ -397,7 +397,7 @@ fn a_dead_gateways_socket_is_replaced_and_a_living_ones_is_not() {
 }
 
 #[test]
-fn without_a_socket_calls_go_on() {
+fn calls_go_on_without_the_control_socket() {
     let peer = well();
     let bin = before(&peer);
     let file = bin.file("file", "");
@@ -413,7 +413,7 @@ fn without_a_socket_calls_go_on() {
 }
 
 #[test]
-fn a_socket_that_was_removed_comes_back() {
+fn a_removed_control_socket_is_made_again() {
     let peer = well();
     let (bin, socket) = with_state(before(&peer));
     let gateway = bin.start();
@@ -426,7 +426,7 @@ fn a_socket_that_was_removed_comes_back() {
 
 /// tiny_http would allocate that, and end the process.
 #[test]
-fn a_length_that_lies_at_the_socket_ends_nothing() {
+fn a_false_content_length_at_the_socket_does_not_end_the_gateway() {
     let peer = well();
     let (bin, socket) = with_state(before(&peer));
     let gateway = bin.start();
@@ -456,7 +456,7 @@ fn a_length_that_lies_at_the_socket_ends_nothing() {
 }
 
 #[test]
-fn it_comes_back_after_files_ran_out() {
+fn the_control_plane_comes_back_after_files_run_out() {
     let peer = well();
     let (bin, socket) = with_state(before(&peer));
     let gateway = bin.nofile(64).start();
@@ -485,7 +485,7 @@ fn it_comes_back_after_files_ran_out() {
 }
 
 #[test]
-fn one_that_hangs_holds_up_nothing_and_is_started_again() {
+fn a_hung_control_plane_is_restarted_and_delays_no_call() {
     let peer = Peer::tcp(Script::new().request().send(OK).repeat());
     let (bin, socket) = with_state(before(&peer));
     // Half of the workers, so two, may wait for it.

@@ -39,7 +39,7 @@ fn an_idle_gateway_ends_at_once() {
 }
 
 #[test]
-fn running_calls_finish_while_new_ones_are_sent_away() {
+fn running_calls_finish_during_a_drain_and_new_calls_are_refused() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = before(&peer).env("drain_timeout", LONG).start();
@@ -70,7 +70,7 @@ fn running_calls_finish_while_new_ones_are_sent_away() {
 }
 
 #[test]
-fn a_call_of_a_process_finishes_too() {
+fn a_running_call_to_a_local_process_finishes_during_a_drain() {
     let function = process(ONE, "sh -c 'read line; echo got $line'");
     let gateway = gateway(&[function]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
@@ -88,7 +88,7 @@ fn a_call_of_a_process_finishes_too() {
 }
 
 #[test]
-fn drain_timeout_ends_what_does_not_finish() {
+fn drain_timeout_ends_unfinished_calls() {
     let gateway =
         gateway(&[process(ONE, &program("spawns_grandchild"))]).env("drain_timeout", "300ms").start();
     let mut running = gateway.connect();
@@ -108,7 +108,7 @@ fn drain_timeout_ends_what_does_not_finish() {
 }
 
 #[test]
-fn a_second_signal_ends_it_now() {
+fn a_second_signal_ends_the_gateway_at_once() {
     let gateway = gateway(&[process(ONE, &program("sleeps"))]).env("drain_timeout", LONG).start();
     let mut running = gateway.connect();
     running.send(raw("GET", "", "")).unwrap();
@@ -121,7 +121,7 @@ fn a_second_signal_ends_it_now() {
 }
 
 #[test]
-fn clients_that_only_hold_connections_do_not_hold_the_end() {
+fn idle_connections_do_not_delay_the_end() {
     let peer = well();
     let gateway = before(&peer).env("drain_timeout", LONG).env("header_timeout", LONG).start();
     let idle = testkit::floods::idle_connections(gateway.addr(), 20, &path(""));
@@ -141,7 +141,7 @@ fn lasting_port() -> u16 {
 /// Each call is answered, by the function or with 503 `draining`, or was not taken at all; and the function has seen no
 /// other calls than those that it answered.
 #[test]
-fn a_gateway_that_is_ended_and_started_again_under_load_answers_what_it_took() {
+fn a_restart_under_load_answers_every_accepted_call() {
     let peer = well();
     let port = lasting_port();
     let start = || before(&peer).env("port", port.to_string()).env("drain_timeout", LONG).start();

@@ -33,7 +33,7 @@ fn is_left_alone(peer: &Peer) {
 }
 
 #[test]
-fn a_head_that_does_not_come_is_408() {
+fn a_late_head_is_408() {
     let gateway = gateway(&[]).env("header_timeout", "200ms").start();
     let mut connection = gateway.connect();
     connection.send("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: ").unwrap();
@@ -42,7 +42,7 @@ fn a_head_that_does_not_come_is_408() {
 }
 
 #[test]
-fn a_body_that_stops_coming_is_408() {
+fn a_stalled_body_is_408() {
     let peer = silent();
     let gateway = before(&peer).env("body_stall_timeout", "200ms").start();
     for fields in ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"] {
@@ -62,7 +62,7 @@ fn a_body_that_stops_coming_is_408() {
 }
 
 #[test]
-fn a_slow_body_that_goes_on_is_no_stall() {
+fn a_slow_steady_body_does_not_time_out() {
     let peer = Peer::tcp(Script::new().request().send(OK));
     let gateway = before(&peer).env("body_stall_timeout", "2s").start();
     let mut connection = gateway.connect();
@@ -79,7 +79,7 @@ fn a_slow_body_that_goes_on_is_no_stall() {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_cut_off() {
+fn a_client_that_stops_reading_is_disconnected() {
     let peer = Peer::tcp(Script::new().head().send("HTTP/1.1 200 OK\r\n\r\n").send(vec![b'x'; 64 << 20]));
     let gateway = before(&peer).env("body_stall_timeout", "200ms").start();
     let mut connection = gateway.connect();
@@ -128,7 +128,7 @@ fn heads_over_their_limits_are_414_and_431() {
 }
 
 #[test]
-fn a_function_that_refuses_is_502() {
+fn a_refused_connection_is_502() {
     let refusing = Refusing::new();
     let gateway = gateway(&[at(ONE, &[refusing.addr()])]).env("connect_timeout", "2s").start();
     let address = refusing.addr().to_string();
@@ -145,7 +145,7 @@ fn a_function_that_refuses_is_502() {
 }
 
 #[test]
-fn a_function_that_breaks_off_is_502() {
+fn a_connection_lost_before_the_answer_is_502() {
     for script in [
         Script::new().request().close(),
         Script::new().request().reset(),
@@ -223,7 +223,7 @@ fn more_calls_than_workers_and_queue_are_503() {
 }
 
 #[test]
-fn a_connect_that_takes_too_long_is_502_or_504() {
+fn a_slow_connect_is_502_or_504() {
     let deaf = Deaf::new();
     let bin = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "100ms");
     let reply = bin.start().get(&path(""));
@@ -237,7 +237,7 @@ fn a_connect_that_takes_too_long_is_502_or_504() {
 
 /// A function that is too busy may say so before it reads anything, and its connection and its answer are seen at once.
 #[test]
-fn an_answer_that_comes_with_the_connection_is_passed_on() {
+fn an_answer_sent_before_the_request_is_read_is_passed_on() {
     let deaf = Deaf::new();
     let gateway = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "10s").start();
     let mut client = gateway.connect();
@@ -252,7 +252,7 @@ fn an_answer_that_comes_with_the_connection_is_passed_on() {
 
 /// A connect that its client did not wait for says nothing of the replica: that it is down stays known.
 #[test]
-fn clients_that_leave_during_a_connect_do_not_vouch_for_the_function() {
+fn a_client_that_leaves_during_a_connect_does_not_clear_the_failure_of_the_replica() {
     let deaf = Deaf::new();
     let bin = gateway(&[at(ONE, &[deaf.addr()])]).env("connect_timeout", "300ms");
     let gateway = bin.start();
@@ -273,7 +273,7 @@ fn clients_that_leave_during_a_connect_do_not_vouch_for_the_function() {
 }
 
 #[test]
-fn an_answer_that_does_not_begin_is_504() {
+fn a_late_answer_is_504() {
     let peer = silent();
     let gateway = before(&peer).env("upstream_timeout", "900ms").start();
     let started = Instant::now();
@@ -292,7 +292,7 @@ fn an_answer_that_does_not_begin_is_504() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_call_with_it() {
+fn a_call_ends_when_its_client_leaves() {
     let answering = Script::new().head().send("HTTP/1.1 200 OK\r\n\r\nhello").end();
     for (name, script, body) in [
         ("waiting", Script::new().request().end(), "hello"),
@@ -323,7 +323,7 @@ fn a_client_that_leaves_takes_its_call_with_it() {
 }
 
 #[test]
-fn a_client_that_leaves_while_it_waits_for_a_worker_is_no_harm() {
+fn a_client_may_leave_while_its_call_waits_for_a_worker() {
     let peer = well();
     let gateway = before(&peer).env("max_workers", "1").start();
     for _ in 0..50 {
@@ -335,7 +335,7 @@ fn a_client_that_leaves_while_it_waits_for_a_worker_is_no_harm() {
 }
 
 #[test]
-fn a_bad_chunk_in_the_middle_of_a_body_is_400_and_the_function_sees_no_end() {
+fn a_bad_chunk_is_400_and_the_function_sees_no_end_of_the_body() {
     let peer = silent();
     let gateway = before(&peer).start();
     let mut connection = gateway.connect();

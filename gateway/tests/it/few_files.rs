@@ -18,7 +18,7 @@ fn refused(output: &Output) -> u64 {
 }
 
 #[test]
-fn too_few_open_files_end_the_start_and_the_fewest_serve() {
+fn the_gateway_starts_only_with_enough_open_files() {
     let peer = well();
     for name in ["address", "process"] {
         let bin = || match name {

@@ -75,7 +75,7 @@ fn a_functions_file_that_is_no_regular_file_changes_nothing_at_sighup() {
 }
 
 #[test]
-fn a_secret_that_is_no_regular_file_ends_the_start_and_a_link_to_one_is_followed() {
+fn a_secret_that_is_no_regular_file_ends_the_start_and_a_symlink_is_followed() {
     for name in ["basic-auth-user", "basic-auth-password"] {
         for kind in KINDS {
             let bin = gateway(&[]).env("basic_auth", "true");
@@ -101,7 +101,7 @@ fn a_secret_that_is_no_regular_file_ends_the_start_and_a_link_to_one_is_followed
 }
 
 #[test]
-fn a_state_dir_to_which_others_may_write_ends_the_start() {
+fn a_state_dir_writable_by_others_ends_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     fs::create_dir(&state).unwrap();
@@ -131,7 +131,7 @@ fn a_state_dir_to_which_others_may_write_ends_the_start() {
 }
 
 #[test]
-fn a_socket_of_another_process_gets_no_request() {
+fn the_socket_of_another_process_gets_no_request() {
     let bin = gateway(&[]);
     let socket = bin.dir().join("state/control.sock");
     let state = socket.parent().unwrap().to_owned();
@@ -156,7 +156,7 @@ fn a_socket_of_another_process_gets_no_request() {
 }
 
 #[test]
-fn what_killed_gateways_have_left_in_tmpdir_is_removed() {
+fn directories_of_killed_gateways_are_removed_from_tmpdir() {
     let folder = tempfile::tempdir().unwrap();
     let start = || gateway(&[]).env("TMPDIR", folder.path()).start();
     let entries = || -> Vec<PathBuf> {

@@ -24,7 +24,7 @@ fn ms(text: &str) -> u64 {
 }
 
 #[test]
-fn what_the_client_sends_goes_on_in_its_order() {
+fn the_function_gets_the_clients_fields_in_their_order() {
     let peer = well();
     let gateway = before(&peer).start();
     let request = gateway.request().path(path("")).header("Host", "shop.test:81").header("X-B", "1");
@@ -43,7 +43,7 @@ fn what_the_client_sends_goes_on_in_its_order() {
 }
 
 #[test]
-fn the_function_is_told_who_calls_and_how_long_it_has() {
+fn the_function_learns_the_caller_and_the_time_limit() {
     let peer = well();
     let gateway = before(&peer).env("upstream_timeout", "20s").env("trusted_proxies", "127.0.0.1").start();
     gateway.request().path(path("")).header("Host", "shop.test").send().unwrap();
@@ -74,7 +74,7 @@ fn the_function_is_told_who_calls_and_how_long_it_has() {
 }
 
 #[test]
-fn a_client_cannot_say_where_it_comes_from() {
+fn a_client_cannot_forge_its_address() {
     let peer = well();
     for trusted in ["", "10.0.0.0/8, ::1, 127.0.0.2"] {
         let gateway = before(&peer).env("trusted_proxies", trusted).start();
@@ -101,7 +101,7 @@ fn a_client_cannot_say_where_it_comes_from() {
 
 /// Programs that make variables of fields, or look them up as such, cannot tell `_` from `-`.
 #[test]
-fn no_field_that_reaches_a_function_can_be_taken_for_another_one() {
+fn no_forwarded_field_can_be_mistaken_for_another() {
     let peer = well();
     let fields = "X-Auth-User: me\r\nX-Auth_User: you\r\nX_Other: 1\r\nX_Forwarded_Proto: https\r\nX_Forwarded-For: 9.9.9.9\r\n\
         X_Call_Id: x\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\nKeep_Alive: 1\r\nProxy: evil\r\n";
@@ -120,7 +120,7 @@ fn no_field_that_reaches_a_function_can_be_taken_for_another_one() {
 }
 
 #[test]
-fn what_is_left_of_the_time_is_told_to_a_later_replica() {
+fn a_retry_tells_the_remaining_time() {
     // The first try waits before it is broken off; what the second is told is less by that much.
     let scripts = [
         Script::new().request().send(OK).request().pause(Duration::from_millis(300)).close(),
@@ -140,7 +140,7 @@ fn what_is_left_of_the_time_is_told_to_a_later_replica() {
 }
 
 #[test]
-fn a_call_has_one_id_on_all_its_ways() {
+fn a_call_has_the_same_id_in_request_and_answer() {
     let peer = well();
     let gateway = before(&peer).start();
     let reply = gateway.request().path(path("")).header("X-Call-Id", "mine-1").send().unwrap();
@@ -206,7 +206,7 @@ fn hop_by_hop_fields_of_the_answer_stay_on_their_hop() {
 }
 
 #[test]
-fn an_answer_cannot_pass_for_the_gateways_own() {
+fn a_function_cannot_forge_an_answer_of_the_gateway() {
     let peer = answering(
         "HTTP/1.1 504 Mine\r\nX-Gateway-Error: draining\r\nX-Call-Id: forged\r\nX-Duration-Seconds: 99\r\n\
          X-Cold-Start-Ms: 1\r\nContent-Length: 2\r\n\r\nno",
@@ -228,7 +228,7 @@ fn an_answer_cannot_pass_for_the_gateways_own() {
 }
 
 #[test]
-fn the_function_is_spoken_to_in_1_1_whatever_the_client_speaks() {
+fn the_gateway_speaks_http_1_1_to_functions() {
     let peer = well();
     let gateway = before(&peer).start();
     let mut connection = gateway.connect();

@@ -38,7 +38,7 @@ fn rows(is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
 }
 
 #[test]
-fn nothing_that_is_refused_reaches_the_function() {
+fn refused_requests_do_not_reach_the_function() {
     let (peer, count) = counting();
     let gateway = before(&peer).start();
     let refused = rows(|row| matches!(row.expect, Expect::Refused { .. }));
@@ -53,7 +53,7 @@ fn nothing_that_is_refused_reaches_the_function() {
 }
 
 #[test]
-fn odd_requests_that_are_right_are_served() {
+fn unusual_valid_requests_are_served() {
     let (peer, count) = counting();
     let gateway = before(&peer).start();
     let served = rows(|row| matches!(row.expect, Expect::Served(_)));
@@ -84,7 +84,7 @@ fn refusals_are_counted_by_reason() {
 }
 
 #[test]
-fn bodies_on_both_sides_of_their_limit() {
+fn max_body_accepts_the_limit_and_refuses_one_byte_more() {
     let (peer, count) = counting();
     let gateway = before(&peer).env("max_body", "20000").start();
     let rows = hostile::body_limits(&path("/"), 20_000);
@@ -93,7 +93,7 @@ fn bodies_on_both_sides_of_their_limit() {
 }
 
 #[test]
-fn every_hostile_answer_is_treated_as_it_must_be() {
+fn every_hostile_answer_is_handled_as_its_row_says() {
     let rows = hostile::answers(hostile::Heads::OF_A_FUNCTION);
     let peer = hostile::answer_peer(&rows);
     let gateway = gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")]).start();
@@ -102,7 +102,7 @@ fn every_hostile_answer_is_treated_as_it_must_be() {
 }
 
 #[test]
-fn answers_cannot_be_mixed_up_by_what_follows_them() {
+fn surplus_bytes_cannot_mix_up_answers() {
     // What comes after an answer is not the answer to the next request.
     let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
     let scripts = [
@@ -120,7 +120,7 @@ fn answers_cannot_be_mixed_up_by_what_follows_them() {
 
 /// Some answers end with their head, whatever it says and whatever follows.
 #[test]
-fn bytes_behind_an_answer_without_a_body_are_no_answer() {
+fn bytes_after_an_answer_without_a_body_are_discarded() {
     let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
     let cases = [
         ("HEAD", "200 OK\r\nContent-Length: 47\r\n\r\n", Some("47")),
@@ -151,7 +151,7 @@ fn bytes_behind_an_answer_without_a_body_are_no_answer() {
 
 /// Whether it is read to its end or the connection closed: a body is never taken for the next request.
 #[test]
-fn a_body_that_nobody_wants_is_no_request() {
+fn an_unread_body_is_never_taken_for_a_request() {
     let peer = well();
     let gateway = before(&peer).start();
     let inner = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", path("/inner"));
@@ -187,7 +187,7 @@ fn both_are_well(gateway: &testkit::Running) {
 }
 
 #[test]
-fn sixty_connections_where_forty_files_may_be_open() {
+fn sixty_connections_are_answered_with_forty_open_files() {
     let peer = well();
     let gateway = usual(&peer).nofile(40).start();
     let held = floods::try_connections(gateway.addr(), 60);
@@ -207,7 +207,7 @@ fn sixty_connections_where_forty_files_may_be_open() {
 
 /// More than a gateway of 128 MiB could hold.
 #[test]
-fn three_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() {
+fn three_thousand_unfinished_heads_take_little_memory_and_delay_no_call() {
     const MAX_RSS: u64 = 32 << 20;
     let peer = well();
     let gateway = before(&peer).env("header_timeout", "10m").start();
@@ -222,7 +222,7 @@ fn three_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() 
 }
 
 #[test]
-fn an_absurd_length_is_no_harm() {
+fn an_absurd_content_length_allocates_nothing() {
     let peer = Peer::tcp(Script::new().head().send(OK).stall());
     let gateway = before(&peer).address_space(1 << 30).start();
     let mut connection = gateway.connect();
@@ -241,7 +241,7 @@ fn an_absurd_length_is_no_harm() {
 }
 
 #[test]
-fn two_hundred_resets_are_no_harm() {
+fn the_gateway_survives_two_hundred_resets() {
     let peer = well();
     let gateway = usual(&peer).start();
     both_are_well(&gateway);
@@ -255,7 +255,7 @@ fn two_hundred_resets_are_no_harm() {
 }
 
 #[test]
-fn two_hundred_clients_that_send_a_byte_a_second_are_no_harm() {
+fn two_hundred_clients_of_a_byte_a_second_delay_no_call() {
     let peer = well();
     let gateway = usual(&peer).env("header_timeout", "60s").start();
     let slow = floods::slow_heads(gateway.addr(), 200);
@@ -272,7 +272,7 @@ fn two_hundred_clients_that_send_a_byte_a_second_are_no_harm() {
 }
 
 #[test]
-fn slow_heads_are_cut_off_in_time() {
+fn slow_heads_end_at_header_timeout() {
     let peer = well();
     let gateway = usual(&peer).env("header_timeout", "2s").start();
     let slow = floods::slow_heads_every(gateway.addr(), 50, Duration::from_millis(50));

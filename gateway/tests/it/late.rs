@@ -22,7 +22,7 @@ fn wait(gateway: &Running, name: &str, count: f64) {
 
 /// The task says that it runs as soon as its container does, whether or not the program in there listens.
 #[test]
-fn calls_wait_for_a_task_that_runs_and_listens_late() {
+fn calls_wait_until_a_running_task_listens() {
     const CALLS: usize = 20;
     let engine = Engine::start();
     let address = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
@@ -43,7 +43,7 @@ fn calls_wait_for_a_task_that_runs_and_listens_late() {
 }
 
 #[test]
-fn calls_go_to_the_others_while_a_new_task_does_not_listen() {
+fn calls_avoid_a_new_task_until_it_listens() {
     let (engine, first) = (Engine::start(), well());
     let port = first.addr().port();
     // The same port at another address of loopback, which is the second task's.
@@ -69,7 +69,7 @@ fn calls_go_to_the_others_while_a_new_task_does_not_listen() {
 }
 
 #[test]
-fn a_task_that_never_listens_is_504_and_told_apart_from_none() {
+fn a_task_that_never_listens_is_504_with_a_kind_of_its_own() {
     let engine = Engine::start();
     let address = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
     engine.runs(service("deaf", json!({}), address), address);
@@ -92,7 +92,7 @@ fn ended(service: &Value, (version, state, error): (u64, &str, &str)) -> Value {
 }
 
 #[test]
-fn every_broken_function_is_refused_in_the_engines_words_and_one_question_is_for_all() {
+fn broken_functions_are_refused_in_the_engines_words_with_one_request_for_all() {
     const FUNCTIONS: u64 = 12;
     let engine = Engine::start();
     let address = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
@@ -131,7 +131,7 @@ fn every_broken_function_is_refused_in_the_engines_words_and_one_question_is_for
 }
 
 #[test]
-fn a_task_whose_health_check_fails_is_called_only_where_there_is_no_other() {
+fn an_unhealthy_task_is_called_only_without_a_healthy_one() {
     let engine = Engine::start();
     let first = well();
     let second = SocketAddr::from(([127, 0, 0, 2], first.addr().port()));
@@ -182,7 +182,7 @@ fn a_task_whose_health_check_fails_is_called_only_where_there_is_no_other() {
 }
 
 #[test]
-fn a_first_task_is_called_when_its_health_check_has_passed_where_the_label_says_so() {
+fn with_faas_wait_healthy_the_first_task_is_called_once_healthy() {
     let (engine, well) = (Engine::start(), well());
     let starting = |name: &str, label: &str| {
         let service = service(name, json!({ "faas.wait": label }), well.addr());

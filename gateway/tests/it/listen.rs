@@ -16,7 +16,7 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn it_listens_at_several_addresses() {
+fn the_gateway_listens_at_several_addresses() {
     let peer = well();
     let six = if has_ipv6() { "[::1]:0" } else { "127.0.0.4:0" };
     let gateway = before(&peer).env("listen", format!("127.0.0.2:0, 127.0.0.3:0,{six}")).start();
@@ -31,7 +31,7 @@ fn it_listens_at_several_addresses() {
 }
 
 #[test]
-fn all_of_ipv6_and_all_of_ipv4_are_two_addresses_of_one_port() {
+fn the_ipv4_and_ipv6_wildcards_share_a_port() {
     if !has_ipv6() {
         return eprintln!("skipped: there is no IPv6 here");
     }
@@ -55,7 +55,7 @@ fn all_of_ipv6_and_all_of_ipv4_are_two_addresses_of_one_port() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_named() {
+fn an_unusable_address_is_named() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (setting, address, parts) in [
@@ -72,7 +72,7 @@ fn an_address_that_cannot_be_had_is_named() {
 }
 
 #[test]
-fn admin_listen_has_the_control_plane_and_metrics_alone() {
+fn admin_listen_serves_only_the_control_plane_and_metrics() {
     let peer = well();
     let gateway = before(&peer).env("admin_listen", "127.0.0.0/8:0").start();
     let (main, admin) = (gateway.addr(), gateway.admin_addr());
@@ -104,7 +104,7 @@ fn admin_listen_has_the_control_plane_and_metrics_alone() {
 }
 
 #[test]
-fn the_drain_is_seen_at_every_address_and_ends_them_all() {
+fn a_drain_shows_at_every_address_and_closes_all() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK));
     let gateway = before(&peer).env("admin_listen", "127.0.0.1:0").env("listen", "127.0.0.1:0,127.0.0.2:0");
@@ -125,7 +125,7 @@ fn the_drain_is_seen_at_every_address_and_ends_them_all() {
 }
 
 #[test]
-fn the_health_check_asks_at_the_first_address() {
+fn the_health_check_asks_the_first_address() {
     let check = |listen: &str, admin: &str| {
         Bin::gateway().env("listen", listen).env("admin_listen", admin).arg("--healthcheck").run()
     };
@@ -148,7 +148,7 @@ fn the_health_check_asks_at_the_first_address() {
 }
 
 #[test]
-fn metrics_ask_for_the_password_where_they_should() {
+fn metrics_auth_guards_the_metrics() {
     let with = |gateway: &testkit::Running, path: &str, password: &str| {
         let request = gateway.request().path(path).header("Authorization", password);
         request.send().unwrap().status

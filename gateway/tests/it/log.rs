@@ -6,7 +6,7 @@ use testkit::{Reader, eventually, proc};
 use crate::{ONE, SOON, at, gateway, path, well};
 
 #[test]
-fn a_log_reader_that_stops_stops_neither_the_gateway_nor_its_functions() {
+fn a_stopped_log_reader_blocks_neither_the_gateway_nor_its_functions() {
     let (reader, peer) = (Reader::new(), well());
     let slow = json!({
         "name": "slow",
@@ -47,7 +47,7 @@ fn a_log_reader_that_stops_stops_neither_the_gateway_nor_its_functions() {
 }
 
 #[test]
-fn a_start_that_is_refused_does_not_wait_for_the_log() {
+fn a_refused_start_does_not_wait_for_the_log_reader() {
     let reader = Reader::new();
     reader.fill();
     let gateway = gateway(&[]).env("max_body", "much").stderr(reader.stream()).spawn();
@@ -55,7 +55,7 @@ fn a_start_that_is_refused_does_not_wait_for_the_log() {
 }
 
 #[test]
-fn a_log_file_that_reaches_its_limit_ends_nothing() {
+fn a_full_log_file_does_not_end_the_gateway() {
     let gateway = gateway(&[]).env("log", "debug").limit('f', 4).start();
     eventually(SOON, || {
         gateway.signal(proc::SIGHUP);
@@ -69,7 +69,7 @@ fn a_log_file_that_reaches_its_limit_ends_nothing() {
 }
 
 #[test]
-fn the_address_is_said_whatever_the_level_is() {
+fn the_address_is_logged_at_every_level() {
     let gateway = gateway(&[]).env("log", "error").start();
     assert!(gateway.log().contains(" info listening on "), "{}", gateway.log());
 }

@@ -55,7 +55,7 @@ fn every_family_of_the_contract_is_there() {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_accepts_the_metrics() {
     let refusing = Refusing::new();
     let functions = [at(ONE, &[refusing.addr()]), process("cat", "cat"), process("never.called-1", "cat")];
     let gateway = gateway(&functions).env("connect_timeout", "50ms").start();
@@ -83,7 +83,7 @@ fn promtool_has_nothing_to_say() {
 }
 
 #[test]
-fn each_call_is_counted_once_whatever_becomes_of_it() {
+fn each_call_is_counted_once_however_it_ends() {
     let peer = Peer::tcp(
         Script::new()
             .request()
@@ -128,7 +128,7 @@ fn each_call_is_counted_once_whatever_becomes_of_it() {
 }
 
 #[test]
-fn calls_in_flight_are_seen_and_gone_again() {
+fn calls_in_flight_are_counted_until_they_end() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = before(&peer).start();
@@ -156,7 +156,7 @@ fn calls_in_flight_are_seen_and_gone_again() {
 }
 
 #[test]
-fn only_known_functions_are_label_values_and_removed_ones_go() {
+fn only_known_functions_are_label_values() {
     let (one, two) = (well(), well());
     let bin = gateway(&[at(ONE, &[one.addr()]), at("two", &[two.addr()])]);
     let file = bin.dir().join("functions.json");
@@ -174,7 +174,7 @@ fn only_known_functions_are_label_values_and_removed_ones_go() {
 }
 
 #[test]
-fn replicas_are_told_by_function() {
+fn replicas_are_counted_by_function() {
     let (one, two) = (well(), well());
     let three = json!({ "name": "three", "fprocess": "cat", "replicas": 3 });
     let none = json!({ "name": "none", "fprocess": "cat", "replicas": 0 });

@@ -22,7 +22,7 @@ const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
 
 #[test]
-fn a_parent_that_ignores_the_ends_of_its_children_changes_nothing() {
+fn a_parent_that_ignores_sigchld_changes_nothing() {
     let gateway = gateway(&[process(ONE, "cat")]).ignoring_children().start();
     assert_eq!(gateway.post(&path(""), "x").status, 200);
     proc::signal(dogs(&gateway, 1)[0], proc::SIGKILL);
@@ -31,7 +31,7 @@ fn a_parent_that_ignores_the_ends_of_its_children_changes_nothing() {
 }
 
 #[test]
-fn descriptors_of_the_gateways_parent_stay_out_of_each_fwatchdog() {
+fn fwatchdog_inherits_no_descriptors_of_the_gateways_parent() {
     let bin = || gateway(&[process(ONE, "cat")]).after("exec 7</dev/full 9<&7");
     for bin in [bin(), bin().refusing(&[CLOSE_RANGE], EPERM)] {
         let gateway = bin.start();
@@ -72,7 +72,7 @@ fn skips_without_root() -> bool {
 }
 
 #[test]
-fn each_function_is_a_user_of_its_own() {
+fn each_function_has_its_own_user() {
     if skips_without_root() {
         return;
     }
@@ -93,7 +93,7 @@ fn each_function_is_a_user_of_its_own() {
 }
 
 #[test]
-fn a_function_that_is_another_user_takes_nothing_of_the_gateway() {
+fn a_function_with_its_own_user_gains_nothing_from_the_gateway() {
     if skips_without_root() {
         return;
     }
@@ -120,7 +120,7 @@ fn a_function_that_is_another_user_takes_nothing_of_the_gateway() {
 }
 
 #[test]
-fn functions_that_are_other_users_end_with_their_gateway() {
+fn functions_with_their_own_users_end_with_the_gateway() {
     if skips_without_root() {
         return;
     }
@@ -137,7 +137,7 @@ fn functions_that_are_other_users_end_with_their_gateway() {
 }
 
 #[test]
-fn a_log_line_says_what_is_not_separated() {
+fn without_function_user_the_log_says_that_functions_are_not_separated() {
     let gateway = gateway(&[process(ONE, "cat")]).start();
     assert!(gateway.log().contains(": nothing separates them from its files"), "{}", gateway.log());
     let gateway = crate::before(&crate::well()).start();
@@ -157,7 +157,7 @@ fn a_user_for_each_function_needs_root_and_the_local_provider() {
 }
 
 #[test]
-fn functions_are_served_where_processes_have_no_descriptors() {
+fn functions_are_served_without_process_descriptors() {
     let functions = [process(ONE, "cat"), process("two", &program("spawns_grandchild"))];
     let missing = [PIDFD_OPEN, PIDFD_SEND_SIGNAL, CLOSE_RANGE];
     let gateway = gateway(&functions).refusing(&missing, ENOSYS).start();
@@ -177,7 +177,7 @@ fn functions_are_served_where_processes_have_no_descriptors() {
 }
 
 #[test]
-fn root_that_is_left_half_way_is_the_end() {
+fn the_gateway_ends_when_it_cannot_drop_root_completely() {
     if !is_root() {
         return eprintln!("skipped: only root can leave root");
     }

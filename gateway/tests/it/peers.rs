@@ -223,7 +223,7 @@ fn load(gateway: &Running) -> Vec<String> {
 }
 
 #[test]
-fn a_websocket_of_one_gateway_is_not_cut_by_an_idle_one() {
+fn an_idle_gateway_does_not_scale_away_another_gateways_websocket() {
     let function = holding();
     let functions = [to_zero("one", "1s"), to_zero("two", "1s"), to_zero("idle", LATER)];
     let engine = Engine::start(&functions, function.addr().port());
@@ -242,7 +242,7 @@ fn a_websocket_of_one_gateway_is_not_cut_by_an_idle_one() {
 }
 
 #[test]
-fn the_calls_of_all_gateways_decide_how_many_replicas_there_are() {
+fn the_calls_of_all_gateways_decide_the_number_of_replicas() {
     let function = holding();
     let engine = Engine::start(&[of_two("even"), of_two("uneven")], function.addr().port());
     let gateways = [engine.gateway(), engine.gateway()];
@@ -257,7 +257,7 @@ fn the_calls_of_all_gateways_decide_how_many_replicas_there_are() {
 }
 
 #[test]
-fn a_gateway_that_comes_and_one_that_goes_change_nothing_that_is_used() {
+fn gateways_that_start_and_end_take_no_used_replica() {
     let function = holding();
     let functions = [to_zero("one", "1s"), to_zero("idle", LATER)];
     let engine = Engine::start(&functions, function.addr().port());
@@ -281,7 +281,7 @@ fn a_gateway_that_comes_and_one_that_goes_change_nothing_that_is_used() {
 
 /// An alert reaches one gateway, whichever it is.
 #[test]
-fn what_an_alert_asked_one_gateway_for_is_kept_by_all() {
+fn all_gateways_keep_the_replicas_that_an_alert_asked_one_of_them_for() {
     let function = holding();
     let functions = [to_zero("raised", "1s"), to_zero("other", "1s"), to_zero("idle", LATER)];
     let engine = Engine::start(&functions, function.addr().port());
@@ -297,7 +297,7 @@ fn what_an_alert_asked_one_gateway_for_is_kept_by_all() {
 
 /// A peer that should tell its load and does not may use what seems idle.
 #[test]
-fn while_a_peer_does_not_tell_its_load_nothing_is_taken_away() {
+fn no_replica_is_taken_away_while_a_peer_does_not_tell_its_load() {
     let function = holding();
     let functions = [to_zero("idle", "1s"), of_two("busy")];
     let page = |text: &str| {
@@ -353,7 +353,7 @@ fn while_a_peer_does_not_tell_its_load_nothing_is_taken_away() {
 }
 
 #[test]
-fn a_gateway_is_asked_without_a_password_also_while_all_its_workers_are_busy() {
+fn the_load_page_needs_no_password_and_no_free_worker() {
     let stalls = Peer::tcp(Script::new().request().stall());
     let bin = local_gateway(&[at("one", &[stalls.addr()]), at("never", &[stalls.addr()])]);
     let (user, _) = (bin.file("basic-auth-user", "u"), bin.file("basic-auth-password", "p"));

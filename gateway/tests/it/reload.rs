@@ -34,7 +34,7 @@ fn list(functions: &[Value]) -> String {
 }
 
 #[test]
-fn functions_are_added_removed_and_kept() {
+fn sighup_adds_removes_and_keeps_functions() {
     let (one, two) = (well(), well());
     let (gateway, file) = started(&[at(ONE, &[one.addr()]), process("cat", "cat")]);
     let kept = dogs(&gateway, 1);
@@ -59,7 +59,7 @@ fn functions_are_added_removed_and_kept() {
 
 /// With no place among the calls nobody looks at the one that waits, so that it sees both changes as one.
 #[test]
-fn a_call_that_waits_has_its_function_started_though_that_was_removed_and_added_again() {
+fn a_waiting_call_starts_a_function_that_was_removed_and_added_again() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let mut limited = at(ONE, &[peer.addr()]);
@@ -91,7 +91,7 @@ fn a_call_that_waits_has_its_function_started_though_that_was_removed_and_added_
 
 /// A call that waited for its turn goes on when the limit is taken away, and is not in line any more.
 #[test]
-fn a_limit_that_is_taken_away_and_set_again_keeps_nobody_out() {
+fn a_limit_that_is_removed_and_set_again_blocks_no_call() {
     let gates = [Gate::new(), Gate::new()];
     let script = |gate| {
         Script::new().request().wait(gate).send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").close()
@@ -122,7 +122,7 @@ fn a_limit_that_is_taken_away_and_set_again_keeps_nobody_out() {
 }
 
 #[test]
-fn addresses_and_replicas_change() {
+fn sighup_changes_addresses_and_replicas() {
     let (one, two) = (well(), well());
     let cats = |count: u32| json!({ "name": "cat", "fprocess": "cat", "replicas": count });
     let (gateway, file) = started(&[at(ONE, &[one.addr()]), cats(1)]);
@@ -219,7 +219,7 @@ fn a_broken_file_keeps_the_old_functions_and_says_so() {
 }
 
 #[test]
-fn many_calls_that_wait_for_a_function_that_goes_are_told_so_at_once() {
+fn calls_that_wait_for_a_removed_function_are_answered_at_once() {
     kit::sys::limits::raise_open_files(4096).unwrap();
     let peer = Peer::tcp(Script::new().request().stall());
     let mut limited = at(ONE, &[peer.addr()]);

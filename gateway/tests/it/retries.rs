@@ -21,7 +21,7 @@ fn send(client: &mut Client, method: &str) -> testkit::Reply {
 }
 
 #[test]
-fn a_replica_that_refuses_is_left_for_another() {
+fn a_refused_connection_is_retried_on_another_replica() {
     let (refusing, peer) = (Refusing::new(), well());
     let gateway = gateway(&[at(ONE, &[refusing.addr(), peer.addr()])]).start();
     let mut client = gateway.client();
@@ -39,7 +39,7 @@ fn a_replica_that_refuses_is_left_for_another() {
 }
 
 #[test]
-fn a_replica_that_goes_away_between_calls_is_no_failure() {
+fn a_replica_that_ends_between_calls_fails_no_call() {
     let (mut one, two) = (well(), well());
     let gateway = gateway(&[at(ONE, &[one.addr(), two.addr()])]).start();
     let mut client = gateway.client();
@@ -69,7 +69,7 @@ fn two_replicas_share_the_calls() {
 }
 
 #[test]
-fn the_replica_with_less_in_hand_is_preferred() {
+fn the_less_busy_replica_is_preferred() {
     let (slow, quick) = (Peer::tcp(Script::new().request().stall()), well());
     let gateway = gateway(&[at(ONE, &[slow.addr(), quick.addr()])]).start();
     let mut client = gateway.client();
@@ -91,7 +91,7 @@ fn the_replica_with_less_in_hand_is_preferred() {
 }
 
 #[test]
-fn a_stale_connection_is_replaced_for_methods_that_may_be_repeated() {
+fn a_stale_connection_is_replaced_for_repeatable_methods() {
     for ends_with_reset in [false, true] {
         for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
             let first = Script::new().request().send(OK).request();
@@ -132,7 +132,7 @@ fn a_call_survives_more_stale_connections_than_it_has_tries() {
 }
 
 #[test]
-fn what_a_function_may_have_executed_is_not_sent_again() {
+fn a_call_that_may_have_been_executed_is_not_retried() {
     // The first request of each connection is answered, the second is read and then broken off.
     for ends_with_reset in [false, true] {
         let script = Script::new().request().send(OK).request();
@@ -153,7 +153,7 @@ fn what_a_function_may_have_executed_is_not_sent_again() {
 }
 
 #[test]
-fn what_a_function_has_begun_to_answer_is_not_sent_again() {
+fn a_call_whose_answer_has_begun_is_not_retried() {
     let script = Script::new().request().send(OK).request();
     for part in ["H", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let peer = Peer::tcp(script.clone().send(part).close());
@@ -172,7 +172,7 @@ fn what_a_function_has_begun_to_answer_is_not_sent_again() {
 }
 
 #[test]
-fn a_body_is_kept_for_a_second_try_up_to_a_bound() {
+fn a_body_is_buffered_for_retries_up_to_a_bound() {
     const KEPT: usize = 16 * 1024;
     for (size, is_chunked) in
         [(KEPT, false), (KEPT, true), (KEPT + 1, false), (KEPT + 1, true), (300_000, false)]
@@ -204,7 +204,7 @@ fn a_body_is_kept_for_a_second_try_up_to_a_bound() {
 }
 
 #[test]
-fn a_function_that_hangs_up_on_everybody_is_tried_a_few_times() {
+fn retries_are_bounded() {
     let peer = Peer::tcp(Script::new());
     let gateway = before(&peer).start();
     let mut client = gateway.client();
@@ -220,7 +220,7 @@ fn a_function_that_hangs_up_on_everybody_is_tried_a_few_times() {
 /// A server that closes each connection after one answer, without a word: the next request may be on its
 /// way by then. Whatever is lost in this race, nothing is executed twice and no GET fails.
 #[test]
-fn connections_that_close_as_they_are_reused() {
+fn a_connection_closed_during_reuse_fails_no_get_and_repeats_no_post() {
     let peer = Peer::tcp(Script::new().request().send(OK).close());
     let gateway = before(&peer).start();
     let lost = thread::scope(|scope| {

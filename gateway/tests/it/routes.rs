@@ -42,7 +42,7 @@ fn path_and_query_arrive_byte_for_byte() {
 }
 
 #[test]
-fn an_absolute_target_and_a_long_one_arrive() {
+fn absolute_and_long_targets_arrive() {
     let peer = well();
     let gateway = before(&peer).start();
     assert_eq!(gateway.get(&format!("http://any.test{}", path("/a?b"))).status, 200);
@@ -161,7 +161,7 @@ fn alexa_bodies_are_read_up_to_a_limit() {
 }
 
 #[test]
-fn what_is_not_from_alexa_is_told_what_is_expected() {
+fn a_request_that_is_not_alexas_is_told_the_expected_form() {
     let peer = well();
     let gateway = before(&peer).start();
     let whole = intent(ONE, 0);
@@ -193,7 +193,7 @@ fn what_is_not_from_alexa_is_told_what_is_expected() {
 }
 
 #[test]
-fn the_root_sends_browsers_on() {
+fn the_root_redirects_browsers() {
     let gateway = gateway(&[]).start();
     for method in ["GET", "HEAD"] {
         let reply = gateway.request().method(method).send().unwrap();
@@ -205,7 +205,7 @@ fn the_root_sends_browsers_on() {
 }
 
 #[test]
-fn names_that_are_not_known_or_no_names_are_404() {
+fn unknown_and_invalid_names_are_404() {
     let peer = well();
     let gateway = before(&peer).start();
     for name in ["two", "One", "one.", "%6fne", "one%20", "-one", "..", "", &"n".repeat(129)] {
@@ -223,7 +223,7 @@ fn names_that_are_not_known_or_no_names_are_404() {
 }
 
 #[test]
-fn pages_of_the_gateway_are_only_read() {
+fn pages_of_the_gateway_accept_only_get_and_head() {
     let gateway = gateway(&[]).start();
     for path in ["/metrics", "/metrics/", "/healthz"] {
         let (get, head) = (gateway.get(path), gateway.request().method("HEAD").path(path).send().unwrap());

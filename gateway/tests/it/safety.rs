@@ -16,7 +16,7 @@ fn send(gateway: &Running, request: &str, fields: &[(&str, &str)]) -> Reply {
 }
 
 #[test]
-fn a_page_of_another_site_changes_nothing() {
+fn a_page_of_another_site_cannot_use_the_control_plane() {
     let peer = well();
     let gateway = before(&peer).start();
     let alert = "POST /system/alert";
@@ -57,7 +57,7 @@ fn a_page_of_another_site_changes_nothing() {
 }
 
 #[test]
-fn without_a_password_a_name_that_is_not_trusted_serves_no_browser() {
+fn without_a_password_browsers_need_a_trusted_name() {
     let gateway = gateway(&[]).env("trusted_hosts", "faas.lan, GATEWAY").start();
     let of_browsers = [("Sec-Fetch-Site", "same-origin"), ("Origin", "http://page.test:8080")];
     for (name, value) in of_browsers {
@@ -78,7 +78,7 @@ fn without_a_password_a_name_that_is_not_trusted_serves_no_browser() {
 }
 
 #[test]
-fn with_a_password_names_do_not_matter_and_other_sites_do() {
+fn with_a_password_any_name_serves_and_other_sites_are_refused() {
     let right = ("Authorization", "Basic YWRtaW46cGE6c3M=");
     let gateway = crate::control::secrets(gateway(&[])).start();
     let host = ("Host", "any.test");
@@ -97,7 +97,7 @@ const RIGHT: (&str, &str) = ("Authorization", "Basic YWRtaW46cGE6c3M=");
 const WRONG: (&str, &str) = ("Authorization", "Basic YWRtaW46bm8=");
 
 #[test]
-fn whoever_guesses_passwords_is_refused_for_a_while_and_others_are_not() {
+fn a_client_that_guesses_passwords_is_refused_and_other_clients_are_served() {
     let bin = crate::control::secrets(gateway(&[process("one", "cat")])).env("trusted_proxies", "127.0.0.1");
     let gateway = bin.start();
     let from =
@@ -131,7 +131,7 @@ fn whoever_guesses_passwords_is_refused_for_a_while_and_others_are_not() {
 }
 
 #[test]
-fn the_log_says_who_changed_something() {
+fn the_log_names_the_client_of_each_change() {
     let gateway = crate::control::secrets(gateway(&[process("one", "cat")])).start();
     let request =
         gateway.request().method("POST").path("/system/scale-function/one").header(RIGHT.0, RIGHT.1);

@@ -27,7 +27,7 @@ fn send(gateway: &Running, count: usize) -> Vec<testkit::http::Connection> {
 }
 
 #[test]
-fn the_first_call_starts_a_replica_and_is_told_how_long_that_took() {
+fn the_first_call_starts_a_replica_and_its_answer_tells_the_cold_start() {
     let gateway = gateway(&[sleeping("cat", &json!({}))]).start();
     assert!(dogs(&gateway, 0).is_empty());
     let reply = gateway.post(&path(""), "hello");
@@ -43,7 +43,7 @@ fn the_first_call_starts_a_replica_and_is_told_how_long_that_took() {
 }
 
 #[test]
-fn a_thousand_calls_at_once_wait_for_one_start_and_all_are_answered() {
+fn a_thousand_concurrent_calls_share_one_cold_start() {
     kit::sys::limits::raise_open_files(4096).unwrap();
     let labels = json!({ "com.openfaas.scale.target": "1000" });
     let gateway = gateway(&[sleeping("cat", &labels)]).start();
@@ -59,7 +59,7 @@ fn a_thousand_calls_at_once_wait_for_one_start_and_all_are_answered() {
 }
 
 #[test]
-fn a_function_that_cannot_be_started_from_nothing_says_why() {
+fn a_failed_cold_start_tells_its_reason() {
     let mut broken = sleeping("cat", &json!({}));
     broken["environment"] = json!({ "exec_timeout": "never" });
     let gateway = gateway(&[broken]).start();
@@ -72,7 +72,7 @@ fn a_function_that_cannot_be_started_from_nothing_says_why() {
 }
 
 #[test]
-fn calls_beyond_the_limit_wait_and_are_served_as_others_end() {
+fn calls_beyond_the_limit_wait_until_other_calls_end() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = gateway(&[limited(&peer, "2")]).start();
@@ -91,7 +91,7 @@ fn calls_beyond_the_limit_wait_and_are_served_as_others_end() {
 
 /// Whichever poller they wait with.
 #[test]
-fn turns_come_in_the_order_of_the_calls() {
+fn waiting_calls_are_served_in_order_of_arrival() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = gateway(&[limited(&peer, "1")]).start();
@@ -111,7 +111,7 @@ fn turns_come_in_the_order_of_the_calls() {
 }
 
 #[test]
-fn a_client_that_goes_away_gives_its_turn_to_the_next() {
+fn a_client_that_leaves_gives_its_slot_to_the_next_call() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = gateway(&[limited(&peer, "1")]).start();
@@ -132,7 +132,7 @@ fn a_client_that_goes_away_gives_its_turn_to_the_next() {
 }
 
 #[test]
-fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
+fn a_full_queue_is_429_and_a_wait_that_times_out_is_504() {
     let peer = Peer::tcp(Script::new().request().stall());
     let bin = gateway(&[limited(&peer, "1")]).env("max_connections", "16");
     let gateway = bin.start();
@@ -152,7 +152,7 @@ fn a_full_queue_is_429_and_a_turn_that_never_comes_504() {
 }
 
 #[test]
-fn full_queues_leave_connections_for_those_that_need_not_wait() {
+fn full_queues_leave_connections_for_other_requests() {
     let peer = Peer::tcp(Script::new().request().stall());
     let mut other = limited(&peer, "1");
     other["name"] = json!("other");
@@ -190,7 +190,7 @@ fn full_queues_leave_connections_for_those_that_need_not_wait() {
 
 /// Its time is up while nobody is free to say so; when somebody is, there is room at the replica.
 #[test]
-fn a_turn_that_comes_too_late_is_left_to_others() {
+fn a_slot_that_comes_after_the_timeout_goes_to_another_call() {
     let (gate, other_gate) = (Gate::new(), Gate::new());
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let other = Peer::tcp(Script::new().request().wait(&other_gate).send(OK).repeat());
@@ -221,7 +221,7 @@ fn a_turn_that_comes_too_late_is_left_to_others() {
 }
 
 #[test]
-fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
+fn a_drain_serves_the_waiting_calls() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = gateway(&[limited(&peer, "1")]).start();
@@ -238,7 +238,7 @@ fn a_gateway_that_is_told_to_end_serves_those_that_wait() {
 }
 
 #[test]
-fn who_still_waits_at_the_end_of_the_drain_is_told_so() {
+fn calls_that_wait_at_the_end_of_the_drain_are_answered_503() {
     let peer = Peer::tcp(Script::new().request().stall());
     let gateway = gateway(&[limited(&peer, "1")]).env("drain_timeout", "1s").start();
     let mut connections = send(&gateway, 3);
@@ -263,7 +263,7 @@ fn begin(gateway: &Running) -> testkit::http::Connection {
 }
 
 #[test]
-fn fewer_replicas_end_no_call() {
+fn scaling_down_ends_no_call() {
     let labels = json!({ "com.openfaas.scale.factor": "0", "com.openfaas.scale.max": "4" });
     let function = json!({ "name": ONE, "fprocess": "cat", "replicas": 2, "labels": labels });
     let gateway = gateway(&[function]).start();
@@ -289,7 +289,7 @@ fn fewer_replicas_end_no_call() {
 
 /// That the time of all is up at once refuses none of them, and nobody else.
 #[test]
-fn many_turns_that_never_come_are_all_told_so_and_hold_up_nobody() {
+fn many_waits_that_time_out_together_are_all_answered_and_delay_no_call() {
     kit::sys::limits::raise_open_files(4096).unwrap();
     let (peer, other) = (Peer::tcp(Script::new().request().stall()), well());
     let functions = [limited(&peer, "1"), at("other", &[other.addr()])];

@@ -41,7 +41,7 @@ fn call(gateway: &Running, name: &str) -> u16 {
 }
 
 #[test]
-fn clients_that_owe_a_body_take_no_place_and_no_replica() {
+fn a_client_that_owes_its_body_takes_no_worker_and_no_replica() {
     kit::sys::limits::raise_open_files(4096).unwrap();
     let (peer, other) = (well(), well());
     let functions = [at(ONE, &[peer.addr()]), at(OTHER, &[other.addr()])];
@@ -56,7 +56,7 @@ fn clients_that_owe_a_body_take_no_place_and_no_replica() {
 }
 
 #[test]
-fn silent_bodies_and_then_tunnels_leave_places_for_another_function() {
+fn silent_bodies_and_tunnels_leave_workers_for_another_function() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().head().send(AGREE).wait(&gate).close());
     let other = well();
@@ -75,7 +75,7 @@ fn silent_bodies_and_then_tunnels_leave_places_for_another_function() {
 }
 
 #[test]
-fn silent_clients_start_and_raise_no_replica() {
+fn silent_clients_start_no_replica() {
     let function = json!({ "name": ONE, "fprocess": "cat", "replicas": 0 });
     let gateway = gateway(&[function]).start();
     let mut silent = send(&gateway, 30, &raw("POST", OWES, ""));
@@ -89,7 +89,7 @@ fn silent_clients_start_and_raise_no_replica() {
 }
 
 #[test]
-fn a_client_that_never_sends_its_body_is_told_so() {
+fn a_client_that_never_sends_its_body_gets_408() {
     let peer = well();
     let gateway = before(&peer).env("body_stall_timeout", "300ms").start();
     for fields in [OWES, "Transfer-Encoding: chunked\r\n"] {
@@ -100,7 +100,7 @@ fn a_client_that_never_sends_its_body_is_told_so() {
 }
 
 #[test]
-fn a_client_that_owes_its_body_does_not_hold_the_end_up() {
+fn a_client_that_owes_its_body_does_not_delay_the_end() {
     let peer = well();
     let gateway = before(&peer).env("drain_timeout", "60s").env("body_stall_timeout", "60s").start();
     let mut owes = send(&gateway, 1, &raw("POST", OWES, "")).remove(0);
@@ -111,7 +111,7 @@ fn a_client_that_owes_its_body_does_not_hold_the_end_up() {
 }
 
 #[test]
-fn an_empty_chunked_body_begins_with_its_end() {
+fn an_empty_chunked_body_is_complete_with_its_last_chunk() {
     let peer = well();
     let gateway = before(&peer).start();
     let mut connection = send(&gateway, 1, &raw("POST", "Transfer-Encoding: chunked\r\n", "")).remove(0);
@@ -122,7 +122,7 @@ fn an_empty_chunked_body_begins_with_its_end() {
 }
 
 #[test]
-fn a_bad_chunk_behind_its_head_reaches_no_function() {
+fn a_bad_first_chunk_reaches_no_function() {
     let peer = well();
     let gateway = before(&peer).start();
     let request = raw("POST", "Transfer-Encoding: chunked\r\n", "zz\r\n");
@@ -132,7 +132,7 @@ fn a_bad_chunk_behind_its_head_reaches_no_function() {
 }
 
 #[test]
-fn a_request_that_is_refused_whatever_its_body_is_is_refused_at_once() {
+fn a_request_refused_by_its_head_does_not_wait_for_its_body() {
     let none = json!({ "name": ONE, "fprocess": "cat", "environment": { "exec_timeout": "never" } });
     let other = well();
     let gateway = gateway(&[at(OTHER, &[other.addr()]), none]).env("max_body", "9").start();
@@ -156,7 +156,7 @@ fn a_request_that_is_refused_whatever_its_body_is_is_refused_at_once() {
 }
 
 #[test]
-fn a_client_that_leaves_before_its_body_is_no_call() {
+fn a_client_that_leaves_before_its_body_is_not_counted_as_a_call() {
     let peer = well();
     let gateway = before(&peer).start();
     for mut connection in send(&gateway, 20, &raw("POST", OWES, "")) {
@@ -168,7 +168,7 @@ fn a_client_that_leaves_before_its_body_is_no_call() {
 }
 
 #[test]
-fn a_request_whose_body_has_not_begun_is_answered_when_the_gateway_ends() {
+fn a_drain_answers_requests_whose_body_has_not_begun() {
     let gateway = before(&well()).env("drain_timeout", "60s").start();
     let mut silent = send(&gateway, 2, &raw("POST", OWES, ""));
     are_active(&gateway, 3);
@@ -196,7 +196,7 @@ fn from(client: &str) -> String {
 }
 
 #[test]
-fn calls_beyond_the_share_of_a_client_wait_and_others_overtake_them() {
+fn calls_beyond_a_clients_share_wait_and_other_clients_overtake() {
     let gate = Gate::new();
     let (slow, _other, bin) = behind_a_proxy(&gate);
     let gateway = bin.env("max_workers_per_client", "2").env("header_timeout", "2s").start();
@@ -220,7 +220,7 @@ fn calls_beyond_the_share_of_a_client_wait_and_others_overtake_them() {
 }
 
 #[test]
-fn a_call_beyond_the_share_of_a_client_has_its_turn_when_another_ends() {
+fn a_waiting_call_beyond_the_clients_share_is_served_when_another_ends() {
     let gate = Gate::new();
     let (slow, _other, bin) = behind_a_proxy(&gate);
     let gateway = bin.env("max_workers_per_client", "2").env("header_timeout", "60s").start();
@@ -236,7 +236,7 @@ fn a_call_beyond_the_share_of_a_client_has_its_turn_when_another_ends() {
 }
 
 #[test]
-fn calls_beyond_the_share_of_a_function_wait_and_others_overtake_them() {
+fn calls_beyond_a_functions_share_wait_and_other_functions_overtake() {
     let gate = Gate::new();
     let (slow, _other, bin) = behind_a_proxy(&gate);
     let gateway = bin.env("max_workers_per_function", "2").start();
@@ -254,7 +254,7 @@ fn calls_beyond_the_share_of_a_function_wait_and_others_overtake_them() {
 }
 
 #[test]
-fn a_client_that_has_its_share_holds_up_nobody_who_waits_for_the_same() {
+fn a_client_at_its_share_does_not_delay_other_clients_of_the_function() {
     let (turn, held) = (Gate::new(), Gate::new());
     let (limited, slow) = (
         Peer::tcp(Script::new().request().wait(&turn).send(OK).repeat()),
@@ -291,7 +291,7 @@ fn connect_from(gateway: &Running, last: u8) -> Connection {
 }
 
 #[test]
-fn a_client_with_its_share_of_connections_gives_up_its_own() {
+fn a_client_at_its_share_of_connections_loses_its_oldest_idle_one() {
     let peer = well();
     let gateway = before(&peer).env("max_connections_per_client", "3").start();
     let mut kept = connect_from(&gateway, 9);
@@ -309,7 +309,7 @@ fn a_client_with_its_share_of_connections_gives_up_its_own() {
 }
 
 #[test]
-fn a_client_whose_connections_are_all_served_gets_no_more() {
+fn a_client_whose_connections_are_all_busy_gets_429() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let gateway = before(&peer).env("max_connections_per_client", "2").start();
@@ -331,7 +331,7 @@ fn a_client_whose_connections_are_all_served_gets_no_more() {
 }
 
 #[test]
-fn silent_bodies_give_their_connections_up() {
+fn connections_with_silent_bodies_make_way_for_other_requests() {
     let peer = well();
     let gateway = before(&peer).env("max_connections", "20").env("max_connections_per_client", "20").start();
     let _silent = send(&gateway, 19, &raw("POST", OWES, ""));
@@ -346,7 +346,7 @@ fn silent_bodies_give_their_connections_up() {
 }
 
 #[test]
-fn one_client_does_not_take_all_the_room_to_wait() {
+fn one_client_cannot_fill_the_queue() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let mut function = at(ONE, &[peer.addr()]);

@@ -23,7 +23,7 @@ fn is_refused(bin: Bin, parts: &[&str]) {
 }
 
 #[test]
-fn values_that_cannot_be_read_end_the_start() {
+fn invalid_settings_end_the_start() {
     refused(&[("port", "http")], &["port", "http", "65535"]);
     refused(&[("port", "65536")], &["port", "65536"]);
     refused(&[("provider", "docker")], &["provider", "docker", "swarm", "local"]);
@@ -75,7 +75,7 @@ fn a_broken_functions_file_ends_the_start() {
 }
 
 #[test]
-fn nobody_has_to_read_the_help_to_its_end() {
+fn a_reader_may_close_the_help_early() {
     // The reader is gone before anything is written, as `| head -n 0` may be.
     let script = "exec 1> >(true); wait $!; exec \"$0\" --help";
     let output = Bin::at("bash").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gateway")).run();
@@ -83,7 +83,7 @@ fn nobody_has_to_read_the_help_to_its_end() {
 }
 
 #[test]
-fn arguments_are_few_and_strict() {
+fn help_lists_the_settings_and_unknown_arguments_are_refused() {
     let version = Bin::gateway().arg("--version").run();
     let want = concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!((version.code(), version.stdout.as_str(), version.stderr.as_str()), (0, want, ""));
@@ -126,7 +126,7 @@ fn arguments_are_few_and_strict() {
 }
 
 #[test]
-fn the_last_line_of_the_start_tells_the_port_that_was_free() {
+fn the_last_line_of_the_start_tells_the_port() {
     let one = gateway(&[]).start();
     let two = gateway(&[]).start();
     assert!(one.addr().port() != 0 && one.addr() != two.addr());
@@ -138,7 +138,7 @@ fn the_last_line_of_the_start_tells_the_port_that_was_free() {
 }
 
 #[test]
-fn a_taken_port_is_a_failure() {
+fn a_port_in_use_ends_the_start() {
     let first = gateway(&[]).start();
     let output = gateway(&[]).env("port", first.addr().port().to_string()).run();
     assert_eq!(output.code(), 1, "{output:?}");
@@ -146,7 +146,7 @@ fn a_taken_port_is_a_failure() {
 }
 
 #[test]
-fn the_health_check_tells_by_its_exit_code() {
+fn the_health_check_answers_by_its_exit_code() {
     let gate = Gate::new();
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK));
     let gateway = before(&peer).env("drain_timeout", "60s").start();
@@ -169,7 +169,7 @@ fn the_health_check_tells_by_its_exit_code() {
 }
 
 #[test]
-fn a_swarm_that_cannot_be_reached_is_waited_for() {
+fn the_gateway_waits_for_an_unreachable_swarm() {
     let refusing = Refusing::new();
     for host in ["unix:///does/not/exist.sock".to_owned(), format!("tcp://{}", refusing.addr())] {
         let gateway = Bin::gateway().env("provider", "swarm").env("DOCKER_HOST", &host).start();
@@ -187,7 +187,7 @@ fn a_swarm_that_cannot_be_reached_is_waited_for() {
 }
 
 #[test]
-fn with_a_functions_file_auto_is_local_and_says_so() {
+fn auto_with_a_functions_file_chooses_local() {
     let gateway = gateway(&[process(ONE, "cat")]).env("provider", "auto").start();
     let log = gateway.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("provider=local, since ")).collect();
@@ -197,7 +197,7 @@ fn with_a_functions_file_auto_is_local_and_says_so() {
 }
 
 #[test]
-fn a_swarm_that_was_asked_for_is_waited_for_and_not_replaced() {
+fn provider_swarm_waits_for_the_swarm_and_never_falls_back() {
     let missing = "unix:///does/not/exist.sock";
     let bin = || gateway(&[process(ONE, "cat")]).env("provider", "auto");
     for (bin, why) in [
@@ -213,14 +213,14 @@ fn a_swarm_that_was_asked_for_is_waited_for_and_not_replaced() {
 }
 
 #[test]
-fn without_functions_it_starts() {
+fn the_gateway_starts_without_functions() {
     let gateway = Bin::gateway().env("provider", "local").start();
     is_own(&gateway.get(&path("")), (404, "unknown_function"), &[]);
     assert_eq!(gateway.get("/healthz").text(), "ok\n");
 }
 
 #[test]
-fn connections_are_bounded_by_their_setting() {
+fn max_connections_bounds_the_connections() {
     let peer = well();
     let gateway = before(&peer).env("max_connections", "10").start();
     let held = testkit::floods::open_connections(gateway.addr(), 30);
@@ -232,7 +232,7 @@ fn connections_are_bounded_by_their_setting() {
 }
 
 #[test]
-fn without_proc_one_line_says_so_and_calls_are_served() {
+fn without_proc_the_log_says_so_once_and_calls_are_served() {
     let peer = well();
     let bin = before(&peer).in_namespaces("mount -t tmpfs none /proc && exec \"$1\"");
     let Some(bin) = bin else { return };

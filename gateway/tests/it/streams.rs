@@ -48,7 +48,7 @@ fn is_broken_off(gateway: &Running, limit: Option<&str>) {
 }
 
 #[test]
-fn events_go_on_beyond_the_time_for_the_first_byte() {
+fn a_stream_may_outlast_upstream_timeout() {
     let peer = Peer::tcp(events());
     let gateway = before(&peer).env("upstream_timeout", "2s").start();
     let reply = gateway.request().path(path("")).timeout(2 * SOON).send().unwrap();
@@ -59,7 +59,7 @@ fn events_go_on_beyond_the_time_for_the_first_byte() {
 }
 
 #[test]
-fn a_process_may_write_beyond_the_time_for_the_first_byte() {
+fn a_process_may_write_longer_than_upstream_timeout() {
     let mut function = process(ONE, "sh -c 'for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.4; done'");
     function["environment"] = json!({ "mode": "streaming" });
     let gateway = gateway(&[function]).env("upstream_timeout", "2s").start();
@@ -68,7 +68,7 @@ fn a_process_may_write_beyond_the_time_for_the_first_byte() {
 }
 
 #[test]
-fn a_stream_that_falls_silent_is_broken_off() {
+fn a_silent_stream_is_cut_at_idle_timeout() {
     let peer = Peer::tcp(Script::new().request().send(HEAD).send("data: 1\n\n").stall());
     let gateway = before(&peer).env("idle_timeout", "1s").env("log", "debug").start();
     is_broken_off(&gateway, None);
@@ -76,7 +76,7 @@ fn a_stream_that_falls_silent_is_broken_off() {
 }
 
 #[test]
-fn the_callers_time_is_for_the_whole_answer() {
+fn x_timeout_bounds_the_whole_answer() {
     for script in [endless(), Script::new().request().send(HEAD).stall()] {
         let peer = Peer::tcp(script);
         let gateway = before(&peer).env("log", "debug").start();
@@ -86,7 +86,7 @@ fn the_callers_time_is_for_the_whole_answer() {
 }
 
 #[test]
-fn the_label_is_for_the_whole_answer_and_may_be_longer_than_the_setting() {
+fn faas_timeout_bounds_the_whole_answer_and_may_exceed_the_setting() {
     let peer = Peer::tcp(endless());
     let gateway = gateway(&[labelled(&peer, "faas.timeout", "900ms")]).env("log", "debug").start();
     is_broken_off(&gateway, None);

@@ -74,7 +74,7 @@ fn replaced(text: &str, old: &str, new: &str) -> String {
 }
 
 #[test]
-fn caddy_in_front_brings_tls_and_the_function_learns_of_the_client() {
+fn a_function_behind_caddy_learns_the_clients_address() {
     if !testkit::is_installed("caddy") || !testkit::is_installed("curl") {
         return;
     }
@@ -106,7 +106,7 @@ fn caddy_in_front_brings_tls_and_the_function_learns_of_the_client() {
 }
 
 #[test]
-fn a_page_of_the_proxys_own_name_may_change_things() {
+fn a_page_under_the_proxys_name_may_use_the_control_plane() {
     if !testkit::is_installed("caddy") || !testkit::is_installed("curl") {
         return;
     }

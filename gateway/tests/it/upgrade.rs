@@ -42,7 +42,7 @@ fn socket(to: SocketAddr) -> WebSocket<TcpStream> {
 }
 
 #[test]
-fn a_websocket_echoes_and_says_goodbye() {
+fn a_websocket_echoes_and_closes() {
     let (function, thread) = echo(2);
     let gateway = gateway(&[at(ONE, &[function])]).start();
     let large = vec![7u8; 3 << 20];
@@ -67,7 +67,7 @@ fn a_websocket_echoes_and_says_goodbye() {
 }
 
 #[test]
-fn what_is_sent_early_and_after_one_side_has_ended_arrives() {
+fn early_bytes_and_bytes_after_a_half_close_arrive() {
     let peer =
         Peer::tcp(Script::new().head().send(AGREE).bytes(10).send("early bird").end().send("late").close());
     let gateway = before(&peer).start();
@@ -86,7 +86,7 @@ fn what_is_sent_early_and_after_one_side_has_ended_arrives() {
 }
 
 #[test]
-fn a_function_that_does_not_change_answers_as_always() {
+fn a_function_that_declines_an_upgrade_answers_normally() {
     let peer = Peer::tcp(Script::new().request().send(OK).repeat());
     let gateway = before(&peer).start();
     let mut client = gateway.connect();
@@ -100,7 +100,7 @@ fn a_function_that_does_not_change_answers_as_always() {
 
 /// Nobody may be taken through a door that was not asked for, and the way to HTTP/2 stays shut.
 #[test]
-fn what_may_not_change_is_not_asked_to() {
+fn only_valid_upgrades_are_forwarded() {
     let peer = Peer::tcp(Script::new().request().send(OK).repeat());
     let gateway = before(&peer).start();
     let asks = [
@@ -131,7 +131,7 @@ fn what_may_not_change_is_not_asked_to() {
 
 /// The time limit of a call ends with its answer's head; a silent tunnel is closed after `idle_timeout`.
 #[test]
-fn a_tunnel_outlives_the_time_limit_and_not_the_idle_one() {
+fn a_tunnel_outlives_upstream_timeout_and_ends_at_idle_timeout() {
     let (function, _thread) = echo(1);
     let gateway =
         gateway(&[at(ONE, &[function])]).env("upstream_timeout", "300ms").env("idle_timeout", "1s").start();
@@ -150,7 +150,7 @@ fn a_tunnel_outlives_the_time_limit_and_not_the_idle_one() {
 
 /// Neither side may leave the other, or the gateway, with half a tunnel.
 #[test]
-fn a_side_that_vanishes_ends_the_tunnel() {
+fn a_tunnel_ends_when_either_side_vanishes() {
     let script = || Script::new().head().send(AGREE);
     let peer = Peer::tcp_each(vec![script().reset(), script().send("x").end().close()]);
     let gateway = before(&peer).start();

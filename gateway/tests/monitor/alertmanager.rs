@@ -97,7 +97,7 @@ fn wait_wanted(gateway: &Running, want: f64, time: Duration) {
 }
 
 #[test]
-fn what_an_alert_asked_for_is_kept_while_it_fires() {
+fn replicas_for_an_alert_are_kept_while_it_fires() {
     if !testkit::is_installed("prometheus") || !testkit::is_installed("prometheus-alertmanager") {
         return;
     }

@@ -70,7 +70,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn it_can_be_imported() {
+fn grafana_can_import_the_dashboard() {
     let dashboard = dashboard();
     assert!(dashboard["schemaVersion"].as_u64() >= Some(38));
     assert!(dashboard["id"].is_null(), "Grafana gives it one");
@@ -91,7 +91,7 @@ fn it_can_be_imported() {
 }
 
 #[test]
-fn panels_have_units_legends_and_a_place_of_their_own() {
+fn panels_have_units_and_legends_and_do_not_overlap() {
     let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
     for panel in panels() {
         let title = string(&panel["title"]);
@@ -115,7 +115,7 @@ fn panels_have_units_legends_and_a_place_of_their_own() {
 }
 
 #[test]
-fn it_shows_every_family_of_the_gateway_and_none_that_is_not() {
+fn the_dashboard_shows_every_metric_of_the_gateway_and_no_other() {
     let document = text("docs/metrics.md");
     let (gateway, _) = document.split_once("## fwatchdog").expect("two parts");
     let known: BTreeSet<String> = metrics(gateway).into_iter().filter(|name| name != "process_").collect();
@@ -126,7 +126,7 @@ fn it_shows_every_family_of_the_gateway_and_none_that_is_not() {
 }
 
 #[test]
-fn variables_are_replaced_as_grafana_does() {
+fn the_test_replaces_variables_as_grafana_does() {
     let query = Query {
         panel: "one".to_owned(),
         expr: r#"rate(x{function_name=~"$function",instance=~"$instance"}[$__rate_interval])"#.to_owned(),

@@ -68,7 +68,7 @@ fn each_alert_has_a_case_where_it_fires_and_one_where_it_does_not() {
 }
 
 #[test]
-fn each_alert_waits_says_how_bad_it_is_and_what_is_wrong() {
+fn each_alert_has_a_duration_a_severity_and_a_summary() {
     for rule in rules() {
         let name = rule["alert"].as_str().expect("a name").to_owned();
         assert!(rule["for"].as_str().is_some(), "{name} has no `for`");
@@ -85,7 +85,7 @@ fn each_alert_waits_says_how_bad_it_is_and_what_is_wrong() {
 }
 
 #[test]
-fn the_document_has_the_alerts_in_their_order() {
+fn the_document_lists_the_alerts_in_their_order() {
     let document = text("docs/monitoring.md");
     let (_, table) = document.split_once("| alert |").expect("a table of alerts");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));

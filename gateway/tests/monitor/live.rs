@@ -34,7 +34,7 @@ const MAY_FIRE: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn every_panel_has_figures_and_alerts_fire_for_what_is_wrong() {
+fn every_panel_has_figures_and_the_right_alerts_fire() {
     if !testkit::is_installed("prometheus") {
         return;
     }

@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::{is_text, rust, serve};
 
 #[test]
-fn it_answers_with_what_it_is_sent() {
+fn catservice_answers_with_the_request_body() {
     let gateway = serve(&rust("catservice", json!({})));
     is_text(&gateway.post("/function/catservice", "hello"), 200, "hello");
     let by_header = gateway.request().method("POST").path("/").header("X-Function", "catservice");

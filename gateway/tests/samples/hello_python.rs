@@ -3,7 +3,7 @@ use testkit::{is_installed, sample_directory};
 use crate::{is_text, script, serve};
 
 #[test]
-fn it_greets() {
+fn hello_python_greets() {
     if !is_installed("python3") {
         return;
     }

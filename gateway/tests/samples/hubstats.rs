@@ -11,7 +11,7 @@ fn hub(status: &str, body: &str) -> Peer {
 }
 
 #[test]
-fn it_asks_the_hub() {
+fn hubstats_asks_the_hub() {
     let hub = hub("200 OK", r#"{"count":99,"next":null,"previous":null,"results":[]}"#);
     let hub_url = format!("http://{}", hub.addr());
     let gateway = serve(&rust("hubstats", json!({ "hub_url": hub_url, "content_type": "text/plain" })));
@@ -26,7 +26,7 @@ fn it_asks_the_hub() {
 }
 
 #[test]
-fn it_says_what_is_wrong_with_the_hub() {
+fn hubstats_says_what_is_wrong_with_the_hub() {
     let prefix = "failed to count the repositories of `library`: the Docker hub";
     let cases = [
         (hub("429 Too Many Requests", ""), "limits the rate of requests, try again later"),

@@ -5,7 +5,7 @@ use testkit::{is_installed, sample_directory};
 use crate::{script, serve};
 
 #[test]
-fn it_tells_about_its_host() {
+fn nodeinfo_describes_its_host() {
     if !is_installed("node") {
         return;
     }

@@ -18,7 +18,7 @@ fn picture(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_becomes_a_smaller_one() {
+fn a_picture_is_made_smaller() {
     let gateway = serve(&rust("resize", json!({ "content_type": "image/png" })));
     for (query, want) in [("", (128, 64)), ("?width=4", (4, 2)), ("?width=2048", (600, 300))] {
         let reply = gateway.post(&format!("/function/resize{query}"), picture(600, 300));
@@ -40,7 +40,7 @@ fn a_picture_becomes_a_smaller_one() {
 }
 
 #[test]
-fn what_is_no_picture_is_refused() {
+fn a_body_that_is_no_picture_is_refused() {
     let gateway = serve(&rust("resize", json!({ "content_type": "image/png" })));
     let reply = gateway.post("/function/resize", "hello");
     assert_eq!((reply.status, reply.header("x-exit-code")), (500, Some("1")));
@@ -50,7 +50,7 @@ fn what_is_no_picture_is_refused() {
 }
 
 #[test]
-fn a_shape_that_costs_too_much_is_refused_at_once() {
+fn a_picture_too_large_to_scale_is_refused_at_once() {
     let gateway = serve(&rust("resize", json!({ "content_type": "image/png" })));
     let mut picture = Vec::new();
     drop(Encoder::new(&mut picture, 1, 16 << 20).write_header().unwrap());

@@ -68,7 +68,7 @@ fn find_lists_the_stash() {
 }
 
 #[test]
-fn a_stash_that_cannot_be_written_is_said() {
+fn a_failed_write_is_reported() {
     let environment = json!({ "stash_dir": "/proc/nowhere", "content_type": "text/plain" });
     let gateway = serve(&rust(NAME, environment));
     is_text(&gateway.post("/function/webhookstash", "x"), 500, "failed to stash the webhook\n");
@@ -100,7 +100,7 @@ fn expect(want: usize, count: impl Fn() -> usize) {
 }
 
 #[test]
-fn a_webhook_that_breaks_off_leaves_nothing() {
+fn a_truncated_webhook_leaves_no_file() {
     const CLIENTS: usize = 20;
     let stash = tempfile::tempdir().unwrap();
     let gateway = serve(&function(stash.path()));

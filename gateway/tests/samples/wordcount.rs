@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::{is_text, rust, serve};
 
 #[test]
-fn it_counts_words() {
+fn wordcount_counts_words() {
     let gateway = serve(&rust("wordcount", json!({ "content_type": "text/plain" })));
     for (body, want) in [("one two three", "3\n"), ("", "0\n")] {
         let reply = gateway.post("/function/wordcount", body);
