@@ -12,10 +12,12 @@ pub mod forward;
 pub mod head;
 pub mod refusal;
 pub mod server;
+mod span;
 mod spare;
 mod upload;
 mod wire;
 pub mod writer;
+mod written;
 
 pub use body::Length;
 pub use client::{ClientConfig, Connection, Endpoint, Error, Phase, Pool, Request, Response};

@@ -1,7 +1,9 @@
-//! Memory that a thread keeps for its next message: connections have buffers only while bytes are in them, and a
-//! call that follows another allocates next to nothing.
+//! Memory that a thread keeps for its next message. A connection has a buffer only while bytes are in it, and a call that
+//! follows another one allocates next to nothing.
 
 use std::cell::RefCell;
+
+use crate::span::Field;
 
 /// The first size of a buffer that is read into; most messages fit.
 pub(crate) const FIRST_BYTES: usize = 8 * 1024;
@@ -10,22 +12,21 @@ pub(crate) const FIRST_BYTES: usize = 8 * 1024;
 /// written. With twice as much a large answer takes a quarter more.
 pub(crate) const MAX_BYTES: usize = 32 * 1024;
 
-/// The first size of what holds one head; most heads fit.
+/// The first size of the memory for one head; most heads fit.
 const HEAD_BYTES: usize = 512;
 
-/// The fields that a list of them has room for at first.
+/// The first number of fields that a list has room for.
 pub(crate) const FIELDS: usize = 16;
 
-/// Where one field of a head is: its name and its value.
-pub(crate) type Field = (crate::head::Span, crate::head::Span);
-
-/// What a thread keeps: a buffer for each side of a call, and the heads of calls that wait for their answers, of
-/// which a poller has many. A worker that has nothing to do keeps nothing.
+/// What a thread keeps: a buffer for each side of a call, and memory for the heads of calls that wait for their answers.
+/// A poller has many such calls. A worker without work keeps nothing.
 #[derive(Default)]
 struct Kept {
     buffers: Stack<Vec<u8>, 2>,
     heads: Stack<Vec<u8>, 128>,
     fields: Stack<Vec<Field>, 128>,
+    /// Initialised memory for heads that are written.
+    rooms: Stack<Vec<u8>, 128>,
 }
 
 /// At most `N` things.
@@ -54,7 +55,7 @@ pub(crate) fn buffer() -> Vec<u8> {
     KEPT.with_borrow_mut(|kept| kept.buffers.0.pop()).unwrap_or_else(|| Vec::with_capacity(FIRST_BYTES))
 }
 
-/// An empty vector for a head.
+/// An empty vector for the bytes of a head.
 pub(crate) fn head() -> Vec<u8> {
     KEPT.with_borrow_mut(|kept| kept.heads.0.pop()).unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES))
 }
@@ -64,21 +65,37 @@ pub(crate) fn fields() -> Vec<Field> {
     KEPT.with_borrow_mut(|kept| kept.fields.0.pop()).unwrap_or_else(|| Vec::with_capacity(FIELDS))
 }
 
-/// Keeps bytes that are no longer needed, or frees them.
-pub(crate) fn give(mut bytes: Vec<u8>) {
-    bytes.clear();
-    match bytes.capacity() {
-        FIRST_BYTES..=MAX_BYTES => KEPT.with_borrow_mut(|kept| kept.buffers.push(bytes)),
-        HEAD_BYTES..FIRST_BYTES => KEPT.with_borrow_mut(|kept| kept.heads.push(bytes)),
-        _ => {}
+/// Initialised memory to write a head into; old bytes may be in it.
+pub(crate) fn room() -> Vec<u8> {
+    KEPT.with_borrow_mut(|kept| kept.rooms.0.pop()).unwrap_or_else(|| vec![0; HEAD_BYTES])
+}
+
+/// Keeps a buffer that is no longer needed, or frees it.
+pub(crate) fn give(mut buffer: Vec<u8>) {
+    if (FIRST_BYTES..=MAX_BYTES).contains(&buffer.capacity()) {
+        buffer.clear();
+        KEPT.with_borrow_mut(|kept| kept.buffers.push(buffer));
     }
 }
 
-/// Keeps a list of fields that is no longer needed, or frees it.
-pub(crate) fn give_fields(mut fields: Vec<Field>) {
-    fields.clear();
-    if (FIELDS..=8 * FIELDS).contains(&fields.capacity()) {
-        KEPT.with_borrow_mut(|kept| kept.fields.push(fields));
+/// Keeps the memory of a parsed head, or frees it.
+pub(crate) fn give_head(mut bytes: Vec<u8>, mut fields: Vec<Field>) {
+    KEPT.with_borrow_mut(|kept| {
+        if (HEAD_BYTES..FIRST_BYTES).contains(&bytes.capacity()) {
+            bytes.clear();
+            kept.heads.push(bytes);
+        }
+        if (FIELDS..=8 * FIELDS).contains(&fields.capacity()) {
+            fields.clear();
+            kept.fields.push(fields);
+        }
+    });
+}
+
+/// Keeps the memory of a head that was written, or frees it.
+pub(crate) fn give_room(room: Vec<u8>) {
+    if (HEAD_BYTES..FIRST_BYTES).contains(&room.len()) {
+        KEPT.with_borrow_mut(|kept| kept.rooms.push(room));
     }
 }
 
@@ -91,8 +108,10 @@ pub(crate) fn clear() {
 mod tests {
     use super::*;
 
-    fn kept() -> (usize, usize, usize) {
-        KEPT.with_borrow(|kept| (kept.buffers.0.len(), kept.heads.0.len(), kept.fields.0.len()))
+    fn kept() -> [usize; 4] {
+        let count =
+            |kept: &Kept| [kept.buffers.0.len(), kept.heads.0.len(), kept.fields.0.len(), kept.rooms.0.len()];
+        KEPT.with_borrow(count)
     }
 
     #[test]
@@ -110,19 +129,22 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_a_call_needs() {
         clear();
-        for capacity in [0, HEAD_BYTES - 1, MAX_BYTES + 1] {
+        for capacity in [0, FIRST_BYTES - 1, MAX_BYTES + 1] {
             give(Vec::with_capacity(capacity));
         }
-        give_fields(Vec::with_capacity(8 * FIELDS + 1));
-        assert_eq!(kept(), (0, 0, 0));
+        for capacity in [0, HEAD_BYTES - 1, FIRST_BYTES] {
+            give_head(Vec::with_capacity(capacity), Vec::with_capacity(8 * FIELDS + 1));
+            give_room(vec![0; capacity]);
+        }
+        assert_eq!(kept(), [0; 4]);
         for _ in 0..200 {
             give(Vec::with_capacity(FIRST_BYTES));
             give(Vec::with_capacity(MAX_BYTES));
-            give(Vec::with_capacity(HEAD_BYTES));
-            give_fields(Vec::with_capacity(FIELDS));
+            give_head(Vec::with_capacity(HEAD_BYTES), Vec::with_capacity(FIELDS));
+            give_room(vec![0; HEAD_BYTES]);
         }
-        assert_eq!(kept(), (2, 128, 128));
+        assert_eq!(kept(), [2, 128, 128, 128]);
         clear();
-        assert_eq!(kept(), (0, 0, 0));
+        assert_eq!(kept(), [0; 4]);
     }
 }

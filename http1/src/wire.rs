@@ -1,11 +1,12 @@
 //! The two halves of a connection, the same for both ends: what comes in loses its framing, what goes
 //! out gets it. Nothing here blocks; whoever calls polls the socket and keeps the time.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 
 use kit::sys::Socket;
 
 use crate::body::{Decoder, Framing, Length};
+use crate::written::Written;
 use crate::{Refusal, spare};
 
 /// What there is of a body.
@@ -272,7 +273,7 @@ const SMALL: usize = 1024;
 /// Bytes to the peer: what is written and not sent yet (heads, framing, a little data), and the mode.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    ready: Vec<u8>,
+    ready: Written,
     sent: usize,
     mode: Mode,
     finished: bool,
@@ -282,12 +283,12 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn new() -> Outgoing {
-        Outgoing { ready: Vec::new(), sent: 0, mode: Mode::Bodiless, finished: true, total: 0 }
+        Outgoing { ready: Written::default(), sent: 0, mode: Mode::Bodiless, finished: true, total: 0 }
     }
 
     /// Gives memory back; for a connection that becomes idle.
     pub(crate) fn rest(&mut self) {
-        spare::give(std::mem::take(&mut self.ready));
+        self.ready = Written::default();
         self.sent = 0;
     }
 
@@ -297,12 +298,12 @@ impl Outgoing {
     }
 
     /// Begins a message with its finished head.
-    pub(crate) fn begin(&mut self, head: Vec<u8>, mode: Mode) {
+    pub(crate) fn begin(&mut self, head: Written, mode: Mode) {
         self.compact();
         if self.ready.is_empty() {
-            spare::give(std::mem::replace(&mut self.ready, head));
+            self.ready = head;
         } else {
-            self.ready.extend_from_slice(&head); // an interim response that the socket did not take
+            self.ready.put(&head); // an interim response that the socket did not take
         }
         self.finished = false;
         self.mode = mode;
@@ -310,7 +311,7 @@ impl Outgoing {
 
     /// Puts bytes that stand on their own, such as an interim response, before what follows.
     pub(crate) fn interim(&mut self, bytes: &[u8]) {
-        self.ready.extend_from_slice(bytes);
+        self.ready.put(bytes);
     }
 
     /// Whether everything that was written was sent, the end of the message included.
@@ -339,10 +340,8 @@ impl Outgoing {
             }
             Mode::Length(left) | Mode::Chunked(left) if left > 0 => &data[..data.len().min(clamp(left))],
             Mode::Chunked(_) if !data.is_empty() => {
-                if self.ready.capacity() == 0 {
-                    self.ready = spare::head();
-                }
-                let _ = write!(self.ready, "{:x}\r\n", data.len()); // a Vec cannot fail
+                self.ready.put_hex(data.len() as u64);
+                self.ready.put(b"\r\n");
                 self.mode = Mode::Chunked(data.len() as u64);
                 data
             }
@@ -372,7 +371,7 @@ impl Outgoing {
         self.sent += of_ready;
         self.compact();
         if of_data == data.len() {
-            self.ready.extend_from_slice(&tail[of_tail..]);
+            self.ready.put(&tail[of_tail..]);
         }
         if let Mode::Length(left) | Mode::Chunked(left) = &mut self.mode {
             *left -= of_data as u64;
@@ -382,8 +381,8 @@ impl Outgoing {
 
     /// Sends data that is little enough to be held back with the rest.
     fn send_small(&mut self, socket: &Socket, data: &[u8], tail: &[u8]) -> io::Result<usize> {
-        self.ready.extend_from_slice(data);
-        self.ready.extend_from_slice(tail);
+        self.ready.put(data);
+        self.ready.put(tail);
         if let Mode::Length(left) | Mode::Chunked(left) = &mut self.mode {
             *left -= data.len() as u64;
         }
@@ -402,7 +401,7 @@ impl Outgoing {
                 Mode::Length(left) | Mode::Chunked(left) if left > 0 => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Mode::Chunked(_) => self.ready.extend_from_slice(b"0\r\n\r\n"),
+                Mode::Chunked(_) => self.ready.put(b"0\r\n\r\n"),
                 _ => {}
             }
             self.finished = true;
@@ -439,7 +438,7 @@ fn clamp(left: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
@@ -452,7 +451,8 @@ mod tests {
     fn sent(mode: Mode, pieces: &[&[u8]]) -> Vec<u8> {
         let (socket, mut peer) = pair();
         let mut outgoing = Outgoing::new();
-        outgoing.begin(b"HEAD\r\n\r\n".to_vec(), mode);
+        outgoing.begin(Written::default(), mode);
+        outgoing.interim(b"HEAD\r\n\r\n");
         for piece in pieces {
             assert_eq!(outgoing.write(&socket, piece).unwrap(), piece.len());
         }
@@ -479,10 +479,10 @@ mod tests {
     fn a_length_is_kept_to() {
         let (socket, _peer) = pair();
         let mut outgoing = Outgoing::new();
-        outgoing.begin(Vec::new(), Mode::Length(3));
+        outgoing.begin(Written::default(), Mode::Length(3));
         assert_eq!(outgoing.write(&socket, b"abcd").unwrap(), 3, "no more than announced");
         assert!(outgoing.write(&socket, b"d").is_err());
-        outgoing.begin(Vec::new(), Mode::Length(3));
+        outgoing.begin(Written::default(), Mode::Length(3));
         assert_eq!(outgoing.write(&socket, b"ab").unwrap(), 2);
         assert_eq!(outgoing.finish(&socket).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
@@ -493,7 +493,7 @@ mod tests {
         let (socket, _peer) = pair();
         let data = vec![b'x'; 10 << 20];
         let mut outgoing = Outgoing::new();
-        outgoing.begin(Vec::new(), Mode::Chunked(0));
+        outgoing.begin(Written::default(), Mode::Chunked(0));
         while outgoing.write(&socket, &data).unwrap() > 0 {}
         assert!(matches!(outgoing.mode, Mode::Chunked(1..)));
         assert_eq!(outgoing.finish(&socket).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
@@ -540,7 +540,7 @@ mod tests {
             }
         });
         let mut outgoing = Outgoing::new();
-        outgoing.begin(Vec::new(), Mode::Chunked(0));
+        outgoing.begin(Written::default(), Mode::Chunked(0));
         let mut rest = &data[..];
         while !rest.is_empty() {
             let piece = &rest[..rest.len().min(100_000)];

@@ -14,6 +14,7 @@ use crate::body::{Framing, Length};
 use crate::head::{ResponseHead, Scan, Version};
 use crate::wire::{Body, BodyError, Incoming, Mode, Outgoing};
 use crate::writer::Persistence;
+use crate::written::Written;
 use crate::{HeadWriter, Refusal};
 
 /// Interim responses (1xx) that may come before one final response.
@@ -375,7 +376,7 @@ impl Connection {
     /// Begins the tunnel that the server agreed to: both sides send until they close.
     pub(crate) fn begin_tunnel(&mut self) {
         let _ = self.incoming.begin(Framing::UntilClose, u64::MAX); // no length, so none that is too large
-        self.outgoing.begin(Vec::new(), Mode::UntilClose);
+        self.outgoing.begin(Written::default(), Mode::UntilClose);
     }
 
     /// Whether the response's head agrees to a change of protocol.

@@ -21,6 +21,7 @@ use crate::flaw;
 use crate::head::{RequestHead, Scan};
 use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
+use crate::written::Written;
 
 /// What a waiting connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -242,7 +243,7 @@ impl Conn {
     }
 
     /// Answers a refusal, and returns the answer and the length of its body.
-    pub(super) fn send_refusal(&mut self, shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
+    pub(super) fn send_refusal(&mut self, shared: &Shared, refusal: Refusal) -> (Written, u64) {
         if refusal == Refusal::Tls {
             shared.say_tls(self.peer);
         }
@@ -254,7 +255,7 @@ impl Conn {
 }
 
 /// The whole answer to a refusal, and the length of its body.
-fn refusal_message(shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
+fn refusal_message(shared: &Shared, refusal: Refusal) -> (Written, u64) {
     let mut text = refusal.to_string();
     shared.guarded(b"", || text = shared.service.line(refusal));
     text.push('\n');
@@ -268,6 +269,6 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> (Vec<u8>, u64) {
     shared.guarded(b"", || shared.service.refused(refusal, &mut head));
     let bytes = text.len() as u64;
     let mut message = head.finish(Length::Known(bytes), true, Persistence::Close);
-    message.extend_from_slice(text.as_bytes());
+    message.put(text.as_bytes());
     (message, bytes)
 }

@@ -14,6 +14,7 @@ use crate::body::{Framing, Length};
 use crate::head::{RequestHead, Version};
 use crate::wire::{Body, BodyError, Mode};
 use crate::writer::Persistence;
+use crate::written::Written;
 use crate::{HeadWriter, Refusal};
 
 /// What is read and thrown away of a body that the service left, to keep the connection.
@@ -342,7 +343,7 @@ impl<'a> Exchange<'a> {
         self.begin(SWITCHING_PROTOCOLS, head, Mode::UntilClose);
     }
 
-    fn begin(&mut self, status: u16, head: Vec<u8>, mode: Mode) {
+    fn begin(&mut self, status: u16, head: Written, mode: Mode) {
         if let Some(record) = &mut self.turn.record {
             record.begin(status, &head);
         }

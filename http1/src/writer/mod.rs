@@ -1,34 +1,41 @@
 //! A head being written: bytes in the order of the wire. The fields that frame the message are added
 //! last, by the connection that sends it, and never by a caller.
 
+mod status;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::body::Length;
-use crate::head::{Headers, list};
-use crate::spare;
+pub use status::reason_phrase;
 
-/// Whether a field belongs to one connection, or is one that this crate writes itself (RFC 9110 section 7.6.1). It is
-/// not forwarded; neither is a field that `Connection` names. Names are compared as [`is_taken_for`] does: a server
+use crate::body::Length;
+use crate::head::{Headers, Line, list};
+use crate::written::Written;
+
+/// Whether a field belongs to one connection, or is one that this crate writes itself (RFC 9110 section 7.6.1). Such a
+/// field is not forwarded; neither is a field that `Connection` names. Names compare as in [`is_taken_for`]: a server
 /// behind the next hop may take `Content_Length` for a length.
 #[must_use]
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    let of_this_length: &[&str] = match name.len() {
-        2 => &["te"],
-        7 => &["trailer", "upgrade"],
-        10 => &["connection", "keep-alive"],
-        14 => &["content-length"],
-        16 => &["proxy-connection"],
-        17 => &["transfer-encoding"],
-        18 => &["proxy-authenticate"],
-        19 => &["proxy-authorization"],
-        _ => &[],
+    let Some(first) = name.first() else { return false };
+    let hop = match (name.len(), first | 0x20) {
+        (2, b't') => "te",
+        (7, b't') => "trailer",
+        (7, b'u') => "upgrade",
+        (10, b'c') => "connection",
+        (10, b'k') => "keep-alive",
+        (14, b'c') => "content-length",
+        (16, b'p') => "proxy-connection",
+        (17, b't') => "transfer-encoding",
+        (18, b'p') => "proxy-authenticate",
+        (19, b'p') => "proxy-authorization",
+        _ => return false,
     };
-    of_this_length.iter().any(|hop| is_taken_for(name, hop))
+    is_taken_for(name, hop)
 }
 
-/// Whether programs may take a field for the one called `other`: names compare without case, and where they become
-/// variables, as those of the Common Gateway Interface, `_` and `-` are the same.
+/// Whether programs may take the field `name` for the one called `other`, which has letters, digits, `-` and `_`: names
+/// compare without case, and in variables, as those of the Common Gateway Interface, `-` becomes `_`.
 #[inline]
 #[must_use]
 pub fn is_taken_for(name: &[u8], other: &str) -> bool {
@@ -36,10 +43,8 @@ pub fn is_taken_for(name: &[u8], other: &str) -> bool {
 }
 
 fn has_the_letters_of(name: &[u8], other: &str) -> bool {
-    let is_same = |(one, other): (&u8, &u8)| match one {
-        b'_' => matches!(other, b'-' | b'_'),
-        one => one.eq_ignore_ascii_case(other),
-    };
+    // No two characters of a token that differ in the bit of the case alone are in `other`, except letters.
+    let is_same = |(one, other): (&u8, &u8)| one | 0x20 == other | 0x20 || (*one, *other) == (b'_', b'-');
     name.iter().zip(other.as_bytes()).all(is_same)
 }
 
@@ -56,7 +61,7 @@ pub enum Persistence {
 
 /// The head of a message that is being written.
 pub struct HeadWriter {
-    bytes: Short,
+    bytes: Written,
     kind: Kind,
     has_date: bool,
     is_upgrade: bool,
@@ -72,23 +77,24 @@ impl HeadWriter {
     /// A response with the given status.
     #[must_use]
     pub fn response(status: u16) -> HeadWriter {
-        let mut bytes = Short::new();
-        bytes.put(b"HTTP/1.1 ");
-        bytes.decimal(u64::from(status), 1);
-        bytes.put(b" ");
-        bytes.put(reason_phrase(status).as_bytes());
-        bytes.put(b"\r\n");
+        let mut bytes = Written::head();
+        if status == 200 {
+            bytes.put(b"HTTP/1.1 200 OK\r\n"); // at once, as most are
+        } else {
+            bytes.put(b"HTTP/1.1 ");
+            bytes.put_decimal(u64::from(status), 1);
+            bytes.put(b" ");
+            bytes.put(reason_phrase(status).as_bytes());
+            bytes.put(b"\r\n");
+        }
         HeadWriter { bytes, kind: Kind::Response { status }, has_date: false, is_upgrade: false }
     }
 
     /// A request for `target`, which is sent as it is: it comes from a parsed head or is a literal.
     #[must_use]
     pub fn request(method: &str, target: &[u8]) -> HeadWriter {
-        let mut bytes = Short::new();
-        bytes.put(method.as_bytes());
-        bytes.put(b" ");
-        bytes.put(target);
-        bytes.put(b" HTTP/1.1\r\n");
+        let mut bytes = Written::head();
+        bytes.put_all([method.as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
         let kind = Kind::Request {
             is_head: method == "HEAD",
             expects_body: matches!(method, "POST" | "PUT" | "PATCH"),
@@ -144,21 +150,19 @@ impl HeadWriter {
         // Lines that follow each other are copied at once, as they are: a parsed head has nothing in it that
         // must not be sent on.
         let mut lines = 0..0;
-        for (name, value, line) in headers.lines() {
+        for Line { name, value, place } in headers.lines() {
             if is_hop_by_hop(name) || is_left_out(name) || is_named(name) {
                 continue;
             }
             self.has_date |= name.eq_ignore_ascii_case(b"date");
-            match line {
-                Some(line) if line.start == lines.end => lines.end = line.end,
-                Some(line) => {
+            match place {
+                Some(place) if place.start == lines.end => lines.end = place.end,
+                place => {
                     self.bytes.put(&headers.bytes()[lines]);
-                    lines = line;
-                }
-                None => {
-                    self.bytes.put(&headers.bytes()[lines]);
-                    lines = 0..0;
-                    self.field(name, value);
+                    if place.is_none() {
+                        self.field(name, value);
+                    }
+                    lines = place.unwrap_or_default();
                 }
             }
         }
@@ -175,7 +179,7 @@ impl HeadWriter {
                     if place > 0 {
                         self.bytes.put(b".");
                     }
-                    self.bytes.decimal(u64::from(part), 1);
+                    self.bytes.put_decimal(u64::from(part), 1);
                 }
             }
             IpAddr::V6(address) => self.bytes.put(address.to_string().as_bytes()),
@@ -186,7 +190,7 @@ impl HeadWriter {
     /// Adds a field that is a number and `suffix`, which is plain text.
     pub fn number(&mut self, name: &str, value: u64, suffix: &str) -> &mut HeadWriter {
         self.begin(name.as_bytes());
-        self.bytes.decimal(value, 1);
+        self.bytes.put_decimal(value, 1);
         self.bytes.put(suffix.as_bytes());
         self.end()
     }
@@ -194,9 +198,9 @@ impl HeadWriter {
     /// Adds a field that is a time in seconds, to the microsecond.
     pub fn seconds(&mut self, name: &str, value: Duration) -> &mut HeadWriter {
         self.begin(name.as_bytes());
-        self.bytes.decimal(value.as_secs(), 1);
+        self.bytes.put_decimal(value.as_secs(), 1);
         self.bytes.put(b".");
-        self.bytes.decimal(u64::from(value.subsec_micros()), 6);
+        self.bytes.put_decimal(u64::from(value.subsec_micros()), 6);
         self.end()
     }
 
@@ -213,7 +217,7 @@ impl HeadWriter {
     /// What was written so far: the first line and the fields, without framing.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.as_bytes()
+        &self.bytes
     }
 
     /// The status of a response; 0 for a request.
@@ -227,8 +231,7 @@ impl HeadWriter {
     }
 
     /// Adds the framing and the empty line. `chunked` says whether the peer understands chunks.
-    #[must_use]
-    pub fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Vec<u8> {
+    pub(crate) fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Written {
         if !self.has_date {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.text("Date", &kit::calendar::http_date(now));
@@ -250,13 +253,13 @@ impl HeadWriter {
             Persistence::KeepAlive => self.bytes.put(b"Connection: keep-alive\r\n"),
         }
         self.bytes.put(b"\r\n");
-        self.bytes.into_vec()
+        self.bytes
     }
 
     /// Ends the head of an interim answer: nothing frames it, and nothing is added.
-    pub(crate) fn finish_interim(mut self) -> Vec<u8> {
+    pub(crate) fn finish_interim(mut self) -> Written {
         self.bytes.put(b"\r\n");
-        self.bytes.into_vec()
+        self.bytes
     }
 
     /// Responses that may tell neither a length nor a coding (RFC 9110 section 8.6, RFC 9112 section 6.1).
@@ -272,97 +275,6 @@ impl HeadWriter {
             Kind::Response { status } => status == 304,
         }
     }
-}
-
-/// A vector for many short pieces. A call of the C library for each, which musl's copying does not hurry with, would
-/// take longer than all else that writes a head.
-struct Short {
-    /// Initialised to its end, and longer than what is in it.
-    bytes: Vec<u8>,
-    length: usize,
-}
-
-impl Short {
-    fn new() -> Short {
-        let mut bytes = spare::head();
-        bytes.resize(bytes.capacity(), 0);
-        Short { bytes, length: 0 }
-    }
-
-    fn put(&mut self, piece: &[u8]) {
-        copy(self.room(piece.len()), piece);
-    }
-
-    /// Appends a whole line at once: four pieces each by itself cost twice the instructions.
-    fn put_field(&mut self, name: &[u8], value: &[u8]) {
-        let line = self.room(name.len() + value.len() + 4);
-        let (start, rest) = line.split_at_mut(name.len());
-        copy(start, name);
-        let (colon, rest) = rest.split_at_mut(2);
-        colon.copy_from_slice(b": ");
-        let (middle, end) = rest.split_at_mut(value.len());
-        copy(middle, value);
-        end.copy_from_slice(b"\r\n");
-    }
-
-    /// The next so many bytes, to be written.
-    fn room(&mut self, count: usize) -> &mut [u8] {
-        let (start, end) = (self.length, self.length + count);
-        if end > self.bytes.len() {
-            self.bytes.resize(end.max(2 * self.bytes.len()), 0);
-        }
-        self.length = end;
-        &mut self.bytes[start..end]
-    }
-
-    /// Appends a number with at least `width` digits, at most 20.
-    fn decimal(&mut self, mut value: u64, width: usize) {
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        while value > 0 {
-            at -= 1;
-            digits[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        self.put(&digits[at.min(digits.len() - width)..]);
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-
-    fn into_vec(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.length);
-        std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Drop for Short {
-    fn drop(&mut self) {
-        spare::give(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// Copies a piece to a place of the same length: a short one by its first and its last bytes, which may overlap.
-fn copy(to: &mut [u8], from: &[u8]) {
-    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
-        let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
-        *to.first_chunk_mut()? = *first;
-        *to.last_chunk_mut()? = *last;
-        Some(())
-    }
-    let _ = match from.len() {
-        0 => Some(()),
-        1 => ends::<1>(to, from),
-        2..=3 => ends::<2>(to, from),
-        4..=7 => ends::<4>(to, from),
-        8..=15 => ends::<8>(to, from),
-        16..=32 => ends::<16>(to, from),
-        _ => {
-            to.copy_from_slice(from);
-            Some(())
-        }
-    };
 }
 
 fn is_forbidden(byte: u8) -> bool {
@@ -385,75 +297,6 @@ fn may_have_forbidden(value: &[u8]) -> bool {
     }
 }
 
-/// The phrase for a status, as IANA's registry of status codes has it; clients ignore it, people read it.
-#[must_use]
-pub fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        102 => "Processing",
-        103 => "Early Hints",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        203 => "Non-Authoritative Information",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        207 => "Multi-Status",
-        208 => "Already Reported",
-        226 => "IM Used",
-        300 => "Multiple Choices",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        305 => "Use Proxy",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        423 => "Locked",
-        424 => "Failed Dependency",
-        425 => "Too Early",
-        426 => "Upgrade Required",
-        428 => "Precondition Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        506 => "Variant Also Negotiates",
-        507 => "Insufficient Storage",
-        508 => "Loop Detected",
-        510 => "Not Extended",
-        511 => "Network Authentication Required",
-        _ => "Unknown",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,32 +315,14 @@ mod tests {
                     let mut head = HeadWriter::response(200);
                     head.field(b"X", &value);
                     value.retain(|byte| !is_forbidden(*byte));
-                    assert!(head.bytes.as_bytes().ends_with(&[b"X: ", &value[..], b"\r\n"].concat()));
+                    assert!(head.bytes.ends_with(&[b"X: ", &value[..], b"\r\n"].concat()));
                 }
             }
         }
     }
 
-    #[test]
-    fn pieces_of_any_length_are_put_behind_each_other() {
-        let all: Vec<u8> = (0..=255).cycle().take(3000).collect();
-        for length in 0..200 {
-            let mut short = Short::new();
-            all.chunks(length.max(1)).for_each(|piece| short.put(piece));
-            short.put(b"");
-            assert_eq!(short.as_bytes(), all, "{length}");
-            assert_eq!(short.into_vec(), all);
-        }
-        let mut short = Short::new();
-        for (value, width) in [(0, 1), (7, 1), (42, 6), (1_000_000, 6), (u64::MAX, 20)] {
-            short.decimal(value, width);
-            short.put(b" ");
-        }
-        assert_eq!(short.as_bytes(), b"0 7 000042 1000000 18446744073709551615 ");
-    }
-
     fn text(head: HeadWriter, length: Length) -> String {
-        String::from_utf8(head.finish(length, true, Persistence::Default)).unwrap()
+        String::from_utf8(head.finish(length, true, Persistence::Default).to_vec()).unwrap()
     }
 
     #[test]
@@ -532,7 +357,7 @@ mod tests {
         let written = text(HeadWriter::response(200), Length::None);
         assert_eq!(written.matches("Date: ").count(), 1, "{written}");
         let old_peer = HeadWriter::response(200).finish(Length::Unknown, false, Persistence::Close);
-        let old_peer = String::from_utf8(old_peer).unwrap();
+        let old_peer = String::from_utf8(old_peer.to_vec()).unwrap();
         assert!(
             old_peer.ends_with("\r\nConnection: close\r\n\r\n") && !old_peer.contains("chunked"),
             "{old_peer}"
@@ -544,8 +369,8 @@ mod tests {
         let mut head = HeadWriter::request("GET", b"/");
         head.header("X", b"a\r\nEvil: 1\0\tb\xff");
         assert_eq!(
-            head.finish(Length::None, true, Persistence::Default),
-            b"GET / HTTP/1.1\r\nX: aEvil: 1\tb\xff\r\n\r\n"
+            *head.finish(Length::None, true, Persistence::Default),
+            *b"GET / HTTP/1.1\r\nX: aEvil: 1\tb\xff\r\n\r\n"
         );
     }
 

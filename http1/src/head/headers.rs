@@ -1,0 +1,172 @@
+//! The fields of a head.
+
+use std::ops::Range;
+
+use crate::span::{Field, Span};
+
+/// The version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// The names that a head may have, as a bit for each length and first letter: most look-ups of a field that is
+/// missing end here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Names(u64);
+
+impl Names {
+    fn bit(name: &[u8]) -> u64 {
+        // `A` and `a` differ in one bit, which is set here.
+        name.first().map_or(0, |first| 1 << ((usize::from(*first | 0x20) ^ (name.len() * 4)) % 64))
+    }
+
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Names::bit(name) != 0
+    }
+}
+
+/// The places of all fields, in their order.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    pub(crate) list: Vec<Field>,
+    names: Names,
+}
+
+impl Fields {
+    /// The fields of the head in `bytes`; `list` is empty.
+    pub(crate) fn of(bytes: &[u8], headers: &[httparse::Header<'_>], mut list: Vec<Field>) -> Fields {
+        let mut names = Names::default();
+        for header in headers {
+            let name = header.name.as_bytes();
+            names.0 |= Names::bit(name);
+            list.push(Field { name: Span::of(bytes, name), value: Span::of(bytes, trim(header.value)) });
+        }
+        Fields { list, names }
+    }
+
+    pub(crate) fn headers<'a>(&'a self, bytes: &'a [u8]) -> Headers<'a> {
+        Headers { bytes, fields: &self.list, names: self.names }
+    }
+}
+
+/// A value without white space behind it; the tokeniser has taken what was before it.
+fn trim(value: &[u8]) -> &[u8] {
+    match value {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => value.trim_ascii(),
+        _ => value,
+    }
+}
+
+/// The fields of a head, in their order, with repeated ones.
+#[derive(Clone, Copy)]
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    fields: &'a [Field],
+    names: Names,
+}
+
+impl<'a> Headers<'a> {
+    /// No fields.
+    pub const EMPTY: Headers<'static> = Headers { bytes: &[], fields: &[], names: Names(0) };
+
+    /// Every field: its name as it was written, and its value without white space around it.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let bytes = self.bytes;
+        self.fields.iter().map(move |field| (field.name.in_bytes(bytes), field.value.in_bytes(bytes)))
+    }
+
+    /// Every field as in [`Headers::iter`], and the place of its line in [`Headers::bytes`] where the line is
+    /// `name: value` and CRLF.
+    pub(crate) fn lines(self) -> impl Iterator<Item = Line<'a>> {
+        let bytes = self.bytes;
+        self.fields.iter().map(move |field| {
+            let (name, value) = (field.name.range(), field.value.range());
+            let is_plain = bytes.get(name.end..value.start) == Some(b": ")
+                && bytes.get(value.end..value.end + 2) == Some(b"\r\n");
+            let place = is_plain.then_some(name.start..value.end + 2);
+            Line { name: &bytes[name], value: &bytes[value], place }
+        })
+    }
+
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The first value of a field; names compare without case.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.get_all(name).next()
+    }
+
+    /// Every value of a field.
+    pub fn get_all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let (bytes, name) = (self.bytes, name.as_bytes());
+        let fields = if self.names.may_have(name) { self.fields } else { &[] };
+        fields
+            .iter()
+            .filter(move |field| field.name.in_bytes(bytes).eq_ignore_ascii_case(name))
+            .map(move |field| field.value.in_bytes(bytes))
+    }
+
+    /// The value of a field that is there once.
+    #[must_use]
+    pub fn single(self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.get_all(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// Whether a comma-separated field, such as `Connection`, has `token` in one of its lists.
+    #[must_use]
+    pub fn has_token(self, name: &str, token: &str) -> bool {
+        self.get_all(name).any(|value| list(value).any(|item| item.eq_ignore_ascii_case(token.as_bytes())))
+    }
+
+    /// The number of fields.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+/// One field of a head.
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// The place of the line, if the line can be copied as it is.
+    pub(crate) place: Option<Range<usize>>,
+}
+
+/// The items of a comma-separated list, without white space around them and without empty ones (RFC 9110
+/// section 5.6.1).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_the_same_have_the_same_bit() {
+        for name in ["Host", "content-length", "X-Call-Id", "_", "~a", ""] {
+            let bits = [name.to_lowercase(), name.to_uppercase()].map(|name| Names::bit(name.as_bytes()));
+            assert_eq!(bits, [Names::bit(name.as_bytes()); 2], "{name}");
+        }
+        let names = ["Host", "Connection", "User-Agent", "Expect", "Upgrade", "X-Call-Id", "Content-Length"];
+        for (place, name) in names.iter().enumerate() {
+            let others = names.iter().skip(place + 1);
+            assert!(others.clone().all(|other| Names::bit(other.as_bytes()) != Names::bit(name.as_bytes())));
+        }
+    }
+}

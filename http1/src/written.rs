@@ -1,0 +1,152 @@
+//! A buffer for many short pieces: a head that is being written, and the bytes that wait to be sent.
+
+use std::ops::Deref;
+
+use crate::spare;
+
+/// Bytes that were written. A copy of a short piece is a few instructions here; a call of musl's memcpy for each piece
+/// would take longer than all the rest of writing a head.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Initialised memory, longer than the bytes in it.
+    room: Vec<u8>,
+    length: usize,
+}
+
+impl Written {
+    /// An empty buffer with memory for a usual head.
+    pub(crate) fn head() -> Written {
+        Written { room: spare::room(), length: 0 }
+    }
+
+    /// Appends a piece.
+    pub(crate) fn put(&mut self, piece: &[u8]) {
+        copy(self.next(piece.len()), piece);
+    }
+
+    /// Appends pieces that belong together.
+    pub(crate) fn put_all<const N: usize>(&mut self, pieces: [&[u8]; N]) {
+        let mut rest = self.next(pieces.iter().map(|piece| piece.len()).sum());
+        for piece in pieces {
+            let (place, behind) = rest.split_at_mut(piece.len());
+            copy(place, piece);
+            rest = behind;
+        }
+    }
+
+    /// Appends a line of a head.
+    pub(crate) fn put_field(&mut self, name: &[u8], value: &[u8]) {
+        let line = self.next(name.len() + value.len() + 4);
+        let (start, rest) = line.split_at_mut(name.len());
+        copy(start, name);
+        let (colon, rest) = rest.split_at_mut(2);
+        colon.copy_from_slice(b": ");
+        let (middle, end) = rest.split_at_mut(value.len());
+        copy(middle, value);
+        end.copy_from_slice(b"\r\n");
+    }
+
+    /// Appends a number with at least `width` digits, at most 20.
+    pub(crate) fn put_decimal(&mut self, mut value: u64, width: usize) {
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        while value > 0 {
+            at -= 1;
+            digits[at] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        self.put(&digits[at.min(digits.len() - width)..]);
+    }
+
+    /// Appends a number in hexadecimal digits.
+    pub(crate) fn put_hex(&mut self, value: u64) {
+        let digits = 16 - value.leading_zeros() as usize / 4;
+        for place in (0..digits.max(1)).rev() {
+            self.put(&[b"0123456789abcdef"[(value >> (4 * place)) as usize % 16]]);
+        }
+    }
+
+    /// The next `count` bytes, to be written.
+    fn next(&mut self, count: usize) -> &mut [u8] {
+        let (start, end) = (self.length, self.length + count);
+        if end > self.room.len() {
+            self.grow(end);
+        }
+        self.length = end;
+        &mut self.room[start..end]
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        if self.room.is_empty() {
+            self.room = spare::room();
+        }
+        if end > self.room.len() {
+            self.room.resize(end.max(2 * self.room.len()), 0);
+        }
+    }
+}
+
+impl Deref for Written {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        spare::give_room(std::mem::take(&mut self.room));
+    }
+}
+
+/// Copies a piece to a place of the same length: a short one by its first and its last bytes, which may overlap.
+fn copy(to: &mut [u8], from: &[u8]) {
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
+        let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = *first;
+        *to.last_chunk_mut()? = *last;
+        Some(())
+    }
+    let _ = match from.len() {
+        0 => Some(()),
+        1 => ends::<1>(to, from),
+        2..=3 => ends::<2>(to, from),
+        4..=7 => ends::<4>(to, from),
+        8..=15 => ends::<8>(to, from),
+        16..=32 => ends::<16>(to, from),
+        _ => {
+            to.copy_from_slice(from);
+            Some(())
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_any_length_are_put_behind_each_other() {
+        let all: Vec<u8> = (0..=255).cycle().take(3000).collect();
+        for length in 0..200 {
+            let mut written = Written::default();
+            all.chunks(length.max(1)).for_each(|piece| written.put(piece));
+            written.put(b"");
+            assert_eq!(*written, all, "{length}");
+        }
+        let mut written = Written::default();
+        for (value, width) in [(0, 1), (7, 1), (42, 6), (1_000_000, 6), (u64::MAX, 20)] {
+            written.put_decimal(value, width);
+            written.put(b" ");
+        }
+        assert_eq!(*written, *b"0 7 000042 1000000 18446744073709551615 ");
+        let mut written = Written::default();
+        for value in [0, 9, 10, 0xabc, 0x1000, u64::MAX] {
+            written.put_hex(value);
+            written.put(b" ");
+        }
+        assert_eq!(*written, *b"0 9 a abc 1000 ffffffffffffffff ");
+    }
+}
