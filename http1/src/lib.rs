@@ -10,6 +10,7 @@ pub mod client;
 mod flaw;
 pub mod forward;
 pub mod head;
+mod name;
 pub mod refusal;
 pub mod server;
 mod span;

@@ -67,6 +67,7 @@ impl Written {
     }
 
     /// The next `count` bytes, to be written.
+    #[inline(always)]
     fn next(&mut self, count: usize) -> &mut [u8] {
         let (start, end) = (self.length, self.length + count);
         if end > self.room.len() {
@@ -102,6 +103,7 @@ impl Drop for Written {
 }
 
 /// Copies a piece to a place of the same length: a short one by its first and its last bytes, which may overlap.
+#[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
         let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
@@ -110,16 +112,15 @@ fn copy(to: &mut [u8], from: &[u8]) {
         Some(())
     }
     let _ = match from.len() {
-        0 => Some(()),
-        1 => ends::<1>(to, from),
-        2..=3 => ends::<2>(to, from),
-        4..=7 => ends::<4>(to, from),
-        8..=15 => ends::<8>(to, from),
-        16..=32 => ends::<16>(to, from),
-        _ => {
+        33.. => {
             to.copy_from_slice(from);
             Some(())
         }
+        16.. => ends::<16>(to, from),
+        8.. => ends::<8>(to, from),
+        4.. => ends::<4>(to, from),
+        2.. => ends::<2>(to, from),
+        _ => ends::<1>(to, from), // or nothing
     };
 }
 

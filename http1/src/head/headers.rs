@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::name::is_same;
 use crate::span::{Field, Span};
 
 /// The version of a message.
@@ -104,11 +105,11 @@ impl<'a> Headers<'a> {
 
     /// Every value of a field.
     pub fn get_all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let (bytes, name) = (self.bytes, name.as_bytes());
-        let fields = if self.names.may_have(name) { self.fields } else { &[] };
+        let bytes = self.bytes;
+        let fields = if self.names.may_have(name.as_bytes()) { self.fields } else { &[] };
         fields
             .iter()
-            .filter(move |field| field.name.in_bytes(bytes).eq_ignore_ascii_case(name))
+            .filter(move |field| is_same(field.name.in_bytes(bytes), name))
             .map(move |field| field.value.in_bytes(bytes))
     }
 

@@ -19,15 +19,17 @@ impl Scan {
         let mut at = self.seen;
         while let Some(found) = line_feed(&buffer[at..]) {
             let line_end = at + found;
-            match &buffer[line_end + 1..] {
-                [b'\n', ..] => return Some(line_end + 2),
-                [b'\r', b'\n', ..] => return Some(line_end + 3),
-                [] | [b'\r'] => {
-                    self.seen = line_end; // the next byte decides
-                    return None;
+            let end = match &buffer[line_end + 1..] {
+                [b'\n', ..] => Some(line_end + 2),
+                [b'\r', b'\n', ..] => Some(line_end + 3),
+                [] | [b'\r'] => None, // the next byte decides
+                _ => {
+                    at = line_end + 1;
+                    continue;
                 }
-                _ => at = line_end + 1,
-            }
+            };
+            self.seen = line_end; // the next look begins here
+            return end;
         }
         self.seen = buffer.len();
         None

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::headers::{Fields, Headers, Version};
 use crate::Refusal;
+use crate::name::is_same;
 use crate::span::Span;
 
 /// The longest `Host`: a gateway repeats it in another field. Names have at most 255 bytes (RFC 1035 section 2.3.4).
@@ -119,7 +120,7 @@ fn absolute(text: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Refusal> {
 /// Puts the authority of an absolute target in the place of the value of `Host` (RFC 9112 section 3.2.2): every program
 /// behind then reads the same host.
 pub(super) fn set_host(fields: &mut Fields, bytes: &[u8], authority: &[u8]) {
-    let host = fields.list.iter_mut().find(|field| field.name.in_bytes(bytes).eq_ignore_ascii_case(b"host"));
+    let host = fields.list.iter_mut().find(|field| is_same(field.name.in_bytes(bytes), "host"));
     if let Some(field) = host {
         field.value = Span::of(bytes, authority);
     }

@@ -8,45 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use status::reason_phrase;
 
+pub use crate::name::{is_hop_by_hop, is_taken_for};
+
 use crate::body::Length;
 use crate::head::{Headers, Line, list};
+use crate::name::is_same;
 use crate::written::Written;
-
-/// Whether a field belongs to one connection, or is one that this crate writes itself (RFC 9110 section 7.6.1). Such a
-/// field is not forwarded; neither is a field that `Connection` names. Names compare as in [`is_taken_for`]: a server
-/// behind the next hop may take `Content_Length` for a length.
-#[must_use]
-pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    let Some(first) = name.first() else { return false };
-    let hop = match (name.len(), first | 0x20) {
-        (2, b't') => "te",
-        (7, b't') => "trailer",
-        (7, b'u') => "upgrade",
-        (10, b'c') => "connection",
-        (10, b'k') => "keep-alive",
-        (14, b'c') => "content-length",
-        (16, b'p') => "proxy-connection",
-        (17, b't') => "transfer-encoding",
-        (18, b'p') => "proxy-authenticate",
-        (19, b'p') => "proxy-authorization",
-        _ => return false,
-    };
-    is_taken_for(name, hop)
-}
-
-/// Whether programs may take the field `name` for the one called `other`, which has letters, digits, `-` and `_`: names
-/// compare without case, and in variables, as those of the Common Gateway Interface, `-` becomes `_`.
-#[inline]
-#[must_use]
-pub fn is_taken_for(name: &[u8], other: &str) -> bool {
-    name.len() == other.len() && has_the_letters_of(name, other)
-}
-
-fn has_the_letters_of(name: &[u8], other: &str) -> bool {
-    // No two characters of a token that differ in the bit of the case alone are in `other`, except letters.
-    let is_same = |(one, other): (&u8, &u8)| one | 0x20 == other | 0x20 || (*one, *other) == (b'_', b'-');
-    name.iter().zip(other.as_bytes()).all(is_same)
-}
 
 /// What a head says of the connection after its message (RFC 9112 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +82,7 @@ impl HeadWriter {
 
     /// Adds a field as it came in a parsed head.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut HeadWriter {
-        self.has_date |= name.eq_ignore_ascii_case(b"date");
+        self.has_date |= is_same(name, "date");
         if may_have_forbidden(value) {
             let allowed: Vec<u8> = value.iter().copied().filter(|byte| !is_forbidden(*byte)).collect();
             self.bytes.put_field(name, &allowed);
@@ -142,7 +109,7 @@ impl HeadWriter {
         // Host is for every hop, whatever a caller says: without it 1.1 is not valid.
         let is_named = |name: &[u8]| {
             names_any
-                && !name.eq_ignore_ascii_case(b"host")
+                && !is_same(name, "host")
                 && headers
                     .get_all("connection")
                     .any(|value| list(value).any(|item| item.eq_ignore_ascii_case(name)))
@@ -154,7 +121,7 @@ impl HeadWriter {
             if is_hop_by_hop(name) || is_left_out(name) || is_named(name) {
                 continue;
             }
-            self.has_date |= name.eq_ignore_ascii_case(b"date");
+            self.has_date |= is_same(name, "date");
             match place {
                 Some(place) if place.start == lines.end => lines.end = place.end,
                 place => {
@@ -396,33 +363,5 @@ mod tests {
             let is_registered = registered.iter().any(|codes| codes.contains(&status));
             assert_eq!(reason_phrase(status) != "Unknown", is_registered, "{status}");
         }
-    }
-
-    #[test]
-    fn hop_by_hop_names_compare_without_case_and_whatever_their_dash_is() {
-        let all = [
-            "Connection",
-            "Content-Length",
-            "Transfer-Encoding",
-            "Keep-Alive",
-            "Proxy-Connection",
-            "TE",
-            "Trailer",
-            "Upgrade",
-            "Proxy-Authenticate",
-            "Proxy-Authorization",
-        ];
-        for name in all {
-            for name in [name.to_owned(), name.to_uppercase(), name.replace('-', "_").to_lowercase()] {
-                assert!(is_hop_by_hop(name.as_bytes()), "{name}");
-                assert!(
-                    !is_hop_by_hop(&name.as_bytes()[1..]) && !is_hop_by_hop(format!("{name}s").as_bytes())
-                );
-            }
-        }
-        for name in ["Accept", "", "Content.Length", "Transfer-Encodin_", "Keep--live"] {
-            assert!(!is_hop_by_hop(name.as_bytes()), "{name}");
-        }
-        assert!(is_taken_for(b"X_a-B", "x-A-b") && !is_taken_for(b"x-a", "x_a"));
     }
 }
