@@ -19,11 +19,23 @@ const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
 
-/// The name of one call, in logs and on the wire: the caller's own, or 16 hex digits of `random`.
-pub(super) fn call_id(request: &RequestHead, random: impl FnOnce() -> u64) -> CallId {
-    match request.headers().get(call::ID).and_then(call::id) {
-        Some(id) => CallId::Theirs(id.to_owned()),
-        None => CallId::Ours(hex(random())),
+/// What a caller asks of the gateway in fields that functions get with other values.
+#[derive(Default)]
+pub(super) struct Asked<'a> {
+    /// The caller's own name for the call.
+    pub(super) id: Option<&'a str>,
+    /// The caller's own limit for the call.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads the first field of each name. A value that cannot be read counts as none.
+    pub(super) fn of(request: &'a RequestHead) -> Asked<'a> {
+        let headers = request.headers();
+        Asked {
+            id: headers.get(call::ID).and_then(call::id),
+            timeout: headers.get(call::TIMEOUT).and_then(call::time_limit),
+        }
     }
 }
 
@@ -35,10 +47,18 @@ fn hex(number: u64) -> [u8; 16] {
     digits
 }
 
-/// The name of one call. Most are made here, and cost no allocation.
+/// The name of one call, in logs and on the wire.
 pub(super) enum CallId {
+    /// 16 hex digits, without an allocation.
     Ours([u8; 16]),
     Theirs(String),
+}
+
+impl CallId {
+    /// The caller's own name, or one made of `random`.
+    pub(super) fn of(theirs: Option<&str>, random: impl FnOnce() -> u64) -> CallId {
+        theirs.map_or_else(|| CallId::Ours(hex(random())), |id| CallId::Theirs(id.to_owned()))
+    }
 }
 
 impl Deref for CallId {
@@ -58,13 +78,8 @@ impl fmt::Display for CallId {
     }
 }
 
-/// The caller's own limit for the call, if it sent one that can be read.
-pub(super) fn timeout(request: &RequestHead) -> Option<Duration> {
-    request.headers().get(call::TIMEOUT).and_then(call::time_limit)
-}
-
-/// One call, as far as its heads need to know it.
-pub(super) struct Call<'a> {
+/// What the head for the function tells besides the request.
+pub(super) struct Way<'a> {
     pub(super) id: &'a str,
     pub(super) target: &'a [u8],
     pub(super) peer: SocketAddr,
@@ -81,36 +96,32 @@ pub(super) struct Call<'a> {
 }
 
 /// The head that goes to the function.
-pub(super) fn to_function(request: &RequestHead, call: &Call<'_>) -> HeadWriter {
+pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
     let headers = request.headers();
-    let mut head = HeadWriter::request(request.method(), call.target);
+    let mut head = HeadWriter::request(request.method(), way.target);
     if headers.get("host").is_none() {
-        head.text("Host", &call.address.to_string());
+        head.text("Host", &way.address.to_string());
     }
-    let is_proxy = call.proxies.have(call.peer.ip());
-    head.forward(headers, &|name| is_left_out(name, call, is_proxy));
-    head.text(call::ID, call.id);
-    tell_the_way(&mut head, headers, call.peer.ip(), is_proxy);
+    let is_proxy = way.proxies.have(way.peer.ip());
+    head.forward(headers, &|name| is_left_out(name, way, is_proxy));
+    head.text(call::ID, way.id);
+    tell_the_way(&mut head, headers, way.peer.ip(), is_proxy);
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
     }
-    if let Some(left) = call.left {
+    if let Some(left) = way.left {
         head.number(call::TIMEOUT, (left.as_millis() as u64).max(1), "ms");
     }
     head
 }
 
 /// Whether a client's field stays here: it is the gateway's to write or to read, or programs could take it for another one.
-fn is_left_out(name: &[u8], call: &Call<'_>, is_proxy: bool) -> bool {
-    if !call.keeps_underscores && name.contains(&b'_') {
-        log::debug!(
-            "call {}: left out {}: its name has a `_`, see underscores",
-            call.id,
-            name.escape_ascii()
-        );
+fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
+    if !way.keeps_underscores && name.contains(&b'_') {
+        log::debug!("call {}: left out {}: its name has a `_`, see underscores", way.id, name.escape_ascii());
         return true;
     }
-    if call.takes_authorization && name.eq_ignore_ascii_case(b"Authorization") {
+    if way.takes_authorization && name.eq_ignore_ascii_case(b"Authorization") {
         return true;
     }
     if !matches!(name, [b'E' | b'F' | b'P' | b'X' | b'e' | b'f' | b'p' | b'x', ..]) {
@@ -146,26 +157,28 @@ fn is_one_of(name: &[u8], names: &[&str]) -> bool {
     names.iter().any(|one| is_taken_for(name, one))
 }
 
-/// The head that goes back to the client. `cold_start` is how long the call waited for a first replica, if
-/// it did; how long it waited there for the process is the replica's to say.
-pub(super) fn to_client(
-    response: &ResponseHead,
-    id: &str,
-    took: Duration,
-    cold_start: Option<Duration>,
-) -> HeadWriter {
+/// What the head of an answer tells besides the function's own fields.
+pub(super) struct Answer<'a> {
+    pub(super) id: &'a str,
+    pub(super) took: Duration,
+    /// How long the call waited for a first replica. How long it waited there for a process, the replica tells.
+    pub(super) cold_start: Option<Duration>,
+}
+
+/// The head that goes back to the client.
+pub(super) fn to_client(response: &ResponseHead, answer: &Answer<'_>) -> HeadWriter {
     let mut head = HeadWriter::response(response.status());
     let ours = [call::ID, X_DURATION_SECONDS, call::COLD_START_MS, X_GATEWAY_ERROR];
     head.forward(response.headers(), &|name| is_one_of(name, &ours));
     if response.status() < 200 {
         return head; // of the answer nothing is known yet
     }
-    own(&mut head, id, took);
+    own(&mut head, answer.id, answer.took);
     let theirs = response
         .headers()
         .get(call::COLD_START_MS)
         .and_then(|value| str::from_utf8(value).ok()?.parse().ok());
-    let waits = [cold_start.map(|waited| waited.as_millis() as u64), theirs];
+    let waits = [answer.cold_start.map(|waited| waited.as_millis() as u64), theirs];
     if let Some(waited) = waits.into_iter().flatten().reduce(u64::saturating_add) {
         head.number(call::COLD_START_MS, waited, "");
     }
@@ -190,8 +203,8 @@ mod tests {
     static NOBODY: LazyLock<Proxies> = LazyLock::new(Proxies::default);
     static PROXY: LazyLock<Proxies> = LazyLock::new(|| Proxies::parse("10.1.2.3").unwrap());
 
-    fn call() -> Call<'static> {
-        Call {
+    fn way() -> Way<'static> {
+        Way {
             id: "id1",
             target: b"/a?b",
             peer: "10.1.2.3:4".parse().unwrap(),
@@ -201,6 +214,10 @@ mod tests {
             left: Some(Duration::from_millis(4812)),
             takes_authorization: false,
         }
+    }
+
+    fn ours(took: Duration, cold_start: Option<Duration>) -> Answer<'static> {
+        Answer { id: "id1", took, cold_start }
     }
 
     fn written(head: HeadWriter) -> String {
@@ -214,12 +231,12 @@ mod tests {
              Content-Length: 3\r\nExpect: 100-continue\r\nx-call-id: theirs\r\nX-Timeout: 99s\r\n",
         );
         assert_eq!(
-            written(to_function(&request, &call())),
+            written(to_function(&request, &way())),
             "POST /a?b HTTP/1.1\r\nHost: gw:8080\r\nx-a: \u{e4}\r\nX-A: 2\r\nX-Call-Id: id1\r\n\
              X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw:8080\r\nX-Forwarded-Proto: http\r\n\
              X-Timeout: 4812ms\r\n"
         );
-        let endless = written(to_function(&request, &Call { left: None, ..call() }));
+        let endless = written(to_function(&request, &Way { left: None, ..way() }));
         assert!(!endless.contains("X-Timeout"), "{endless}");
     }
 
@@ -231,12 +248,12 @@ mod tests {
     #[test]
     fn only_a_proxy_that_is_trusted_can_say_where_a_request_comes_from() {
         assert_eq!(
-            written(to_function(&request(WAY), &call())),
+            written(to_function(&request(WAY), &way())),
             "POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Call-Id: id1\r\nX-Forwarded-For: 10.1.2.3\r\n\
              X-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\nX-Timeout: 4812ms\r\n"
         );
         assert_eq!(
-            written(to_function(&request(WAY), &Call { proxies: &PROXY, ..call() })),
+            written(to_function(&request(WAY), &Way { proxies: &PROXY, ..way() })),
             "POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Prefix: /a\r\n\
              Forwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded: x\r\nX-Call-Id: id1\r\n\
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Proto: https\r\n\
@@ -248,7 +265,7 @@ mod tests {
     fn authorization_is_passed_on_unless_it_was_for_the_gateway() {
         let request = request("Host: gw\r\nauthorization: Basic x\r\nAuthorization: Bearer y\r\nX-A: 1\r\n");
         let head =
-            |takes_authorization| written(to_function(&request, &Call { takes_authorization, ..call() }));
+            |takes_authorization| written(to_function(&request, &Way { takes_authorization, ..way() }));
         assert!(head(false).contains("\r\nauthorization: Basic x\r\nAuthorization: Bearer y\r\nX-A: 1\r\n"));
         let head = head(true);
         assert!(!head.to_ascii_lowercase().contains("authorization") && head.contains("X-A: 1"), "{head}");
@@ -259,7 +276,7 @@ mod tests {
         for fields in
             ["Host: gw\r\n", "Host: gw\r\nX-Forwarded-For:\r\nX-Forwarded-Host:\r\nX-Forwarded-Proto: \r\n"]
         {
-            let head = written(to_function(&request(fields), &Call { proxies: &PROXY, ..call() }));
+            let head = written(to_function(&request(fields), &Way { proxies: &PROXY, ..way() }));
             let want = "X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\n";
             assert!(head.contains(want), "{head}");
             assert_eq!(head.matches("X-Forwarded-").count(), 3, "{head}");
@@ -275,7 +292,7 @@ mod tests {
             (&*NOBODY, ["10.1.2.3", "gw", "http"]),
             (&*PROXY, ["1.1.1.1, 2.2.2.2, 10.1.2.3", "shop", "https"]),
         ] {
-            let head = written(to_function(&request(&fields), &Call { proxies, ..call() }));
+            let head = written(to_function(&request(&fields), &Way { proxies, ..way() }));
             let [hops, host, proto] = own;
             let want = format!(
                 "X-Call-Id: id1\r\nX-Forwarded-For: {hops}\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Proto: {proto}\r\n\
@@ -294,9 +311,9 @@ mod tests {
         );
         let ours = "X-Call-Id: id1\r\nX-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Host: gw\r\nX-Forwarded-Proto: http\r\n\
              X-Timeout: 4812ms\r\n";
-        let head = written(to_function(&request, &call()));
+        let head = written(to_function(&request, &way()));
         assert_eq!(head, format!("POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Auth-User: me\r\n{ours}"));
-        let head = written(to_function(&request, &Call { keeps_underscores: true, ..call() }));
+        let head = written(to_function(&request, &Way { keeps_underscores: true, ..way() }));
         let kept = "X-Auth-User: me\r\nX-Auth_User: you\r\nX_Other: 1\r\n";
         assert_eq!(head, format!("POST /a?b HTTP/1.1\r\nHost: gw\r\n{kept}{ours}"));
     }
@@ -304,14 +321,14 @@ mod tests {
     #[test]
     fn nobody_can_have_the_host_dropped() {
         let request = request("Host: gw\r\nConnection: host, X-A\r\nX-A: 1\r\n");
-        let head = written(to_function(&request, &call()));
+        let head = written(to_function(&request, &way()));
         assert!(head.starts_with("POST /a?b HTTP/1.1\r\nHost: gw\r\nX-Call-Id:"), "{head}");
     }
 
     #[test]
     fn a_caller_of_http_1_0_without_a_host_gets_one() {
         let request = RequestHead::parse(b"GET / HTTP/1.0\r\n\r\n".to_vec(), 8).unwrap();
-        assert!(written(to_function(&request, &call())).contains("\r\nHost: 10.0.0.9:8080\r\n"));
+        assert!(written(to_function(&request, &way())).contains("\r\nHost: 10.0.0.9:8080\r\n"));
     }
 
     #[test]
@@ -320,7 +337,7 @@ mod tests {
             Keep-Alive: 5\r\nContent-Length: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\n\r\n";
         let answer = ResponseHead::parse(answer.to_vec(), 128, false).unwrap();
         assert_eq!(
-            written(to_client(&answer, "id1", Duration::from_micros(1500), Some(Duration::from_millis(7)))),
+            written(to_client(&answer, &ours(Duration::from_micros(1500), Some(Duration::from_millis(7))))),
             "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: d\r\nX-Call-Id: id1\r\n\
              X-Duration-Seconds: 0.001500\r\nX-Cold-Start-Ms: 7\r\n"
         );
@@ -329,7 +346,7 @@ mod tests {
     #[test]
     fn a_cold_start_is_the_wait_here_and_the_one_that_the_replica_tells() {
         let ms = |waited| Some(Duration::from_millis(waited));
-        for (theirs, ours, want) in [
+        for (theirs, waited, want) in [
             ("", None, None),
             ("", ms(7), Some("7")),
             ("X-Cold-Start-Ms: 30\r\n", None, Some("30")),
@@ -339,7 +356,7 @@ mod tests {
         ] {
             let answer = format!("HTTP/1.1 200 OK\r\n{theirs}Content-Length: 0\r\n\r\n");
             let answer = ResponseHead::parse(answer.into(), 128, false).unwrap();
-            let head = written(to_client(&answer, "id1", Duration::ZERO, ours));
+            let head = written(to_client(&answer, &ours(Duration::ZERO, waited)));
             let got = head.lines().find_map(|line| line.strip_prefix("X-Cold-Start-Ms: "));
             assert_eq!(got, want, "{theirs}");
         }
@@ -350,25 +367,28 @@ mod tests {
         let hints =
             b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nX-Call-Id: x\r\nConnection: y\r\nY: z\r\n\r\n";
         let hints = ResponseHead::parse(hints.to_vec(), 128, false).unwrap();
-        let head = written(to_client(&hints, "id1", Duration::ZERO, Some(Duration::ZERO)));
+        let head = written(to_client(&hints, &ours(Duration::ZERO, Some(Duration::ZERO))));
         assert_eq!(head, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n");
     }
 
     #[test]
     fn call_ids_are_kept_when_they_are_fit_to_be_logged() {
-        assert_eq!(call_id(&request("Host: x\r\nX-Call-Id: abc-1\r\n"), || 0).to_string(), "abc-1");
+        let id =
+            |fields: &str| CallId::of(Asked::of(&request(fields)).id, || 0xabc0_0000_0000_0def).to_string();
+        assert_eq!(id("Host: x\r\nX-Call-Id: abc-1\r\n"), "abc-1");
         let long = format!("Host: x\r\nX-Call-Id: {}\r\n", "a".repeat(call::MAX_ID_BYTES + 1));
         for fields in
             ["Host: x\r\n", "Host: x\r\nX-Call-Id:\r\n", "Host: x\r\nX-Call-Id: a b\r\n", long.as_str()]
         {
-            assert_eq!(call_id(&request(fields), || 0xabc0_0000_0000_0def).to_string(), "abc0000000000def");
+            assert_eq!(id(fields), "abc0000000000def");
         }
     }
 
     #[test]
     fn a_callers_limit_is_read_or_ignored() {
-        assert_eq!(timeout(&request("Host: x\r\nX-Timeout: 500ms\r\n")), Some(Duration::from_millis(500)));
-        assert_eq!(timeout(&request("Host: x\r\nX-Timeout: soon\r\n")), None);
-        assert_eq!(timeout(&request("Host: x\r\n")), None);
+        let timeout = |fields: &str| Asked::of(&request(fields)).timeout;
+        assert_eq!(timeout("Host: x\r\nX-Timeout: 500ms\r\n"), Some(Duration::from_millis(500)));
+        assert_eq!(timeout("Host: x\r\nX-Timeout: soon\r\n"), None);
+        assert_eq!(timeout("Host: x\r\n"), None);
     }
 }

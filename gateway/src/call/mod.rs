@@ -1,18 +1,22 @@
-//! The life of one invocation: a replica is chosen or waited for, the call is relayed, one answer goes out, one
-//! observation is made. What leads to a call, such as routes and credentials, is above this layer and not known here.
+//! The life of one invocation: choose a replica or wait for one, relay the call, send one answer, make one
+//! observation. Routes and credentials are above this layer, which does not know them.
 
 mod admission;
 mod context;
+mod course;
 mod headers;
-mod life;
+mod invocation;
 mod looks;
+mod replicas;
 mod times;
 mod upkeep;
+mod wait;
 mod waits;
 
 pub(crate) use admission::cannot_start;
 pub(crate) use context::{CallLimits, Calls};
-pub(crate) use life::{Invocation, begin, serve};
+pub(crate) use course::{begin, serve};
+pub(crate) use invocation::Invocation;
 pub(crate) use looks::Looks;
 pub(crate) use upkeep::Upkeep;
 pub(crate) use waits::Waits;

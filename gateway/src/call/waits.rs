@@ -26,17 +26,17 @@ impl Waits {
     }
 
     /// A place among those that wait, if one is free.
-    pub(super) fn enter(&self) -> Option<Place> {
+    pub(super) fn enter(&self) -> Option<Slot> {
         let more = |taken: usize| (taken < self.of_all).then_some(taken + 1);
         self.taken.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(Place(Arc::clone(&self.taken)))
+        Some(Slot(Arc::clone(&self.taken)))
     }
 }
 
 /// A place that is taken as long as this lives.
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct Slot(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -268,17 +268,12 @@ impl Edge {
         respond(exchange, head, &text);
         Ok(())
     }
-
-    /// Counts a request that reached no function.
-    fn count(&self, failure: &Failure) {
-        failure.rejection().into_iter().for_each(|rejection| self.calls.rejected.count(rejection));
-    }
 }
 
 impl Service for Edge {
     fn call(&self, exchange: &mut Exchange<'_>) {
         let Err(failure) = self.serve(exchange) else { return };
-        self.count(&failure);
+        failure.count(&self.calls.rejected);
         if failure == Failure::ClientGone {
             return exchange.abort();
         }
@@ -301,7 +296,7 @@ impl Service for Edge {
             return None;
         }
         let (target, length) = (target.below(), exchange.body_length());
-        Some(call::begin(Arc::clone(&self.calls), exchange, Invocation { function, target, length }))
+        Some(call::begin(&self.calls, exchange, Invocation { function, target, length }))
     }
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {

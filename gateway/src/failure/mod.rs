@@ -9,7 +9,7 @@ use kit::duration;
 
 use crate::access::Scheme;
 use crate::labels::{LABEL_AUTH, LABEL_HMAC};
-use crate::metrics::{OwnRejection, Rejection};
+use crate::metrics::{OwnRejection, Rejected, Rejection};
 use crate::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
@@ -179,7 +179,7 @@ impl Failure {
     }
 
     /// How it is counted among the requests that reached no function, if it is.
-    pub(crate) fn rejection(&self) -> Option<Rejection> {
+    fn rejection(&self) -> Option<Rejection> {
         let own = match self {
             Failure::Refused(refusal) => return Some(Rejection::Http(*refusal)),
             Failure::Draining => return Some(Rejection::Http(Refusal::Draining)),
@@ -200,6 +200,11 @@ impl Failure {
             _ => return None,
         };
         Some(Rejection::Own(own))
+    }
+
+    /// Counts the request, if it reached no function.
+    pub(crate) fn count(&self, rejected: &Rejected) {
+        self.rejection().into_iter().for_each(|rejection| rejected.count(rejection));
     }
 
     /// The head of the answer.

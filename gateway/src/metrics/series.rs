@@ -155,8 +155,8 @@ impl InFlight {
         self.series = Arc::clone(series);
     }
 
-    /// Ends it with what the client was told.
-    pub(crate) fn end(mut self, code: u16) {
+    /// Sets the status under which the call is observed.
+    pub(crate) fn ends_with(&mut self, code: u16) {
         self.code = code;
     }
 }
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_call_is_observed_once_at_its_end_also_when_serving_it_panics() {
         let (series, other) = (Arc::new(FunctionSeries::default()), Arc::new(FunctionSeries::default()));
-        series.begin_call(Instant::now()).end(200);
+        series.begin_call(Instant::now()).ends_with(200);
         let call = series.begin_call(Instant::now());
         let panics = std::panic::AssertUnwindSafe(move || {
             let _call = call;
@@ -424,7 +424,8 @@ mod tests {
         assert!(std::panic::catch_unwind(panics).is_err());
         let mut call = series.begin_call(Instant::now());
         call.move_to(&other);
-        call.end(404);
+        call.ends_with(404);
+        drop(call);
         assert_eq!(counts(&series.codes), [(200, 1), (500, 1)]);
         assert_eq!(counts(&other.codes), [(404, 1)]);
         assert_eq!((series.inflight.get(), other.inflight.get()), (0, 0));

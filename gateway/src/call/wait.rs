@@ -1,0 +1,125 @@
+//! Where a call stands that waits: for a first replica, for its turn under the function's limit, or for the next round
+//! over replicas that all refuse.
+//!
+//! ```text
+//! No ──► ForTurn ──► No            a replica, or a free place
+//! No ──► ForRound ──► No           the table changed, or the pause is over
+//!        ForRound ──► ForTurn      meanwhile there is no replica, or no place
+//! ```
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::admission;
+use super::invocation::Call;
+use super::waits::Slot;
+use crate::failure::Failure;
+use crate::metrics;
+
+/// What a call waits for.
+pub(super) enum Wait {
+    No,
+    /// For a replica or a turn. The function's metrics count the call meanwhile.
+    ForTurn {
+        _counted: metrics::Waiting,
+        slot: Slot,
+    },
+    ForRound {
+        round: Round,
+        slot: Slot,
+    },
+}
+
+/// When replicas that all refused are tried again.
+#[derive(Clone, Copy)]
+pub(super) struct Round {
+    /// The table's version as of the last round: a newer one ends the pause.
+    pub(super) version: u64,
+    pub(super) next: Instant,
+}
+
+impl Wait {
+    pub(super) fn is_for_turn(&self) -> bool {
+        matches!(self, Wait::ForTurn { .. })
+    }
+
+    pub(super) fn round(&self) -> Option<Round> {
+        if let Wait::ForRound { round, .. } = self { Some(*round) } else { None }
+    }
+}
+
+/// The wait for a function's first replica.
+pub(super) enum ColdStart {
+    No,
+    Since(Instant),
+    Took(Duration),
+}
+
+impl ColdStart {
+    pub(super) fn took(&self) -> Option<Duration> {
+        if let ColdStart::Took(took) = self { Some(*took) } else { None }
+    }
+}
+
+impl Call {
+    /// Whether there is a replica and, where the function has a limit, a place for this call. Else the call waits, and
+    /// is counted so. A call that fails leaves the line at once: others go on before its client is told.
+    pub(super) fn is_ready(&mut self) -> Result<bool, Failure> {
+        let is_ready = self.may_go_on();
+        is_ready.inspect_err(|_| self.pass.leave_line())
+    }
+
+    fn may_go_on(&mut self) -> Result<bool, Failure> {
+        if self.function.replicas.is_empty() {
+            if let Some(failure) = admission::cannot_start(&self.function) {
+                return Err(failure);
+            }
+            if !matches!(self.cold_start, ColdStart::Since(_)) {
+                self.cold_start = ColdStart::Since(Instant::now());
+            }
+            self.function.gate.join(&mut self.pass);
+            self.wait_for_turn(Failure::TooManyWaiting(self.calls.waits.of_one))?;
+            return Ok(false);
+        }
+        if !self.function.gate.lets(&mut self.pass) {
+            self.wait_for_turn(admission::too_many(&self.function))?;
+            return Ok(false);
+        }
+        self.wait = Wait::No;
+        if let ColdStart::Since(since) = self.cold_start {
+            let took = since.elapsed();
+            self.cold_start = ColdStart::Took(took);
+            self.function.series.observe_cold_start(took);
+        }
+        Ok(true)
+    }
+
+    fn wait_for_turn(&mut self, too_many: Failure) -> Result<(), Failure> {
+        if self.wait.is_for_turn() {
+            return Ok(());
+        }
+        let counted = self.function.series.begin_wait(self.calls.waits.of_one).ok_or(too_many)?;
+        let slot = self.slot()?;
+        self.wait = Wait::ForTurn { _counted: counted, slot };
+        if self.function.replicas.is_empty() {
+            self.calls.upkeep.wants_replica();
+            self.calls.table.touch();
+        }
+        Ok(())
+    }
+
+    /// Has the call wait for its next round.
+    pub(super) fn wait_for_round(&mut self, round: Round) -> Result<(), Failure> {
+        let slot = self.slot()?;
+        self.wait = Wait::ForRound { round, slot };
+        Ok(())
+    }
+
+    /// The slot that the call has already, or a new one.
+    fn slot(&mut self) -> Result<Slot, Failure> {
+        match mem::replace(&mut self.wait, Wait::No) {
+            Wait::ForTurn { slot, .. } | Wait::ForRound { slot, .. } => Ok(slot),
+            Wait::No => self.calls.waits.enter().ok_or(Failure::NoRoomToWait(self.calls.waits.of_all)),
+        }
+    }
+}
