@@ -18,6 +18,7 @@ mod failure;
 mod floor;
 mod functions;
 mod functions_file;
+mod kind;
 mod labels;
 mod listen;
 mod load;

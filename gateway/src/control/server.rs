@@ -192,14 +192,15 @@ fn respond(request: Request, answer: Answer) {
             (*status, format!("{value}\n"), vec![header("Content-Type", "application/json")])
         }
         Answer::Problem(problem) => {
-            let mut headers = vec![header("Content-Type", TEXT), header("X-Gateway-Error", problem.kind())];
+            let mut headers =
+                vec![header("Content-Type", TEXT), header("X-Gateway-Error", problem.kind().name())];
             if let Problem::MethodNotAllowed(allow) = problem {
                 headers.push(header("Allow", allow));
             }
-            if problem.status() == 503 {
+            if problem.kind().status() == 503 {
                 headers.push(header("Retry-After", "1"));
             }
-            (problem.status(), kit::log::one_line(&problem.line()), headers)
+            (problem.kind().status(), kit::log::one_line(&problem.line()), headers)
         }
     };
     let headers = headers.into_iter().flatten().collect();
@@ -217,7 +218,7 @@ fn respond(request: Request, answer: Answer) {
 fn refuse(request: Request) {
     let mut stream = request.upgrade("none", Response::empty(100));
     let problem = Problem::BodyTooLarge;
-    let (kind, line) = (problem.kind(), problem.line());
+    let (kind, line) = (problem.kind().name(), problem.line());
     let written = write!(
         stream,
         "HTTP/1.1 413 Payload Too Large\r\nContent-Type: {TEXT}\r\nX-Gateway-Error: {kind}\r\n\

@@ -23,9 +23,10 @@ use crate::alexa;
 use crate::call::{self, Calls, Invocation};
 use crate::failure::{Failure, X_GATEWAY_ERROR, refusal_line};
 use crate::functions::Function;
+use crate::kind::Kind;
 use crate::labels::LABEL_AUTH;
 use crate::load::{self, Instance, Load};
-use crate::metrics::{self, Rejection};
+use crate::metrics;
 use crate::name::FunctionName;
 use crate::provider::Provider;
 use crate::route::{Below, Route};
@@ -323,7 +324,7 @@ impl Service for Edge {
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
-        self.calls.rejected.count(Rejection::Http(refusal));
+        self.calls.rejected.count(Kind::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
     }
 

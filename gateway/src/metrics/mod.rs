@@ -4,5 +4,5 @@ mod histogram;
 mod series;
 mod text;
 
-pub(crate) use series::{FunctionSeries, InFlight, OwnRejection, Rejected, Rejection, Retry, Waiting};
+pub(crate) use series::{FunctionSeries, InFlight, Rejected, Retry, Waiting};
 pub(crate) use text::{CONTENT_TYPE, Snapshot, write};

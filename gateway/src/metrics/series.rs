@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http1::Refusal;
 
 use super::histogram::{Histogram, Reading};
+use crate::kind::Kind;
 
 /// Bounds of `gateway_functions_seconds`, from the contract.
 static CALL_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
@@ -229,110 +230,41 @@ impl Codes {
     }
 }
 
-/// Why a request came to no function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// It was not HTTP as it must be, or over a limit.
-    Http(Refusal),
-    Own(OwnRejection),
-}
-
-/// The gateway's own reasons, beside those of HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnRejection {
-    /// No such path.
-    NoRoute,
-    /// No function of that name.
-    UnknownFunction,
-    /// More than one `X-Function`.
-    FunctionRepeated,
-    /// No function of that name is known, and the provider cannot be asked.
-    ProviderDown,
-    /// The path takes other methods.
-    Method,
-    /// A `POST /` that names no function.
-    NotAlexa,
-    /// User and password, or a token, are missing or wrong.
-    Unauthorized,
-    /// Too many wrong passwords came from the client.
-    TooManyGuesses,
-    /// A browser would change something for a page of another site.
-    CrossSite,
-    /// A browser came by a name that is not trusted.
-    UntrustedHost,
-    /// The signature that a function asks for is missing or wrong.
-    BadSignature,
-    /// A function asks for what is in a secret that cannot be used.
-    NoSecret,
-    /// Its function has its share of the calls.
-    TooManyOfFunction,
-}
-
-impl OwnRejection {
-    const ALL: [OwnRejection; 13] = [
-        OwnRejection::NoRoute,
-        OwnRejection::UnknownFunction,
-        OwnRejection::FunctionRepeated,
-        OwnRejection::ProviderDown,
-        OwnRejection::Method,
-        OwnRejection::NotAlexa,
-        OwnRejection::Unauthorized,
-        OwnRejection::TooManyGuesses,
-        OwnRejection::CrossSite,
-        OwnRejection::UntrustedHost,
-        OwnRejection::BadSignature,
-        OwnRejection::NoSecret,
-        OwnRejection::TooManyOfFunction,
-    ];
-
-    const fn reason(self) -> &'static str {
-        match self {
-            OwnRejection::NoRoute => "no_route",
-            OwnRejection::UnknownFunction => "unknown_function",
-            OwnRejection::FunctionRepeated => "function_repeated",
-            OwnRejection::ProviderDown => "provider_down",
-            OwnRejection::Method => "method_not_allowed",
-            OwnRejection::NotAlexa => "not_alexa",
-            OwnRejection::Unauthorized => "unauthorized",
-            OwnRejection::TooManyGuesses => "too_many_guesses",
-            OwnRejection::CrossSite => "cross_site",
-            OwnRejection::UntrustedHost => "untrusted_host",
-            OwnRejection::BadSignature => "bad_signature",
-            OwnRejection::NoSecret => "no_secret",
-            OwnRejection::TooManyOfFunction => "too_many_of_function",
-        }
-    }
-}
-
 /// Requests that reached no function, by reason.
 pub(crate) struct Rejected {
     http: [AtomicU64; Refusal::ALL.len()],
-    own: [AtomicU64; OwnRejection::ALL.len()],
+    own: [AtomicU64; Kind::OWN.len()],
 }
 
 impl Default for Rejected {
     fn default() -> Rejected {
         Rejected {
             http: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
-            own: [const { AtomicU64::new(0) }; OwnRejection::ALL.len()],
+            own: [const { AtomicU64::new(0) }; Kind::OWN.len()],
         }
     }
 }
 
 impl Rejected {
-    pub(crate) fn count(&self, rejection: Rejection) {
-        let counter = match rejection {
-            Rejection::Http(refusal) => &self.http[refusal as usize],
-            Rejection::Own(own) => &self.own[own as usize],
+    /// Counts a request that ended with this kind of failure, if such a request reached no function.
+    pub(crate) fn count(&self, kind: Kind) {
+        let counter = match kind {
+            Kind::Http(refusal) => Some(&self.http[refusal as usize]),
+            kind => self.own().find(|(own, _)| *own == kind).map(|(_, count)| count),
         };
-        counter.fetch_add(1, Relaxed);
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
     }
 
     /// All reasons with their numbers, also those that never occurred.
     pub(super) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let http = Refusal::ALL.iter().map(|refusal| refusal.reason()).zip(&self.http);
-        let own = OwnRejection::ALL.iter().map(|own| own.reason()).zip(&self.own);
-        http.chain(own).map(|(reason, count)| (reason, count.load(Relaxed)))
+        let http = Refusal::ALL.into_iter().map(Kind::Http).zip(&self.http);
+        http.chain(self.own()).map(|(kind, count)| (kind.name(), count.load(Relaxed)))
+    }
+
+    fn own(&self) -> impl Iterator<Item = (Kind, &AtomicU64)> {
+        Kind::OWN.iter().copied().zip(&self.own).filter(|(kind, _)| kind.is_rejection())
     }
 }
 
@@ -434,11 +366,12 @@ mod tests {
     #[test]
     fn each_rejection_has_its_own_counter() {
         let rejected = Rejected::default();
-        let http = Refusal::ALL.map(Rejection::Http);
-        let all: Vec<_> = http.into_iter().chain(OwnRejection::ALL.map(Rejection::Own)).collect();
-        for (place, rejection) in all.iter().enumerate() {
-            (0..=place).for_each(|_| rejected.count(*rejection));
+        let own = Kind::OWN.iter().copied().filter(|kind| kind.is_rejection());
+        let all: Vec<_> = Refusal::ALL.into_iter().map(Kind::Http).chain(own).collect();
+        for (place, kind) in all.iter().enumerate() {
+            (0..=place).for_each(|_| rejected.count(*kind));
         }
+        rejected.count(Kind::Connect); // that request reached a function
         let read: Vec<_> = rejected.read().collect();
         assert!(read.iter().enumerate().all(|(place, pair)| pair.1 == place as u64 + 1), "{read:?}");
         assert_eq!(read.iter().map(|pair| pair.0).collect::<HashSet<_>>().len(), all.len());

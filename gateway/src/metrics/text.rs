@@ -185,13 +185,14 @@ fn seconds(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::series::{OwnRejection, Rejection, Retry};
+    use crate::kind::Kind;
+    use crate::metrics::series::Retry;
     use std::collections::{HashMap, HashSet};
 
     fn page(version: &str, functions: &[(FunctionName, Arc<FunctionSeries>)]) -> String {
         let rejected = Rejected::default();
-        rejected.count(Rejection::Http(http1::Refusal::ContentLength));
-        rejected.count(Rejection::Own(OwnRejection::UnknownFunction));
+        rejected.count(Kind::Http(http1::Refusal::ContentLength));
+        rejected.count(Kind::UnknownFunction);
         let mut page = String::new();
         let snapshot = Snapshot {
             version,

@@ -8,15 +8,16 @@ use http1::{HeadWriter, Refusal};
 use kit::duration;
 
 use crate::access::Scheme;
+use crate::kind::Kind;
 use crate::labels::{LABEL_AUTH, LABEL_HMAC};
-use crate::metrics::{OwnRejection, Rejected, Rejection};
+use crate::metrics::Rejected;
 use crate::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";
 
-/// The status under which a call is counted whose client went away (nginx's number; never sent).
-pub(crate) const CLIENT_GONE: u16 = 499;
+/// The status under which a call is counted whose client went away.
+pub(crate) const CLIENT_GONE: u16 = Kind::ClientGone.status();
 
 /// What is asked for where there is a password for the control plane, as `WWW-Authenticate` tells it.
 const CHALLENGE: &str = "Basic realm=\"faas\"";
@@ -111,107 +112,63 @@ impl Failure {
     /// Why a signature is bad that looks as it should.
     pub(crate) const NOT_OF_THE_BODY: &str = "it is not the signature of this body";
 
-    /// The value of [`X_GATEWAY_ERROR`].
-    pub(crate) fn kind(&self) -> &'static str {
+    /// What kind of failure this is, which decides on the status.
+    pub(crate) fn kind(&self) -> Kind {
         match self {
-            Failure::Refused(refusal) => refusal.reason(),
-            Failure::ClientGone => "client_gone",
-            Failure::UnknownFunction(_) | Failure::BadName => "unknown_function",
-            Failure::NamedTwice => "function_repeated",
-            Failure::NoRoute | Failure::NotHere(_) => "no_route",
-            Failure::MethodNotAllowed(_) => "method_not_allowed",
-            Failure::NotAlexa => "not_alexa",
-            Failure::Draining => "draining",
-            Failure::ProviderDown(..) => "provider_down",
-            Failure::NoReplicas => "no_replicas",
-            Failure::CannotStart(_) => "cannot_start",
-            Failure::TooManyWaiting(_) | Failure::NoRoomToWait(_) => "too_many_waiting",
-            Failure::TooManyCalls(_) => "too_many_calls",
-            Failure::TooManyOfFunction(_) => "too_many_of_function",
-            Failure::Connect(_) => "connect",
-            Failure::Closed(_) => "upstream_closed",
-            Failure::Invalid(_) => "upstream_invalid",
-            Failure::Timeout(Phase::Replica | Phase::Listen(_), _) => "timeout_replica",
-            Failure::Timeout(Phase::Turn, _) => "timeout_turn",
-            Failure::Timeout(Phase::Connect, _) => "timeout_connect",
-            Failure::Timeout(Phase::FirstByte, _) => "timeout_first_byte",
-            Failure::Timeout(Phase::Body, _) => "timeout_body",
-            Failure::NotAvailable(_) => "not_available",
-            Failure::Unauthorized | Failure::NoCredentials(..) => "unauthorized",
-            Failure::TooManyGuesses(..) => "too_many_guesses",
-            Failure::CrossSite => "cross_site",
-            Failure::UntrustedHost => "untrusted_host",
-            Failure::BadSignature(_) => "bad_signature",
-            Failure::NoSecret(_) => "no_secret",
-            Failure::ControlBodyTooLarge(_) => Refusal::BodyTooLarge.reason(),
-            Failure::ControlBusy(_) => "control_busy",
-            Failure::ControlDown(_) => "control_down",
-            Failure::ControlTimeout(_) => "control_timeout",
+            Failure::Refused(refusal) => Kind::Http(*refusal),
+            Failure::ClientGone => Kind::ClientGone,
+            Failure::UnknownFunction(_) | Failure::BadName => Kind::UnknownFunction,
+            Failure::NamedTwice => Kind::FunctionRepeated,
+            Failure::NoRoute | Failure::NotHere(_) => Kind::NoRoute,
+            Failure::MethodNotAllowed(_) => Kind::MethodNotAllowed,
+            Failure::NotAlexa => Kind::NotAlexa,
+            Failure::Draining => Kind::Http(Refusal::Draining),
+            Failure::ProviderDown(..) => Kind::ProviderDown,
+            Failure::NoReplicas => Kind::NoReplicas,
+            Failure::CannotStart(_) => Kind::CannotStart,
+            Failure::TooManyWaiting(_) | Failure::NoRoomToWait(_) => Kind::TooManyWaiting,
+            Failure::TooManyCalls(_) => Kind::TooManyCalls,
+            Failure::TooManyOfFunction(_) => Kind::TooManyOfFunction,
+            Failure::Connect(_) => Kind::Connect,
+            Failure::Closed(_) => Kind::UpstreamClosed,
+            Failure::Invalid(_) => Kind::UpstreamInvalid,
+            Failure::Timeout(Phase::Replica | Phase::Listen(_), _) => Kind::TimeoutReplica,
+            Failure::Timeout(Phase::Turn, _) => Kind::TimeoutTurn,
+            Failure::Timeout(Phase::Connect, _) => Kind::TimeoutConnect,
+            Failure::Timeout(Phase::FirstByte, _) => Kind::TimeoutFirstByte,
+            Failure::Timeout(Phase::Body, _) => Kind::TimeoutBody,
+            Failure::NotAvailable(_) => Kind::NotAvailable,
+            Failure::Unauthorized | Failure::NoCredentials(..) => Kind::Unauthorized,
+            Failure::TooManyGuesses(..) => Kind::TooManyGuesses,
+            Failure::CrossSite => Kind::CrossSite,
+            Failure::UntrustedHost => Kind::UntrustedHost,
+            Failure::BadSignature(_) => Kind::BadSignature,
+            Failure::NoSecret(_) => Kind::NoSecret,
+            Failure::ControlBodyTooLarge(_) => Kind::Http(Refusal::BodyTooLarge),
+            Failure::ControlBusy(_) => Kind::ControlBusy,
+            Failure::ControlDown(_) => Kind::ControlDown,
+            Failure::ControlTimeout(_) => Kind::ControlTimeout,
         }
     }
 
-    /// The status: the one place that knows it.
+    /// The status under which the request is answered, and counted.
     pub(crate) fn status(&self) -> u16 {
-        match self {
-            Failure::Refused(refusal) => refusal.status(),
-            Failure::ClientGone => CLIENT_GONE,
-            Failure::NotAlexa | Failure::NamedTwice => 400,
-            Failure::Unauthorized | Failure::NoCredentials(..) | Failure::BadSignature(_) => 401,
-            Failure::CrossSite | Failure::UntrustedHost => 403,
-            Failure::ControlBodyTooLarge(_) => 413,
-            Failure::UnknownFunction(_) | Failure::BadName | Failure::NoRoute | Failure::NotHere(_) => 404,
-            Failure::MethodNotAllowed(_) => 405,
-            Failure::TooManyCalls(_) | Failure::TooManyGuesses(..) => 429,
-            Failure::NotAvailable(_) => 501,
-            Failure::Connect(_) | Failure::Closed(_) | Failure::Invalid(_) => 502,
-            Failure::Draining
-            | Failure::ProviderDown(..)
-            | Failure::NoReplicas
-            | Failure::NoSecret(_)
-            | Failure::CannotStart(_)
-            | Failure::TooManyWaiting(_)
-            | Failure::NoRoomToWait(_)
-            | Failure::TooManyOfFunction(_)
-            | Failure::ControlBusy(_)
-            | Failure::ControlDown(_) => 503,
-            Failure::Timeout(..) | Failure::ControlTimeout(_) => 504,
-        }
-    }
-
-    /// How it is counted among the requests that reached no function, if it is.
-    fn rejection(&self) -> Option<Rejection> {
-        let own = match self {
-            Failure::Refused(refusal) => return Some(Rejection::Http(*refusal)),
-            Failure::Draining => return Some(Rejection::Http(Refusal::Draining)),
-            Failure::ControlBodyTooLarge(_) => return Some(Rejection::Http(Refusal::BodyTooLarge)),
-            Failure::UnknownFunction(_) | Failure::BadName => OwnRejection::UnknownFunction,
-            Failure::NamedTwice => OwnRejection::FunctionRepeated,
-            Failure::ProviderDown(..) => OwnRejection::ProviderDown,
-            Failure::NoRoute | Failure::NotHere(_) | Failure::NotAvailable(_) => OwnRejection::NoRoute,
-            Failure::MethodNotAllowed(_) => OwnRejection::Method,
-            Failure::NotAlexa => OwnRejection::NotAlexa,
-            Failure::Unauthorized | Failure::NoCredentials(..) => OwnRejection::Unauthorized,
-            Failure::TooManyGuesses(..) => OwnRejection::TooManyGuesses,
-            Failure::CrossSite => OwnRejection::CrossSite,
-            Failure::UntrustedHost => OwnRejection::UntrustedHost,
-            Failure::BadSignature(_) => OwnRejection::BadSignature,
-            Failure::NoSecret(_) => OwnRejection::NoSecret,
-            Failure::TooManyOfFunction(_) => OwnRejection::TooManyOfFunction,
-            _ => return None,
-        };
-        Some(Rejection::Own(own))
+        self.kind().status()
     }
 
     /// Counts the request, if it reached no function.
     pub(crate) fn count(&self, rejected: &Rejected) {
-        self.rejection().into_iter().for_each(|rejection| rejected.count(rejection));
+        rejected.count(match self {
+            Failure::NotAvailable(_) => Kind::NoRoute,
+            other => other.kind(),
+        });
     }
 
     /// The head of the answer.
     pub(crate) fn head(&self) -> HeadWriter {
         let mut head = HeadWriter::response(self.status());
         head.text("Content-Type", "text/plain; charset=utf-8");
-        head.text(X_GATEWAY_ERROR, self.kind());
+        head.text(X_GATEWAY_ERROR, self.kind().name());
         if matches!(self.status(), 429 | 503) {
             head.number("Retry-After", self.retry_after(), "");
         }
@@ -378,7 +335,7 @@ mod tests {
         let want =
             "function `echo`: deadline of 1m passed waiting for the first byte, see upstream_timeout\n";
         assert_eq!(failure.line(Some("echo")), want);
-        assert_eq!((failure.status(), failure.kind()), (504, "timeout_first_byte"));
+        assert_eq!((failure.status(), failure.kind().name()), (504, "timeout_first_byte"));
         assert_eq!(
             Failure::Closed("10.0.0.5:8080".parse().unwrap()).line(Some("echo")),
             "function `echo`: replica 10.0.0.5:8080 closed the connection before its answer was whole\n"
@@ -400,64 +357,6 @@ mod tests {
             let Some((_, setting)) = line.split_once("see ") else { continue };
             let is_one = |name: &str| crate::config::TABLE.iter().any(|row| row.name == name);
             assert!(setting.split(", or ").all(is_one), "{line}");
-        }
-    }
-
-    /// Who gets an answer with this header finds in the documents what it means.
-    #[test]
-    fn every_kind_is_in_the_documents() {
-        let address = "10.0.0.5:8080".parse().unwrap();
-        let why = || "why".to_owned();
-        let phases = [
-            Phase::Replica,
-            Phase::Listen(address),
-            Phase::Turn,
-            Phase::Connect,
-            Phase::FirstByte,
-            Phase::Body,
-        ];
-        let mut failures = vec![
-            Failure::UnknownFunction(why()),
-            Failure::NoRoute,
-            Failure::NotHere("it"),
-            Failure::MethodNotAllowed("GET"),
-            Failure::NotAlexa,
-            Failure::NamedTwice,
-            Failure::Draining,
-            Failure::ProviderDown(why(), why()),
-            Failure::NoReplicas,
-            Failure::CannotStart(why()),
-            Failure::TooManyWaiting(1),
-            Failure::NoRoomToWait(1),
-            Failure::TooManyCalls(1),
-            Failure::TooManyOfFunction(1),
-            Failure::Connect(why()),
-            Failure::Closed(address),
-            Failure::Invalid(Refusal::Version),
-            Failure::NotAvailable("it"),
-            Failure::Unauthorized,
-            Failure::TooManyGuesses(Duration::ZERO, "basic_auth"),
-            Failure::CrossSite,
-            Failure::UntrustedHost,
-            Failure::ControlBodyTooLarge(1),
-            Failure::ControlBusy(1),
-            Failure::ControlDown(why()),
-            Failure::ControlTimeout(Duration::ZERO),
-        ];
-        failures.extend(
-            phases.map(|phase| Failure::Timeout(phase, TimeLimit { span: Duration::ZERO, name: "it" })),
-        );
-        let told = include_str!("../../../docs/errors.md");
-        for failure in failures {
-            assert!(told.contains(&format!("`{}`", failure.kind())), "{} in docs/errors.md", failure.kind());
-        }
-        let refused = include_str!("../../../docs/api.md");
-        for refusal in Refusal::ALL {
-            assert!(
-                refused.contains(&format!("`{}`", refusal.reason())),
-                "{} in docs/api.md",
-                refusal.reason()
-            );
         }
     }
 
