@@ -14,11 +14,13 @@ use kit::sys::{Listener, limits};
 use log::LevelFilter;
 
 use crate::config::{self, Config};
-use crate::function::{self, Function};
+use crate::function::Function;
 use crate::lock_file::LockFile;
 use crate::process::warm::{self, MAX_WAITING};
 use crate::process::{table, tree};
-use crate::resident;
+use crate::refusal_text;
+use crate::resident::supervisor;
+use crate::service::FunctionService;
 
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
@@ -83,14 +85,26 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
     let function = Function::new(config, config::base_environment())?;
-    let keeper = if function.config.prewarm > 0 { Some(warm::start(&function)?) } else { None };
-    let resident = if function.resident.is_some() { Some(resident::start(&function)?) } else { None };
-    let server = Server::start(listener, server_config, Arc::clone(&function) as Arc<_>)?;
+    let refill = start_refill(&function)?;
+    let supervisor = match &function.resident {
+        Some(resident) => Some(supervisor::start(resident, &function.launcher)?),
+        None => None,
+    };
+    let service = FunctionService::new(Arc::clone(&function));
+    let server = Server::start(listener, server_config, Arc::clone(&service) as Arc<_>)?;
     let lock = lock_path.and_then(|path| LockFile::create(&path));
     log::log!(level, "listening on {}", server.address());
     serve(&function, &all, &ends);
     drop(lock);
-    Ok(drain(&function, Parts { function: &function, server, keeper, resident }, &ends))
+    Ok(drain(Parts { function: &function, service, server, refill, supervisor }, &ends))
+}
+
+fn start_refill(function: &Function) -> io::Result<Option<JoinHandle<()>>> {
+    let config = &function.config;
+    if config.prewarm == 0 {
+        return Ok(None);
+    }
+    warm::start(&function.warm, &function.launcher, config.prewarm, config.prewarm_max_age).map(Some)
 }
 
 fn listener(config: &Config) -> io::Result<Listener> {
@@ -132,8 +146,8 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
     let connections = free.saturating_sub(workers * FILES_BESIDE_CONNECTION).clamp(1, MAX_CONNECTIONS);
     ServerConfig {
         name: "fwatchdog",
-        max_header_bytes: function::MAX_HEAD_BYTES,
-        max_headers: function::MAX_HEADERS,
+        max_header_bytes: refusal_text::MAX_HEAD_BYTES,
+        max_headers: refusal_text::MAX_HEADERS,
         max_body: config.max_body,
         header_timeout: HEADER_TIMEOUT.min(config.read_timeout),
         body_stall_timeout: config.read_timeout,
@@ -153,7 +167,7 @@ fn serve(function: &Function, all: &Signals, ends: &Signals) {
         match all.wait(None) {
             Some(Signal::CHLD) => {
                 if function.config.prewarm > 0 {
-                    function.warm.look();
+                    function.warm.child_ended();
                 }
                 let end = ends.wait(Some(REAP_PAUSE));
                 let _count = child::reap_orphans();
@@ -171,11 +185,12 @@ fn serve(function: &Function, all: &Signals, ends: &Signals) {
 /// What runs beside the main thread.
 struct Parts<'a> {
     function: &'a Function,
+    service: Arc<FunctionService>,
     server: Server,
     /// Keeps processes waiting.
-    keeper: Option<JoinHandle<()>>,
-    /// Keeps the process of `mode=http` running, and has its exit code.
-    resident: Option<JoinHandle<ExitCode>>,
+    refill: Option<JoinHandle<()>>,
+    /// Keeps the process of `mode=http` running, and returns its exit code.
+    supervisor: Option<JoinHandle<ExitCode>>,
 }
 
 impl Parts<'_> {
@@ -183,13 +198,9 @@ impl Parts<'_> {
         self.server.is_quiet() && self.has_no_call()
     }
 
-    /// Whether no call is left, also none whose answer is out already.
+    /// Whether no call is left, also none whose answer is out already, and no process waits.
     fn has_no_call(&self) -> bool {
-        self.function.in_flight() == 0 && self.has_no_keeper()
-    }
-
-    fn has_no_keeper(&self) -> bool {
-        self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+        self.function.slots.taken() == 0 && self.refill.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn is_done(&self) -> bool {
@@ -197,23 +208,24 @@ impl Parts<'_> {
     }
 
     fn has_process(&self) -> bool {
-        self.resident.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.supervisor.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Joins the threads, once all is quiet; the exit code is that of the process that stayed.
     fn stop(self) -> ExitCode {
         self.server.stop();
-        if let Some(keeper) = self.keeper {
-            let _ = keeper.join(); // its panic has ended the process
+        if let Some(refill) = self.refill {
+            let _ = refill.join(); // its panic has ended the process
         }
-        self.resident.map_or(ExitCode::SUCCESS, |thread| thread.join().unwrap_or(ExitCode::FAILURE))
+        self.supervisor.map_or(ExitCode::SUCCESS, |thread| thread.join().unwrap_or(ExitCode::FAILURE))
     }
 }
 
 /// Lets running calls finish, then those that do not be ended.
-fn drain(function: &Function, parts: Parts<'_>, ends: &Signals) -> ExitCode {
-    log::info!("draining, {} requests in flight", function.in_flight());
-    function.begin_drain();
+fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
+    let function = parts.function;
+    log::info!("draining, {} requests in flight", function.slots.taken());
+    parts.service.begin_drain();
     parts.server.begin_drain();
     function.warm.stop();
     let config = &function.config;
@@ -231,7 +243,7 @@ fn drain(function: &Function, parts: Parts<'_>, ends: &Signals) -> ExitCode {
         is_quiet = Ok(true); // only connections without a request are left
     }
     if is_quiet == Ok(false) {
-        log::warn!("drain_timeout passed, {} requests are given up", function.in_flight());
+        log::warn!("drain_timeout passed, {} requests are given up", function.slots.taken());
         function.stop.notify();
         is_quiet = wait_until(|| parts.is_quiet(), ends, end_time).map(|_| false);
     }
@@ -250,9 +262,9 @@ fn drain(function: &Function, parts: Parts<'_>, ends: &Signals) -> ExitCode {
             return code;
         }
         Ok(false) => {}
-        Err(Interrupted) => log::warn!("a second signal, {} requests are given up", function.in_flight()),
+        Err(Interrupted) => log::warn!("a second signal, {} requests are given up", function.slots.taken()),
     }
-    kill_groups(function);
+    function.launcher.groups.kill();
     tree::kill_descendants();
     // Threads may still be in the middle of a call: the process ends under them.
     std::process::exit(i32::from(EXIT_FAILURE))
@@ -275,12 +287,6 @@ fn wait_until(holds: impl Fn() -> bool, ends: &Signals, limit: Duration) -> Resu
         if ends.wait(Some(DRAIN_PAUSE)).is_some() {
             return Err(Interrupted);
         }
-    }
-}
-
-fn kill_groups(function: &Function) {
-    for group in function.groups().iter() {
-        child::kill_group(*group);
     }
 }
 

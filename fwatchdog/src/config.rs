@@ -9,6 +9,7 @@ use kit::settings::{Reader, Refused, Setting, Source};
 use kit::sys::child::Environment;
 
 use crate::command_line;
+use crate::process::mark::ENV_MARK;
 use crate::process::warm::MAX_WAITING;
 use crate::resident::upstream::Upstream;
 
@@ -53,12 +54,6 @@ pub const TABLE: &[Setting] = &[
     setting("drain_timeout", "8s", "how long running requests may take after SIGTERM"),
     setting("kill_grace", "1s", "from SIGTERM to SIGKILL for a process that must end"),
 ];
-
-/// Tells the process the port that was chosen for it, as it does on other platforms.
-pub(crate) const ENV_PORT: &str = "PORT";
-
-/// The marker in a process's environment that tells whose it is.
-pub(crate) const ENV_MARK: &str = "FAAS_CALL_MARK";
 
 /// Set by a parent that wants fwatchdog to end with it: the parent's process id.
 const ENV_PARENT: &str = "FAAS_PARENT_PID";
@@ -168,11 +163,6 @@ impl Config {
             inherits_listener: inherits_listener(source, pid)?,
             parent: parent(source)?,
         })
-    }
-
-    /// The command as a person would write it, for messages.
-    pub(crate) fn program(&self) -> String {
-        self.command.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned())
     }
 }
 

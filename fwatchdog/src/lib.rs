@@ -13,5 +13,8 @@ mod function;
 mod lock_file;
 mod metrics;
 mod process;
+mod refusal_text;
 mod resident;
+mod service;
+mod slots;
 mod spool;

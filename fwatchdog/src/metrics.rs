@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http1::Refusal;
 
@@ -25,9 +25,25 @@ const BUCKETS: [(u64, &str); 11] = [
     (10_000, "10"),
 ];
 
-/// The label value of a method.
-pub(crate) fn known(method: &str) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method).unwrap_or("other")
+/// Counts a request when it is over, also when serving it panicked.
+pub(crate) struct Observation {
+    metrics: Arc<Metrics>,
+    method: usize,
+    started: Instant,
+    pub(crate) code: u16,
+}
+
+impl Observation {
+    pub(crate) fn new(metrics: &Arc<Metrics>, method: &str) -> Observation {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        Observation { metrics: Arc::clone(metrics), method, started: Instant::now(), code: 500 }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.metrics.observe(self.method, self.code, self.started.elapsed());
+    }
 }
 
 /// The counters.
@@ -52,8 +68,7 @@ impl Metrics {
     }
 
     /// One request, however it ended.
-    pub(crate) fn observe(&self, method: &str, code: u16, took: Duration) {
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+    fn observe(&self, method: usize, code: u16, took: Duration) {
         let mut requests = self.requests();
         match requests.binary_search_by_key(&(code, method), |row| (row.0, row.1)) {
             Ok(place) => requests[place].2 += 1,
@@ -141,10 +156,10 @@ mod tests {
     #[test]
     fn the_exposition_is_as_expected() {
         let metrics = Metrics::new();
-        metrics.observe("GET", 200, Duration::from_millis(5));
-        metrics.observe("GET", 200, Duration::from_micros(5001));
-        metrics.observe("BREW", 504, Duration::from_secs(11));
-        metrics.observe("POST", 418, Duration::ZERO);
+        metrics.observe(0, 200, Duration::from_millis(5));
+        metrics.observe(0, 200, Duration::from_micros(5001));
+        metrics.observe(8, 504, Duration::from_secs(11));
+        metrics.observe(2, 418, Duration::ZERO);
         metrics.reject(Refusal::ObsFold);
         let text = metrics.text(3);
         let golden = "\
@@ -183,8 +198,8 @@ http_requests_rejected_total{reason=\"obs_fold\"} 1
     fn bounds_belong_to_their_bucket() {
         for (place, (ms, _)) in BUCKETS.iter().enumerate() {
             let metrics = Metrics::new();
-            metrics.observe("GET", 200, Duration::from_millis(*ms));
-            metrics.observe("GET", 200, Duration::from_micros(ms * 1000 + 1));
+            metrics.observe(0, 200, Duration::from_millis(*ms));
+            metrics.observe(0, 200, Duration::from_micros(ms * 1000 + 1));
             let counts: Vec<u64> =
                 metrics.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
             assert_eq!((counts[place], counts[place + 1]), (1, 1), "{ms}");

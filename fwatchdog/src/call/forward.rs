@@ -1,4 +1,4 @@
-//! One call of `mode=http`: it waits until the process listens, and is forwarded to it.
+//! One call of `mode=http`: it waits until the process listens, then is forwarded to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,107 +9,123 @@ use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::sys::Ready;
 use kit::{Deadline, call};
 
-use crate::call::{CLIENT_CLOSED, Call, EXEC_TIMEOUT};
-use crate::function::{self, Entered, Function, Observation};
+use super::context::{CLIENT_CLOSED, Call};
+use super::time_limit::{EXEC_TIMEOUT, TimeLimit};
+use crate::function::Function;
+use crate::metrics::Observation;
+use crate::refusal_text;
 use crate::resident::Resident;
+use crate::slots::Slot;
 
 /// Between two tries to connect while the process starts.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long one try may take. On the same machine a connection stands at once, or is dropped since the process
-/// accepts none of those that wait already: the system would try again after a second (tcp(7), listen(2)).
+/// How long one try may take. On the same machine a connection stands at once, or is dropped because the backlog of
+/// the process is full: the system would try again after a second (tcp(7), listen(2)).
 const CONNECT_TIME: Duration = Duration::from_millis(20);
 
 /// How long a call without a time limit waits for the process to listen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Less time than this of a caller's says nothing about a process that does not answer in it.
+/// A caller's limit below this tells nothing about a process that does not answer within it.
 const HANG_TIME: Duration = Duration::from_secs(10);
 
-/// Tries of one call on connections that broke.
+/// The tries of one call whose connections break.
 const MAX_TRIES: usize = 3;
 
-/// A call that a poller of the server forwards. What it cannot do at once is left to a worker.
+/// A call that a poller of the server forwards. What the poller cannot do at once is left to a worker.
 struct Passing {
-    /// Leaves after it was observed.
-    observation: Observation<Arc<Function>>,
-    entered: Entered<Arc<Function>>,
+    call: Forwarded,
+    observation: Observation,
+    /// Free after the observation.
+    _slot: Slot,
+}
+
+/// What is known of a call that is forwarded.
+struct Forwarded {
+    function: Arc<Function>,
+    resident: Arc<Resident>,
     id: String,
     deadline: Deadline,
-    limit: (&'static str, Duration),
+    limit: TimeLimit,
     turn: u64,
 }
 
-/// Begins to forward a request, if there is room for one more and the process can be connected to at once.
+/// Begins to forward a request, if there is a slot and the process can be connected to at once.
 pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<Course> {
-    let resident = function.resident.as_ref().filter(|_| !function::is_own(exchange.request()))?;
-    let entered = Function::enter(Arc::clone(function))?;
+    let resident = Arc::clone(function.resident.as_ref()?);
+    let slot = function.slots.take()?;
     let Call { id, deadline, limit, turn, .. } = Call::new(function, exchange);
     let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
-    let transfer = transfer(exchange, (connection, Upload::default()), resident, (&id, deadline));
-    let observation = Observation::new(Arc::clone(function), exchange.request().method());
-    Some(Course::Relay(transfer, Box::new(Passing { observation, entered, id, deadline, limit, turn })))
+    let sending = Sending { connection, upload: Upload::default(), id: &id, deadline };
+    let transfer = sending.begin(exchange, &resident);
+    let observation = Observation::new(&function.metrics, exchange.request().method());
+    let call = Forwarded { function: Arc::clone(function), resident, id, deadline, limit, turn };
+    Some(Course::Relay(transfer, Box::new(Passing { call, observation, _slot: slot })))
 }
 
 impl Relay for Passing {
     fn head(&mut self, response: &ResponseHead) -> HeadWriter {
-        if let Some(resident) = &self.entered.function().resident {
-            resident.answered();
-        }
+        self.call.resident.answered();
         answer_head(response)
     }
 
     fn ended(mut self: Box<Self>, end: End, connection: Box<Connection>) {
         self.observation.code = match end {
             End::Done(status) => status,
-            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => broken(&self.id, cause),
+            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => broken(&self.call.id, cause),
         };
-        if let Some(resident) = &self.entered.function().resident {
-            resident.target().pool.put(connection); // which closes it unless all went well
-        }
+        self.call.resident.target().pool.put(connection); // which closes it unless all went well
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
-        let Passing { mut observation, entered, id, deadline, limit, turn } = *self;
-        let function = entered.function();
-        let mut call = Call::new(function, exchange);
-        (call.id, call.deadline, call.limit, call.turn) = (id, deadline, limit, turn);
+        let Passing { call, mut observation, _slot } = *self;
+        let Forwarded { function, resident, id, deadline, limit, turn } = call;
+        let call = Call { id, deadline, limit, turn, ..Call::new(&function, exchange) };
         let (end, connection, upload) = parts;
-        let Some(resident) = &function.resident else { return };
         resident.target().pool.put(connection); // which closes it
         observation.code = match end {
-            End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, (upload, 0)),
-            End::Again(_) => call.forward(exchange, resident, (upload, 1)),
+            End::Again(Cause::Unreachable(_)) => call.forward(exchange, &resident, upload, 0),
+            End::Again(_) => call.forward(exchange, &resident, upload, 1),
             End::Done(status) => status,
             End::Failed(cause) | End::Broken(cause) => call.answer_cause(exchange, cause),
         };
-        drop(observation);
+        drop(observation); // before the slot
     }
 }
 
 /// One try on one connection.
-fn transfer(
-    exchange: &Exchange<'_>,
-    (mut connection, upload): (Box<Connection>, Upload),
-    resident: &Resident,
-    (id, deadline): (&str, Deadline),
-) -> Transfer {
-    let config = exchange.config();
-    let (read_stall, write_stall) = (config.body_stall_timeout, config.write_stall_timeout);
-    let idle = config.idle_timeout;
-    let limits = Limits { deadline, total: deadline, silence: None, read_stall, write_stall, idle };
-    connection.start(request_head(exchange, resident, id), exchange.body_length());
-    Transfer::new(connection, upload, limits)
+struct Sending<'a> {
+    connection: Box<Connection>,
+    upload: Upload,
+    id: &'a str,
+    deadline: Deadline,
+}
+
+impl Sending<'_> {
+    fn begin(mut self, exchange: &Exchange<'_>, resident: &Resident) -> Transfer {
+        let config = exchange.config();
+        let limits = Limits {
+            deadline: self.deadline,
+            total: self.deadline,
+            silence: None,
+            read_stall: config.body_stall_timeout,
+            write_stall: config.write_stall_timeout,
+            idle: config.idle_timeout,
+        };
+        self.connection.start(request_head(exchange, resident, self.id), exchange.body_length());
+        Transfer::new(self.connection, self.upload, limits)
+    }
 }
 
 impl Call<'_> {
-    /// Forwards the call; answers the status under which it counts. `upload` is what there is of its body, after so
-    /// many tries.
+    /// Forwards the call, which has had `tries` already, and returns the status under which it counts.
     pub(crate) fn forward(
         &self,
         exchange: &mut Exchange<'_>,
         resident: &Resident,
-        (mut upload, mut tries): (Upload, usize),
+        mut upload: Upload,
+        mut tries: usize,
     ) -> u16 {
         loop {
             tries += 1;
@@ -125,7 +141,8 @@ impl Call<'_> {
                 }
                 head
             };
-            let transfer = transfer(exchange, (connection, upload), resident, (&self.id, self.deadline));
+            let sending = Sending { connection, upload, id: &self.id, deadline: self.deadline };
+            let transfer = sending.begin(exchange, resident);
             let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well
             upload = rest;
@@ -138,9 +155,8 @@ impl Call<'_> {
         }
     }
 
-    /// A kept connection or a new one, tried for while the process starts, or its queue of connections is full, unless
-    /// it goes on ending before it listens. With
-    /// it how long the call has waited for the start.
+    /// A kept connection or a new one, and how long the call has waited for the process to start. Tries again while the
+    /// process starts and while its backlog is full, unless process after process ends before it listens.
     fn connect(
         &self,
         exchange: &mut Exchange<'_>,
@@ -149,7 +165,7 @@ impl Call<'_> {
         let until = self.deadline.within(MAX_WAIT);
         let starts = !resident.has_listened();
         loop {
-            // One may have come back since the last try.
+            // A connection may have come back since the last try.
             if let Some(connection) = resident.target().pool.take() {
                 return Ok((connection, None));
             }
@@ -173,7 +189,7 @@ impl Call<'_> {
                 log::warn!("call={} {text}: {error}", self.id);
                 return Err(self.answer_text(exchange, 503, &text));
             }
-            // The client is looked at between two tries.
+            // Between two tries the client may hang up.
             let pause = until.min(Deadline::at(tried_at + CONNECT_PAUSE));
             if exchange.socket().wait(Ready::HANG_UP, pause).is_ok_and(Ready::is_hung_up) {
                 exchange.abort();
@@ -185,7 +201,7 @@ impl Call<'_> {
     fn answer_cause(&self, exchange: &mut Exchange<'_>, cause: Cause) -> u16 {
         match cause {
             Cause::Refused(refusal) => self.answer_refusal(exchange, refusal),
-            // Bodies are not checked here.
+            // No body is checked here.
             Cause::ClientGone | Cause::ClientStalls | Cause::Unproven => {
                 exchange.abort();
                 CLIENT_CLOSED
@@ -200,7 +216,7 @@ impl Call<'_> {
             }
             Cause::Invalid(refusal) => {
                 let text =
-                    format!("the process's answer is not valid HTTP: {}", function::line_of_answer(refusal));
+                    format!("the process's answer is not valid HTTP: {}", refusal_text::of_answer(refusal));
                 log::warn!("call={} {text}", self.id);
                 self.answer_text(exchange, 502, &text)
             }
@@ -218,10 +234,10 @@ impl Call<'_> {
     }
 }
 
-/// Whether a process that does not answer within a call's time limit may be said to hang. A caller that asks for less
-/// than the process usually takes must not have it ended.
-fn is_long((name, span): (&str, Duration)) -> bool {
-    name == EXEC_TIMEOUT || span >= HANG_TIME
+/// Whether a process hangs that does not answer within this limit. A caller that gives a call less time than the
+/// process usually takes must not get the process ended.
+fn is_long(limit: TimeLimit) -> bool {
+    limit.name == EXEC_TIMEOUT || limit.span >= HANG_TIME
 }
 
 fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadWriter {
@@ -246,7 +262,7 @@ fn answer_head(head: &ResponseHead) -> HeadWriter {
     ours
 }
 
-/// The status under which an answer counts that was broken off.
+/// The status under which a broken answer counts.
 fn broken(id: &str, cause: Cause) -> u16 {
     match cause {
         Cause::Refused(refusal) => refusal.status(),
@@ -269,7 +285,8 @@ mod tests {
     #[test]
     fn a_caller_cannot_have_a_process_ended_for_its_impatience() {
         let almost = HANG_TIME - Duration::from_millis(1);
-        assert!(!is_long(("X-Timeout", almost)) && is_long(("X-Timeout", HANG_TIME)));
-        assert!(is_long((EXEC_TIMEOUT, Duration::from_millis(1))));
+        let is_long = |name, span| is_long(TimeLimit { name, span });
+        assert!(!is_long("X-Timeout", almost) && is_long("X-Timeout", HANG_TIME));
+        assert!(is_long(EXEC_TIMEOUT, Duration::from_millis(1)));
     }
 }

@@ -13,7 +13,7 @@ use kit::sys::child::{Child, End};
 use kit::sys::pipe::PipeEnd;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
-use crate::call::after_answer::Output;
+use super::after_answer::Output;
 use crate::cgi::header_block::{Block, Found, Malformed};
 use crate::process::instance::Pipes;
 use crate::process::lines::{self, Lines};

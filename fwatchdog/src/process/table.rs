@@ -3,10 +3,6 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
-use crate::process::sorted_set::SortedSet;
 
 /// What is read of a process's environment when its mark is looked for. Larger ones cannot be passed to a
 /// process without a stack limit beyond the usual.
@@ -70,72 +66,6 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// One look at all processes for whoever asks for one at the same time: many calls that end at once would
-/// otherwise each read all of `/proc`, which holds the processes of all of them.
-pub(crate) struct Looks {
-    state: Mutex<State>,
-    ended: Condvar,
-}
-
-struct State {
-    /// When the last look began, and what it saw.
-    last: Option<(Instant, Arc<[Process]>)>,
-    is_looking: bool,
-}
-
-impl Looks {
-    /// Nobody has looked yet.
-    pub(crate) const fn new() -> Looks {
-        Looks { state: Mutex::new(State { last: None, is_looking: false }), ended: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every process that can be seen, in a look that began after the call of this. All that wait for a look have
-    /// what it saw at its end, before whoever is first with the next question.
-    pub(crate) fn all(&self) -> Arc<[Process]> {
-        let asked = Instant::now();
-        let mut state = self.lock();
-        loop {
-            if let Some((began, all)) = &state.last
-                && *began > asked
-            {
-                return Arc::clone(all);
-            }
-            if !state.is_looking {
-                break;
-            }
-            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.is_looking = true;
-        drop(state);
-        let began = Instant::now();
-        let all: Arc<[Process]> = all().into();
-        *self.lock() = State { last: Some((began, Arc::clone(&all))), is_looking: false };
-        self.ended.notify_all();
-        all
-    }
-}
-
-/// The living among `all` that `root` started, and that these started.
-pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
-    let mut pids = SortedSet::new();
-    pids.insert(root);
-    loop {
-        let before = pids.len();
-        let children: Vec<i32> =
-            all.iter().filter(|process| pids.contains(&process.parent)).map(|process| process.pid).collect();
-        pids.extend(children);
-        if pids.len() == before {
-            break;
-        }
-    }
-    let below = all.iter().filter(|process| process.pid != root && pids.contains(&process.pid));
-    below.filter(|process| process.is_alive).copied().collect()
-}
-
 /// `pid (name) state parent group session … started …`: the name may hold any character, so that fields
 /// count from the last `)`.
 fn parse(stat: &str) -> Option<Process> {
@@ -167,87 +97,9 @@ pub(crate) fn has_variable(pid: i32, entry: &[u8]) -> Option<bool> {
     (!environment.is_empty()).then(|| environment.split(|byte| *byte == 0).any(|found| found == entry))
 }
 
-/// The processes that one call started, as far as they are known: a set that grows with each look.
-pub(crate) struct Family {
-    /// The process that was started for the call. It leads a session and is not waited for as long as this
-    /// is in use, so that no other process can have its id, its group or its session.
-    root: i32,
-    known: SortedSet<(i32, u64)>,
-    /// Those whose environment has no mark. None of them will get it, so that they are not asked again; but one
-    /// that was adopted and shows no environment may be in the middle of an execve(2), and is.
-    strangers: SortedSet<(i32, u64)>,
-    /// Members that had ended at the last look and that nobody has waited for.
-    ended: Vec<Process>,
-}
-
-impl Family {
-    pub(crate) fn new(root: i32) -> Family {
-        Family { root, known: SortedSet::new(), strangers: SortedSet::new(), ended: Vec::new() }
-    }
-
-    /// The living members among `all`: the root's session and group, whatever `has_mark` recognises, what
-    /// was known before, and all that these started. `this` process is never one.
-    pub(crate) fn members(
-        &mut self,
-        all: &[Process],
-        this: i32,
-        has_mark: impl Fn(i32) -> Option<bool>,
-    ) -> Vec<Process> {
-        let mut pids = SortedSet::new();
-        pids.insert(self.root);
-        loop {
-            let before = pids.len();
-            for process in all.iter().filter(|process| process.pid != this) {
-                let is_known = self.known.contains(&(process.pid, process.started));
-                if is_known || self.is_near(process) || pids.contains(&process.parent) {
-                    pids.insert(process.pid);
-                }
-            }
-            if pids.len() == before {
-                // The costly look, at those of whom nothing is known yet.
-                let mut marked = Vec::new();
-                for process in all.iter().filter(|process| process.pid != this && process.is_alive) {
-                    let key = (process.pid, process.started);
-                    if pids.contains(&process.pid) || self.strangers.contains(&key) {
-                        continue;
-                    }
-                    let is_adopted = process.parent == this || process.parent == 1;
-                    match has_mark(process.pid) {
-                        Some(true) => marked.push(process.pid),
-                        None if is_adopted => {}
-                        Some(false) | None => drop(self.strangers.insert(key)),
-                    }
-                }
-                if marked.is_empty() {
-                    break;
-                }
-                pids.extend(marked);
-            }
-        }
-        let members = all.iter().filter(|process| pids.contains(&process.pid));
-        self.known.extend(members.clone().map(|process| (process.pid, process.started)));
-        let (alive, ended) = members.copied().partition(|process| process.is_alive);
-        self.ended = ended;
-        alive
-    }
-
-    /// The members that `this` process inherited and that had ended at the last look.
-    pub(crate) fn orphans(&self, this: i32) -> impl Iterator<Item = &Process> {
-        self.ended.iter().filter(move |process| process.parent == this && process.pid != self.root)
-    }
-
-    fn is_near(&self, process: &Process) -> bool {
-        process.session == self.root || process.group == self.root
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn process(pid: i32, parent: i32, group: i32, session: i32) -> Process {
-        Process { pid, parent, group, session, is_alive: true, started: 1 }
-    }
 
     #[test]
     fn a_name_cannot_shift_the_fields() {
@@ -256,17 +108,6 @@ mod tests {
         assert_eq!(parse(stat), Some(want));
         assert!(!parse(&stat.replace(") S", ") Z")).unwrap().is_alive);
         assert_eq!(parse("42 (a) S 1"), None);
-    }
-
-    #[test]
-    fn descendants_are_found_in_any_order_and_nobody_else() {
-        // A zombie hides nobody that is below it, and a sibling in the same group is no descendant.
-        let zombie = Process { is_alive: false, ..process(5, 9, 5, 5) };
-        let all =
-            [process(4, 5, 4, 4), zombie, process(9, 1, 9, 9), process(8, 1, 9, 9), process(3, 4, 9, 1)];
-        let found: Vec<i32> = descendants(&all, 9).iter().map(|process| process.pid).collect();
-        assert_eq!(found, [4, 3]);
-        assert_eq!(descendants(&all, 3), []);
     }
 
     #[test]
@@ -280,83 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_shared_only_with_those_who_asked_before_it() {
-        let looks = Looks::new();
-        let (first, second) = (looks.all(), looks.all());
-        assert!(!Arc::ptr_eq(&first, &second), "the second asked after the first look had begun");
-        let later = Instant::now() + std::time::Duration::from_secs(60);
-        looks.lock().last = Some((later, Arc::clone(&first)));
-        assert!(Arc::ptr_eq(&first, &looks.all()));
-    }
-
-    #[test]
-    fn all_that_wait_have_the_look_that_ends() {
-        let (looks, seen) = (Looks::new(), Arc::from([]));
-        looks.lock().is_looking = true;
-        std::thread::scope(|scope| {
-            let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| looks.all())).collect();
-            let later = Instant::now() + std::time::Duration::from_secs(60);
-            // Another look is under way at once, which nobody waits for.
-            *looks.lock() = State { last: Some((later, Arc::clone(&seen))), is_looking: true };
-            looks.ended.notify_all();
-            assert!(waiting.into_iter().all(|thread| Arc::ptr_eq(&thread.join().unwrap(), &seen)));
-        });
-    }
-
-    #[test]
     fn ignored_signals_are_seen() {
         // SIGPIPE, which every program of the standard library ignores, and SIGCHLD, which this does not.
         let me = std::process::id() as i32;
         assert!(ignores(me, 13) && !ignores(me, 17) && !ignores(0, 13));
-    }
-
-    #[test]
-    fn a_family_is_found_by_session_lineage_mark_and_memory() {
-        let all = [
-            process(1, 0, 1, 1),     // this one
-            process(10, 1, 10, 10),  // the root
-            process(11, 10, 10, 10), // in its group
-            process(12, 1, 12, 10),  // an orphan in its session
-            process(13, 11, 13, 13), // a grandchild with a session of its own
-            process(14, 13, 14, 14), // its child
-            process(15, 1, 15, 15),  // an orphan with the mark
-            process(16, 15, 16, 16), // its child, without
-            process(20, 1, 20, 20),  // another call
-            process(21, 20, 20, 20),
-        ];
-        let mut family = Family::new(10);
-        let pids = |members: Vec<Process>| members.iter().map(|process| process.pid).collect::<Vec<_>>();
-        let members = family.members(&all, 1, |pid| Some(pid == 15));
-        assert_eq!(pids(members), [10, 11, 12, 13, 14, 15, 16]);
-
-        // Its parents gone, a member is still known, unless another process got its id.
-        let mut orphan = process(14, 1, 14, 14);
-        let later = [all[0], orphan, all[8]];
-        assert_eq!(pids(family.members(&later, 1, |_| Some(false))), [14]);
-        orphan.started = 2;
-        assert_eq!(pids(family.members(&[all[0], orphan], 1, |_| Some(false))), [0; 0]);
-    }
-
-    #[test]
-    fn an_orphan_in_the_middle_of_an_exec_is_asked_again() {
-        let all =
-            [process(5, 0, 5, 5), process(10, 5, 10, 10), process(15, 5, 15, 15), process(16, 9, 16, 16)];
-        let mut family = Family::new(10);
-        let pids = |members: Vec<Process>| members.iter().map(|process| process.pid).collect::<Vec<_>>();
-        assert_eq!(pids(family.members(&all, 5, |_| None)), [10]);
-        assert_eq!(pids(family.members(&all, 5, |_| Some(true))), [10, 15], "16 was never adopted");
-    }
-
-    #[test]
-    fn the_dead_are_no_members_but_their_children_are() {
-        let mut dead = process(11, 10, 11, 11);
-        dead.is_alive = false;
-        let mut orphan = process(13, 1, 10, 10);
-        orphan.is_alive = false;
-        let all = [process(10, 1, 10, 10), dead, process(12, 11, 12, 12), orphan];
-        let mut family = Family::new(10);
-        let members = family.members(&all, 1, |_| Some(false));
-        assert_eq!(members.iter().map(|process| process.pid).collect::<Vec<_>>(), [10, 12]);
-        assert_eq!(family.orphans(1).map(|process| process.pid).collect::<Vec<_>>(), [13]);
     }
 }

@@ -10,9 +10,11 @@ use kit::sys::child::{Child, Handle};
 use kit::sys::signal::Signal;
 use kit::sys::{PollFd, Ready, poll};
 
-use crate::process::instance::Mark;
-use crate::process::sorted_set::SortedSet;
-use crate::process::table::{self, Family, Looks, Process};
+use super::family::{Family, descendants};
+use super::mark::Mark;
+use super::scan::SharedScan;
+use super::sorted_set::SortedSet;
+use super::table::{self, Process};
 
 /// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -38,8 +40,8 @@ const HUNT_TIME: Duration = Duration::from_millis(100);
 /// How long an orphan may show no environment: it is in the middle of an execve(2), or is not ours to read.
 const SHY_TIME: Duration = Duration::from_millis(50);
 
-/// The looks of all calls that are being ended.
-static LOOKS: Looks = Looks::new();
+/// The scans of all calls that are being ended.
+static SCAN: SharedScan = SharedScan::new();
 
 /// Ends `child` and its family, which carries `mark`.
 pub(crate) fn end(child: &mut Child, mark: Mark, grace: Duration) {
@@ -55,7 +57,7 @@ pub(crate) fn end(child: &mut Child, mark: Mark, grace: Duration) {
 }
 
 fn end_family(child: &mut Child, family: &mut Family, mark: Mark, grace: Duration) {
-    let mut look = || family.members(&LOOKS.all(), this(), |pid| mark.is_carried_by(pid));
+    let mut look = || family.members(&SCAN.all(), this(), |pid| mark.is_carried_by(pid));
     let members = look();
     signal(child, &members, Signal::TERM);
     let grace = Deadline::after(grace - KILL_TIME.min(grace / KILL_SHARE));
@@ -176,7 +178,7 @@ fn heeds_sigterm(process: &Process) -> bool {
 
 /// Whether anything lives that descends from this process.
 pub(crate) fn has_descendants() -> bool {
-    !table::descendants(&table::all(), this()).is_empty()
+    !descendants(&table::all(), this()).is_empty()
 }
 
 /// Ends whatever descends from this process: daemons that calls have left behind, and that carry nobody's mark here.
@@ -185,7 +187,7 @@ pub(crate) fn end_descendants(grace: Duration) {
     let mut pause = FIRST_PAUSE;
     let mut told = SortedSet::new();
     loop {
-        let left = table::descendants(&table::all(), this());
+        let left = descendants(&table::all(), this());
         for process in left.iter().filter(|process| told.insert((process.pid, process.started))) {
             drop(hold(process).map(|handle| handle.signal(Signal::TERM)));
         }
@@ -202,7 +204,7 @@ pub(crate) fn end_descendants(grace: Duration) {
 /// all that its calls have started, also of what left group and session.
 pub(crate) fn kill_descendants() {
     for _ in 0..LAST_LOOKS {
-        let left = table::descendants(&table::all(), this());
+        let left = descendants(&table::all(), this());
         if left.is_empty() {
             return;
         }
@@ -219,7 +221,7 @@ fn this() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ENV_MARK;
+    use crate::process::mark::ENV_MARK;
     use kit::sys::child::{End, Environment, Spawn, become_subreaper, reap_orphans};
     use kit::sys::pipe;
     use std::ffi::CString;

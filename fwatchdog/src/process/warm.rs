@@ -1,5 +1,5 @@
-//! Processes that were started ahead (`prewarm`): each waits on its STDIN, serves one request, and is replaced
-//! off the request's path, by a thread of its own.
+//! Processes that are started ahead (`prewarm`). Each waits on its STDIN and serves one request. A thread of its own
+//! replaces it, so that no request waits for a start.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,195 +11,204 @@ use kit::sys::EventFd;
 use kit::sys::signal::Signal;
 use kit::{Backoff, Deadline};
 
-use crate::function::Function;
-use crate::process::instance::{Mark, Started};
-use crate::process::lines::{self, Lines};
+use super::instance::Instance;
+use super::launcher::Launcher;
+use super::lines::{self, Lines};
 
 /// The most processes that may wait.
 pub(crate) const MAX_WAITING: u64 = 256;
 
-/// A look at what waits at least this often, should a signal that a child has ended get lost among others.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time between two checks of the waiting processes: the signal that a child has ended may get lost among
+/// others.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
 
-/// Between two looks whether the last call has ended.
+/// Between two checks whether the last call has ended.
 const END_PAUSE: Duration = Duration::from_millis(10);
 
 /// The processes that wait.
-pub(crate) struct Warm {
+pub(crate) struct WarmPool {
     wake: EventFd,
-    state: Mutex<State>,
+    stock: Mutex<Stock>,
+    kill_grace: Duration,
 }
 
 #[derive(Default)]
-struct State {
-    /// The one that has waited longest is first: it has had most time to get ready.
+struct Stock {
+    /// The oldest process is first: it has had most time to get ready.
     waiting: VecDeque<Waiting>,
     is_stopping: bool,
 }
 
 struct Waiting {
-    process: Started,
+    process: Instance,
     since: Instant,
 }
 
-impl Warm {
-    pub(crate) fn new() -> io::Result<Warm> {
-        Ok(Warm { wake: EventFd::new()?, state: Mutex::new(State::default()) })
+impl WarmPool {
+    pub(crate) fn new(kill_grace: Duration) -> io::Result<WarmPool> {
+        Ok(WarmPool { wake: EventFd::new()?, stock: Mutex::default(), kill_grace })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process for one request, if one waits. Its place is filled again soon.
-    pub(crate) fn take(&self, function: &Function) -> Option<Started> {
+    /// A process for one request, if one waits. Another is started in its place.
+    pub(crate) fn take(&self) -> Option<Instance> {
         loop {
-            let waiting = self.state().waiting.pop_front();
+            let waiting = self.stock().waiting.pop_front();
             let mut process = waiting?.process;
             self.wake.notify();
             if matches!(process.child.ended(), Ok(None)) {
                 return Some(process);
             }
-            bury(process, function);
+            bury(process, self.kill_grace);
         }
     }
 
-    /// How many wait.
+    /// The number of processes that wait.
     pub(crate) fn count(&self) -> usize {
-        self.state().waiting.len()
+        self.stock().waiting.len()
     }
 
-    /// A child has ended: one that waits, perhaps.
-    pub(crate) fn look(&self) {
+    /// Says that a child has ended, which may be a process that waits.
+    pub(crate) fn child_ended(&self) {
         self.wake.notify();
     }
 
-    /// Ends those that wait and starts no more; the thread is to be joined.
+    /// Has the thread end all waiting processes and start no more, then end.
     pub(crate) fn stop(&self) {
-        self.state().is_stopping = true;
+        self.stock().is_stopping = true;
         self.wake.notify();
     }
 }
 
-/// Starts the thread that keeps `prewarm` processes waiting; it ends after [`Warm::stop`].
+/// Starts the thread that keeps `size` processes waiting, none for longer than `max_age`. The thread ends after
+/// [`WarmPool::stop`].
 ///
 /// # Errors
 /// When the system has no room for a thread.
-pub(crate) fn start(function: &Arc<Function>) -> io::Result<JoinHandle<()>> {
-    let function = Arc::clone(function);
-    // The kernel takes a child for that of the thread that started it, and gives it to the main thread when that
-    // one ends, where it would be waited for as an orphan: the thread must not end before its children.
-    kit::thread::spawn_vital("fwatchdog-warm", move || Keeper::new(&function).run())
+pub(crate) fn start(
+    pool: &Arc<WarmPool>,
+    launcher: &Arc<Launcher>,
+    size: usize,
+    max_age: Duration,
+) -> io::Result<JoinHandle<()>> {
+    let (pool, launcher) = (Arc::clone(pool), Arc::clone(launcher));
+    let refill = move || {
+        let (backoff, next_start) = (Backoff::default(), Instant::now());
+        Refill { pool: &pool, launcher: &launcher, size, max_age, backoff, next_start }.run();
+    };
+    // A child belongs to the thread that started it. When that thread ends, the kernel gives the child to the main
+    // thread, which would wait for it as for an orphan: the thread must not end before its children.
+    kit::thread::spawn_vital("fwatchdog-warm", refill)
 }
 
-struct Keeper<'a> {
-    function: &'a Function,
-    warm: &'a Warm,
+/// The thread that keeps processes waiting.
+struct Refill<'a> {
+    pool: &'a WarmPool,
+    launcher: &'a Launcher,
+    size: usize,
+    max_age: Duration,
     backoff: Backoff,
     /// No process is started before this.
     next_start: Instant,
 }
 
-impl Keeper<'_> {
-    fn new(function: &Function) -> Keeper<'_> {
-        Keeper { function, warm: &function.warm, backoff: Backoff::default(), next_start: Instant::now() }
-    }
-
+impl Refill<'_> {
     fn run(mut self) {
-        while !self.warm.state().is_stopping {
-            self.warm.wake.clear();
+        while !self.pool.stock().is_stopping {
+            self.pool.wake.clear();
             let now = Instant::now();
             self.bury_ended(now);
             let old = self.take_old(now);
             self.fill(now);
             for process in old {
-                process.end(self.function); // its successor is there already
+                process.end(self.launcher.kill_grace); // its successor waits already
             }
-            self.warm.wake.wait(self.next_look());
+            self.pool.wake.wait(self.next_check());
         }
         self.end_all();
     }
 
-    /// Ends those that wait, and returns once the calls that have one have ended too.
+    /// Ends all processes that wait, and returns once the calls that have taken one have ended too.
     fn end_all(&self) {
-        let left = std::mem::take(&mut self.warm.state().waiting);
+        let left = std::mem::take(&mut self.pool.stock().waiting);
         for waiting in &left {
-            waiting.process.child.signal_group(Signal::TERM); // to all at first: they end together
+            waiting.process.child.signal_group(Signal::TERM); // first to all: they end together
         }
         for waiting in left {
-            waiting.process.end(self.function);
+            waiting.process.end(self.launcher.kill_grace);
         }
-        while !self.function.groups().is_empty() {
-            self.warm.wake.clear();
-            self.warm.wake.wait(Deadline::after(END_PAUSE));
+        while !self.launcher.groups.is_empty() {
+            self.pool.wake.clear();
+            self.pool.wake.wait(Deadline::after(END_PAUSE));
         }
     }
 
-    /// Those that ended while they waited were not asked to: the next is started after a pause.
+    /// Waits for processes that have ended before a request came. The next one starts after a pause.
     fn bury_ended(&mut self, now: Instant) {
         let mut ended = Vec::new();
-        let mut state = self.warm.state();
-        for _ in 0..state.waiting.len() {
-            let Some(mut waiting) = state.waiting.pop_front() else { break };
+        let mut stock = self.pool.stock();
+        for _ in 0..stock.waiting.len() {
+            let Some(mut waiting) = stock.waiting.pop_front() else { break };
             match waiting.process.child.ended() {
-                Ok(None) => state.waiting.push_back(waiting),
+                Ok(None) => stock.waiting.push_back(waiting),
                 _ => ended.push(waiting),
             }
         }
-        drop(state);
-        // Those that were started together end together: one pause for all of them.
+        drop(stock);
+        // Processes that start together end together: one pause for all of them.
         if let Some(youngest) = ended.iter().map(|waiting| now - waiting.since).min()
             && now >= self.next_start
         {
             self.next_start = now + self.backoff.failed(youngest);
         }
         for waiting in ended {
-            bury(waiting.process, self.function);
+            bury(waiting.process, self.launcher.kill_grace);
         }
     }
 
-    fn take_old(&self, now: Instant) -> Vec<Started> {
-        let max_age = self.function.config.prewarm_max_age;
-        let mut state = self.warm.state();
+    fn take_old(&self, now: Instant) -> Vec<Instance> {
+        let mut stock = self.pool.stock();
         let mut old = Vec::new();
-        while state.waiting.front().is_some_and(|waiting| now - waiting.since >= max_age) {
-            old.extend(state.waiting.pop_front().map(|waiting| waiting.process));
+        while stock.waiting.front().is_some_and(|waiting| now - waiting.since >= self.max_age) {
+            old.extend(stock.waiting.pop_front().map(|waiting| waiting.process));
         }
         old
     }
 
     fn fill(&mut self, now: Instant) {
-        while now >= self.next_start && self.warm.count() < self.function.config.prewarm {
-            match Started::start(self.function, Mark::new(), |_| {}) {
+        while now >= self.next_start && self.pool.count() < self.size {
+            match self.launcher.start(|_| {}) {
                 Ok(process) => {
-                    self.warm.state().waiting.push_back(Waiting { process, since: Instant::now() })
+                    self.pool.stock().waiting.push_back(Waiting { process, since: Instant::now() })
                 }
                 Err(error) => {
                     let pause = self.backoff.failed(Duration::ZERO);
-                    log::error!("cannot start `{}` ahead: {error}", self.function.config.program());
+                    log::error!("cannot start `{}` ahead: {error}", self.launcher.program());
                     self.next_start = now + pause;
                 }
             }
         }
     }
 
-    fn next_look(&self) -> Deadline {
-        let state = self.warm.state();
-        let mut next = Deadline::after(LOOK_PAUSE);
-        if state.waiting.len() < self.function.config.prewarm {
+    fn next_check(&self) -> Deadline {
+        let stock = self.pool.stock();
+        let mut next = Deadline::after(CHECK_PAUSE);
+        if stock.waiting.len() < self.size {
             next = next.min(Deadline::at(self.next_start));
         }
-        let oldest = state.waiting.front().map(|waiting| waiting.since);
-        let age = oldest.and_then(|since| since.checked_add(self.function.config.prewarm_max_age));
+        let oldest = stock.waiting.front().map(|waiting| waiting.since);
+        let age = oldest.and_then(|since| since.checked_add(self.max_age));
         age.map_or(next, |at| next.min(Deadline::at(at)))
     }
 }
 
-/// Says how a process ended that nobody had given a request, with its last words.
-fn bury(mut process: Started, function: &Function) {
+/// Logs how a process ended that got no request, with its last lines on STDERR, and ends what it has started.
+fn bury(mut process: Instance, grace: Duration) {
     let (mut lines, mut room) = (Lines::default(), [0; lines::READ_BYTES]);
     let say = |line: &str| log::info!("call={} {line}", process.mark);
-    // What is not there is not said.
     if let Some(Ok(Some(count))) = process.pipes.stderr.as_ref().map(|stderr| stderr.read_some(&mut room)) {
         lines.take(&room[..count], say);
     }
@@ -213,5 +222,5 @@ fn bury(mut process: Started, function: &Function) {
         "call={} a process that waited for a request has ended by itself, with {how}; see prewarm",
         process.mark
     );
-    process.end(function); // what it has started
+    process.end(grace);
 }

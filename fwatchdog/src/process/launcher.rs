@@ -1,0 +1,83 @@
+//! Starts the function's processes.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::sys::child::{Environment, Spawn};
+use kit::sys::pipe;
+
+use super::groups::{Groups, ListedChild};
+use super::instance::{Instance, Pipes};
+use super::mark::{ENV_MARK, Mark};
+
+/// How processes are started.
+pub(crate) struct Launcher {
+    pub(crate) command: Vec<CString>,
+    /// What every process gets, before a request adds to it.
+    pub(crate) environment: Environment,
+    /// Whether STDERR goes into STDOUT.
+    pub(crate) combines_output: bool,
+    /// From SIGTERM to SIGKILL for a process that must end.
+    pub(crate) kill_grace: Duration,
+    pub(crate) groups: Arc<Groups>,
+}
+
+impl Launcher {
+    /// Starts a process. `add` adds to its environment.
+    ///
+    /// # Errors
+    /// What the system says; nothing was started then.
+    pub(crate) fn start(&self, add: impl FnOnce(&mut Environment)) -> io::Result<Instance> {
+        let mark = Mark::new();
+        let mut environment = self.environment.clone();
+        environment.set(ENV_MARK.as_bytes(), &[mark.to_string().as_bytes()]);
+        add(&mut environment);
+        let (stdin, child_stdin) = pipe::to_child()?;
+        let (stdout, child_stdout) = pipe::from_child()?;
+        let (stderr, child_stderr): (_, Option<OwnedFd>) = if self.combines_output {
+            (None, None)
+        } else {
+            let (stderr, child_stderr) = pipe::from_child()?;
+            (Some(stderr), Some(child_stderr))
+        };
+        let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
+        let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()];
+        let spawn = Spawn { mark: Some(mark.number()), ..Spawn::new(&self.command, &environment, stdio) };
+        let child = ListedChild::new(spawn.start()?, &self.groups);
+        Ok(Instance { child, pipes: Pipes { stdin, stdout, stderr }, mark })
+    }
+
+    /// The command as a person would write it, for messages.
+    pub(crate) fn program(&self) -> String {
+        self.command.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_whose_call_panics_leaves_the_groups_and_ends() {
+        let launcher = Launcher {
+            command: vec![c"cat".to_owned()],
+            environment: Environment::new(&kit::settings::inherited()),
+            combines_output: false,
+            kill_grace: Duration::ZERO,
+            groups: Arc::default(),
+        };
+        let instance = launcher.start(|_| {}).unwrap();
+        let pid = instance.child.pid();
+        assert_eq!(launcher.groups.lock()[..], [pid]);
+        let panics = std::panic::AssertUnwindSafe(move || {
+            let _instance = instance;
+            panic!("as the test wants it");
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert!(launcher.groups.is_empty());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
