@@ -134,6 +134,10 @@ bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start o
 bench-scaling: bench-binaries ## how soon a function without a replica answers, and a load has its replicas
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin scaling
 
+.PHONY: bench-engine
+bench-engine: bench-binaries ## what it costs to know a Swarm of up to 5,000 functions; ARGS="--before OLD_GATEWAY"
+	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin engine -- $(ARGS)
+
 .PHONY: bench-decision
 bench-decision: bench-binaries ## what docs/decisions measure: two prototypes, the gateway, nginx
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults
