@@ -4,19 +4,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use http1::{ClientConfig, Connection, Endpoint, Pool, Request};
+use http1::{ClientConfig, Connection, Endpoint, Pool, Request, Response};
 use kit::Deadline;
 use serde_json::Value;
 
 use crate::events::EventStream;
-use crate::json::Document;
+use crate::items::{End, Flaw, Items, MAX_ITEM_BYTES};
+use crate::json::{Document, reason};
+use crate::tape::Tape;
 use crate::types::{Container, Info, Network, Service, Task};
 use crate::{Error, Host, Version};
 
-/// The longest answer that is read: a list of some ten thousand tasks.
+/// The longest answer that is read: a list of some twenty thousand tasks. Of a list one item at a time is held.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much of an answer is read that is a refusal where a stream was expected.
+/// How much of a list is read at once.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The longest refusal that is read.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
 /// The longest message of the engine that is passed on.
@@ -39,6 +44,23 @@ struct Agreed {
     /// The engine's own newest, where a document goes back as it came: under an older one the engine drops what that
     /// one does not know, from what it gives and from what it takes.
     newest: Version,
+}
+
+/// Tasks to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// Those that are meant to run.
+    MeantToRun,
+    /// All that the manager remembers, ended ones too. Only these tell why a service does not come up: a task that was
+    /// rejected or failed is no longer meant to run.
+    All,
+}
+
+/// What one question is for, and until when it may take.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    action: &'a str,
+    deadline: Deadline,
 }
 
 /// An engine.
@@ -82,11 +104,11 @@ impl Engine {
         if let Some(newest) = newest.filter(|newest| *newest <= Version::NEWEST_KNOWN) {
             return Ok(Agreed { known: newest, newest });
         }
-        let value = self.call(action, &Request::get("/version"), deadline)?;
-        let document = Document { action, value: &value };
-        let version = |path| document.text(path).map(|text| Version::parse(&text));
-        let newest = version("/ApiVersion")?.ok_or_else(|| document.wrong("/ApiVersion", "a version"))?;
-        Ok(Agreed { known: Version::choose(version("/MinAPIVersion")?, newest), newest })
+        self.document(Ask { action, deadline }, "/version", |document| {
+            let version = |path| document.text(path).map(|text| Version::parse(&text));
+            let newest = version("/ApiVersion")?.ok_or_else(|| document.wrong("/ApiVersion", "a version"))?;
+            Ok(Agreed { known: Version::choose(version("/MinAPIVersion")?, newest), newest })
+        })
     }
 
     /// `None` when the answer, whatever it is, does not tell.
@@ -113,7 +135,22 @@ impl Engine {
     /// # Errors
     /// 503 when it is not a manager.
     pub fn services(&self) -> Result<Vec<Service>, Error> {
-        self.all("list services", "/services", Service::from_json)
+        let mut services = Vec::new();
+        self.each_service(&[], &mut |service| services.push(service))?;
+        Ok(services)
+    }
+
+    /// Hands over each service whose id begins with one of `ids`, or all where none is given. Answers how many bytes
+    /// that took.
+    ///
+    /// # Errors
+    /// 503 when it is not a manager. Services may have been handed over before an error.
+    pub fn each_service(&self, ids: &[&str], each: &mut dyn FnMut(Service)) -> Result<usize, Error> {
+        let target = match ids {
+            [] => "/services".to_owned(),
+            ids => format!("/services?filters={}", encode(&serde_json::json!({ "id": ids }).to_string())),
+        };
+        self.list("list services", &target, &mut |document| Service::from_json(document).map(&mut *each))
     }
 
     /// A service by id or name.
@@ -133,21 +170,31 @@ impl Engine {
     /// # Errors
     /// 503 when it is not a manager, 404 when there is no such service.
     pub fn tasks(&self, service: Option<&str>) -> Result<Vec<Task>, Error> {
-        let mut filters = serde_json::json!({"desired-state": ["running"]});
-        if let Some(service) = service {
-            filters["service"] = serde_json::json!([service]);
-        }
-        let target = format!("/tasks?filters={}", encode(&filters.to_string()));
-        self.all("list tasks", &target, Task::from_json)
+        let mut tasks = Vec::new();
+        self.each_task(Tasks::MeantToRun, service.as_slice(), &mut |task| tasks.push(task))?;
+        Ok(tasks)
     }
 
-    /// All tasks that the manager remembers, ended ones too. Only these tell why a service does not come up: a task that
-    /// was rejected or failed is no longer meant to run.
+    /// Hands over the tasks of the services, or of all where none is given. Answers how many bytes that took.
     ///
     /// # Errors
-    /// 503 when it is not a manager.
-    pub fn all_tasks(&self) -> Result<Vec<Task>, Error> {
-        self.all("list all tasks", "/tasks", Task::from_json)
+    /// 503 when it is not a manager, 404 when one of the services is not there. Tasks may have been handed over before
+    /// an error.
+    pub fn each_task(
+        &self,
+        which: Tasks,
+        services: &[&str],
+        each: &mut dyn FnMut(Task),
+    ) -> Result<usize, Error> {
+        let mut filters = serde_json::Map::new();
+        if which == Tasks::MeantToRun {
+            filters.insert("desired-state".to_owned(), serde_json::json!(["running"]));
+        }
+        if !services.is_empty() {
+            filters.insert("service".to_owned(), serde_json::json!(services));
+        }
+        let target = format!("/tasks?filters={}", encode(&Value::Object(filters).to_string()));
+        self.list("list tasks", &target, &mut |document| Task::from_json(document).map(&mut *each))
     }
 
     /// All networks.
@@ -206,7 +253,7 @@ impl Engine {
             filters["event"] = serde_json::json!(actions);
         }
         let target = format!("/events?filters={}", encode(&filters.to_string()));
-        let open = &|target: &str, deadline| self.open_events(action, target, deadline);
+        let open = &mut |target: &str, deadline| self.open_events(action, target, deadline);
         self.versioned((action, known), &target, open)
     }
 
@@ -246,14 +293,18 @@ impl Engine {
         while tries < MAX_UPDATE_TRIES && !deadline.has_passed() {
             tries += 1;
             let mut service = self.get_newest(&action, &format!("/services/{}", encode(id)))?;
-            let document = Document { action: &action, value: &service };
-            let version = document
-                .number("/Version/Index")?
-                .ok_or_else(|| document.wrong("/Version/Index", "a number"))?;
-            let own_id = document.needed_text("/ID")?;
-            exactly(&action, id, [&own_id, &document.text("/Spec/Name")?])?;
+            let wrong = |field: &str, expected| Error::Field {
+                action: action.clone(),
+                field: field.to_owned(),
+                expected,
+            };
+            let version = service["Version"]["Index"].as_u64();
+            let version = version.ok_or_else(|| wrong("/Version/Index", "a number"))?;
+            let own_id = service["ID"].as_str().filter(|id| !id.is_empty());
+            let own_id = own_id.ok_or_else(|| wrong("/ID", "a string"))?.to_owned();
+            exactly(&action, id, [&own_id, service["Spec"]["Name"].as_str().unwrap_or_default()])?;
             if !service["Spec"].is_object() {
-                return Err(document.wrong("/Spec", "a map"));
+                return Err(wrong("/Spec", "a map"));
             }
             if !edit(&mut service) {
                 return Ok(false);
@@ -274,7 +325,22 @@ impl Engine {
         target: &str,
         from_json: fn(Document<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        from_json(Document { action, value: &self.get(action, target)? })
+        self.versioned((action, known), target, &mut |target, deadline| {
+            self.document(Ask { action, deadline }, target, from_json)
+        })
+    }
+
+    fn document<T>(
+        &self,
+        ask: Ask<'_>,
+        target: &str,
+        from_json: impl FnOnce(Document<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let pool = self.pool(ask.deadline)?;
+        let mut response = self.send(ask, &pool, &Request::get(target))?;
+        let body = response.read_to_end(MAX_ITEM_BYTES, ask.deadline);
+        let body = body.map_err(|source| self.transport(ask.action, source))?;
+        from_json(Document::read(ask.action, &body, &mut Tape::default())?)
     }
 
     fn all<T>(
@@ -283,29 +349,90 @@ impl Engine {
         target: &str,
         from_json: fn(Document<'_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        let value = self.get(action, target)?;
-        Document { action, value: &value }.each("", from_json)
+        let mut all = Vec::new();
+        self.list(action, target, &mut |document| from_json(document).map(|one| all.push(one)))?;
+        Ok(all)
     }
 
-    fn get(&self, action: &str, target: &str) -> Result<Value, Error> {
-        self.versioned((action, known), target, &|target, deadline| {
-            self.call(action, &Request::get(target), deadline)
+    /// Hands over each item of a list. Answers how many bytes that took.
+    fn list(
+        &self,
+        action: &str,
+        target: &str,
+        each: &mut dyn FnMut(Document<'_>) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        self.versioned((action, known), target, &mut |target, deadline| {
+            self.read_list(Ask { action, deadline }, target, each)
         })
+    }
+
+    fn read_list(
+        &self,
+        ask: Ask<'_>,
+        target: &str,
+        each: &mut dyn FnMut(Document<'_>) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let Ask { action, deadline } = ask;
+        let pool = self.pool(deadline)?;
+        let mut response = self.send(ask, &pool, &Request::get(target))?;
+        let (mut items, mut tape, mut count, mut bytes) = (Items::new(), Tape::default(), 0, 0);
+        let mut failed = None;
+        let mut read = |item: &[u8]| {
+            let result = Document::read(action, item, &mut tape).and_then(&mut *each);
+            let error = result.err().map(|error| error.within(&format!("/{count}")));
+            count += 1;
+            // A text that is not JSON is worse than a wrong field, and may come behind it.
+            if failed.is_none() || matches!(error, Some(Error::Json { .. })) {
+                failed = error;
+            }
+        };
+        let mut piece = [0; PIECE_BYTES];
+        loop {
+            let source = match response.read(&mut piece, deadline) {
+                Ok(0) => break,
+                Ok(length) if bytes + length <= MAX_ANSWER_BYTES => {
+                    bytes += length;
+                    items.feed(&piece[..length], &mut read).map_err(|flaw| no_list(action, flaw))?;
+                    continue;
+                }
+                Ok(_) => http1::Error::TooLarge(MAX_ANSWER_BYTES),
+                Err(source) => source,
+            };
+            return Err(self.transport(action, source));
+        }
+        match items.end().map_err(|flaw| no_list(action, flaw))? {
+            End::List => failed.map_or(Ok(bytes), Err),
+            // The engine's word for a list without items.
+            End::Other(text) if text.trim_ascii() == b"null" => Ok(bytes),
+            End::Other(text) => Err(Document::read(action, &text, &mut Tape::default())?.wrong("", "a list")),
+        }
+    }
+
+    /// Sends a request; a refusal is read, and an error.
+    fn send<'a>(&self, ask: Ask<'_>, pool: &'a Pool, request: &Request<'_>) -> Result<Response<'a>, Error> {
+        let transport = |source| self.transport(ask.action, source);
+        let mut response = pool.send(request, ask.deadline).map_err(transport)?;
+        let status = response.status();
+        if (200..300).contains(&status) {
+            return Ok(response);
+        }
+        let body = response.read_to_end(MAX_REFUSAL_BYTES, ask.deadline).map_err(transport)?;
+        Err(refused(ask.action, status, &body))
     }
 
     /// A document that is to go back by [`Engine::post`].
     fn get_newest(&self, action: &str, target: &str) -> Result<Value, Error> {
-        self.versioned((action, newest), target, &|target, deadline| {
-            self.call(action, &Request::get(target), deadline)
+        self.versioned((action, newest), target, &mut |target, deadline| {
+            self.call(Ask { action, deadline }, &Request::get(target))
         })
     }
 
     fn post(&self, action: &str, target: &str, body: &Value) -> Result<Value, Error> {
         let body = body.to_string();
         let headers = [("Content-Type", "application/json")];
-        self.versioned((action, newest), target, &|target, deadline| {
+        self.versioned((action, newest), target, &mut |target, deadline| {
             let request = Request { method: "POST", target, headers: &headers, body: body.as_bytes() };
-            self.call(action, &request, deadline)
+            self.call(Ask { action, deadline }, &request)
         })
     }
 
@@ -314,7 +441,7 @@ impl Engine {
         &self,
         (action, which): (&str, fn(Agreed) -> Version),
         target: &str,
-        call: &dyn Fn(&str, Deadline) -> Result<T, Error>,
+        call: &mut dyn FnMut(&str, Deadline) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let deadline = Deadline::after(self.timeout);
         let path = |agreed: Agreed| format!("/v{}{target}", which(agreed));
@@ -328,21 +455,18 @@ impl Engine {
         }
     }
 
-    fn call(&self, action: &str, request: &Request<'_>, deadline: Deadline) -> Result<Value, Error> {
+    fn call(&self, ask: Ask<'_>, request: &Request<'_>) -> Result<Value, Error> {
+        let Ask { action, deadline } = ask;
         let pool = self.pool(deadline)?;
-        let mut response = pool.send(request, deadline).map_err(|source| self.transport(action, source))?;
-        let status = response.status();
-        let body = response
-            .read_to_end(MAX_ANSWER_BYTES, deadline)
-            .map_err(|source| self.transport(action, source))?;
-        if !(200..300).contains(&status) {
-            return Err(refused(action, status, &body));
-        }
-        // The answer to an update is empty before API 1.25. An empty list is not: that would be no services.
+        let mut response = self.send(ask, &pool, request)?;
+        let body = response.read_to_end(MAX_ITEM_BYTES, deadline);
+        let body = body.map_err(|source| self.transport(action, source))?;
+        // The answer to an update is empty before API 1.25.
         if body.is_empty() && request.method == "POST" {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&body).map_err(|source| Error::Json { action: action.to_owned(), source })
+        let not_json = |_| Error::Json { action: action.to_owned(), reason: reason(&body) };
+        serde_json::from_slice(&body).map_err(not_json)
     }
 
     fn pool(&self, deadline: Deadline) -> Result<Arc<Pool>, Error> {
@@ -390,6 +514,15 @@ fn choose(first: Endpoint, others: Vec<Endpoint>, timeout: Duration, deadline: D
 
 fn client_config(timeout: Duration) -> ClientConfig {
     ClientConfig { connect_timeout: timeout, max_idle: 2, ..ClientConfig::default() }
+}
+
+/// The answer cannot be a list.
+fn no_list(action: &str, flaw: Flaw) -> Error {
+    let reason = match flaw {
+        Flaw::NotAList => "expected a list and its end".to_owned(),
+        Flaw::ItemTooLong => format!("an item of the list is longer than {MAX_ITEM_BYTES} bytes"),
+    };
+    Error::Json { action: action.to_owned(), reason }
 }
 
 /// The engine's refusal, in its own words: `{"message": …}` since API 1.24, plain text from proxies.

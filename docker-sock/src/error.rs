@@ -34,8 +34,8 @@ pub enum Error {
     Json {
         /// What was asked for.
         action: String,
-        /// What the parser says.
-        source: serde_json::Error,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The answer lacks a field, or has it in another form.
     Field {
@@ -119,7 +119,7 @@ impl fmt::Display for Error {
             Error::Engine { action, status, message } => {
                 write!(f, "failed to {action}: engine answered {status}: {message}")
             }
-            Error::Json { action, source } => write!(f, "failed to {action}: answer is not JSON: {source}"),
+            Error::Json { action, reason } => write!(f, "failed to {action}: answer is not JSON: {reason}"),
             Error::Field { action, field, expected } => {
                 write!(f, "failed to {action}: field {field}: expected {expected}")
             }
@@ -133,11 +133,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Json { source, .. } => Some(source),
-            _ => None, // that of Transport is a part of its text
-        }
-    }
-}
+impl std::error::Error for Error {} // the source of Transport is a part of its text

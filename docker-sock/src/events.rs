@@ -5,6 +5,7 @@ use kit::Deadline;
 
 use crate::Error;
 use crate::json::Document;
+use crate::tape::Tape;
 use crate::types::Event;
 
 /// The longest event; real ones have a few kilobytes, most of them labels.
@@ -71,7 +72,5 @@ impl EventStream {
 const ACTION: &str = "read events";
 
 fn event(line: &[u8]) -> Result<Event, Error> {
-    let value =
-        serde_json::from_slice(line).map_err(|source| Error::Json { action: ACTION.to_owned(), source })?;
-    Event::from_json(Document { action: ACTION, value: &value })
+    Event::from_json(Document::read(ACTION, line, &mut Tape::default())?)
 }

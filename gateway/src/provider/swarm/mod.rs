@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use docker_sock::{Container, Engine, EventStream, Host, Network, Task};
+use docker_sock::{Container, Engine, EventStream, Host, Network, Task, Tasks};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
 
@@ -385,7 +385,11 @@ impl Watcher {
         let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
         let mut found = select(&services, &tasks, (own, &may_try), self.settings.require_label);
         let seen = Seen { services: &services, tasks: &tasks, sink: &*self.sink };
-        let explained = self.reasons.explain(&mut found.functions, seen, (now, || self.engine.all_tasks()));
+        let all = || {
+            let mut all = Vec::new();
+            self.engine.each_task(Tasks::All, &[], &mut |task| all.push(task)).map(|_| all)
+        };
+        let explained = self.reasons.explain(&mut found.functions, seen, (now, all));
         if let Err(error) = explained {
             log::debug!("{error}"); // the services and the tasks that run are known all the same
         }
