@@ -63,6 +63,7 @@ impl Below {
     pub(crate) fn of(self, target: &[u8]) -> Cow<'_, [u8]> {
         match &target[target.len().saturating_sub(self.length)..] {
             below @ [b'/', ..] => Cow::Borrowed(below),
+            [] => Cow::Borrowed(b"/"),
             below => Cow::Owned([b"/", below].concat()),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Deref;
 use std::time::Duration;
 
 use http1::writer::is_taken_for;
@@ -18,6 +17,9 @@ const PROXY: &str = "Proxy";
 const X_FORWARDED_HOST: &str = "X-Forwarded-Host";
 const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const X_DURATION_SECONDS: &str = "X-Duration-Seconds";
+
+/// The fields of an answer that only the gateway writes.
+const OURS: [&str; 4] = [call::ID, X_DURATION_SECONDS, call::COLD_START_MS, X_GATEWAY_ERROR];
 
 /// What a caller asks of the gateway in fields that functions get with other values.
 #[derive(Default)]
@@ -59,39 +61,35 @@ impl CallId {
     pub(super) fn of(theirs: Option<&str>, random: impl FnOnce() -> u64) -> CallId {
         theirs.map_or_else(|| CallId::Ours(hex(random())), |id| CallId::Theirs(id.to_owned()))
     }
-}
 
-impl Deref for CallId {
-    type Target = str;
-
-    fn deref(&self) -> &str {
+    fn as_bytes(&self) -> &[u8] {
         match self {
-            CallId::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(), // they are ASCII
-            CallId::Theirs(id) => id,
+            CallId::Ours(digits) => digits,
+            CallId::Theirs(id) => id.as_bytes(),
         }
     }
 }
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
+        f.write_str(str::from_utf8(self.as_bytes()).unwrap_or_default()) // they are ASCII
     }
 }
 
 /// What the head for the function tells besides the request.
 pub(super) struct Way<'a> {
-    pub(super) id: &'a str,
+    pub(super) id: &'a CallId,
     pub(super) target: &'a [u8],
     pub(super) peer: SocketAddr,
     /// Whose word about the client counts.
     pub(super) proxies: &'a Proxies,
     /// Whether fields with `_` in their names go on.
     pub(super) keeps_underscores: bool,
-    /// Where it is sent, for callers of HTTP/1.0 that name no host.
+    /// The replica's address, for callers of HTTP/1.0 that name no host.
     pub(super) address: SocketAddr,
-    /// What is left until it must be over, if that has a time.
+    /// What is left of the call's time, if that is limited.
     pub(super) left: Option<Duration>,
-    /// `Authorization` was for the gateway.
+    /// Whether `Authorization` is for the gateway.
     pub(super) takes_authorization: bool,
 }
 
@@ -99,13 +97,21 @@ pub(super) struct Way<'a> {
 pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
     let headers = request.headers();
     let mut head = HeadWriter::request(request.method(), way.target);
-    if headers.get("host").is_none() {
+    let host = headers.get("host");
+    if host.is_none() {
         head.text("Host", &way.address.to_string());
     }
     let is_proxy = way.proxies.have(way.peer.ip());
     head.forward(headers, &|name| is_left_out(name, way, is_proxy));
-    head.text(call::ID, way.id);
-    tell_the_way(&mut head, headers, way.peer.ip(), is_proxy);
+    head.header(call::ID, way.id.as_bytes());
+    match is_proxy {
+        true => pass_the_way_on(&mut head, headers, way.peer.ip()),
+        false => {
+            head.address(X_FORWARDED_FOR, way.peer.ip());
+            host.map(|host| head.header(X_FORWARDED_HOST, host));
+            head.text(X_FORWARDED_PROTO, "http");
+        }
+    }
     if let Some(protocol) = request.upgrade() {
         head.upgrade(protocol);
     }
@@ -115,36 +121,39 @@ pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
     head
 }
 
-/// Whether a client's field stays here: it is the gateway's to write or to read, or programs could take it for another one.
+/// Whether a client's field stays here: the gateway writes or reads that field, or programs could take the field for
+/// another one.
 fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
     if !way.keeps_underscores && name.contains(&b'_') {
         log::debug!("call {}: left out {}: its name has a `_`, see underscores", way.id, name.escape_ascii());
         return true;
     }
-    if way.takes_authorization && name.eq_ignore_ascii_case(b"Authorization") {
-        return true;
+    match name {
+        [b'A' | b'a', ..] => way.takes_authorization && name.eq_ignore_ascii_case(b"Authorization"),
+        [b'X' | b'x', ..] => {
+            let ours =
+                if is_proxy { &[X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO][..] } else { &[] };
+            is_one_of(name, &[call::ID, call::TIMEOUT])
+                || is_one_of(name, ours)
+                || !is_proxy && tells_the_way(name)
+        }
+        [b'E' | b'e', ..] => is_taken_for(name, "Expect"),
+        [b'P' | b'p', ..] => is_taken_for(name, PROXY),
+        [b'F' | b'f', ..] => !is_proxy && tells_the_way(name),
+        _ => false,
     }
-    if !matches!(name, [b'E' | b'F' | b'P' | b'X' | b'e' | b'f' | b'p' | b'x', ..]) {
-        return false; // most of the usual ones, at once
-    }
-    let tells_the_way = match is_proxy {
-        true => is_one_of(name, &[X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO]),
-        false => tells_the_way(name),
-    };
-    tells_the_way || is_one_of(name, &[call::ID, call::TIMEOUT, "Expect", PROXY])
 }
 
-/// Adds where the request comes from. What a trusted proxy says goes on; from others nothing of it is believed.
-fn tell_the_way(head: &mut HeadWriter, headers: Headers<'_>, peer: IpAddr, is_proxy: bool) {
-    let said = |name: &str| if is_proxy { joined(headers, name) } else { None };
-    match said(X_FORWARDED_FOR) {
+/// Adds to what a trusted proxy says of the way of a request. From others nothing of it is believed.
+fn pass_the_way_on(head: &mut HeadWriter, headers: Headers<'_>, peer: IpAddr) {
+    match joined(headers, X_FORWARDED_FOR) {
         None => head.address(X_FORWARDED_FOR, peer),
         Some(hops) => head.header(X_FORWARDED_FOR, &[&hops, peer.to_string().as_bytes()].join(&b", "[..])),
     };
-    if let Some(host) = said(X_FORWARDED_HOST).as_deref().or(headers.get("host")) {
+    if let Some(host) = joined(headers, X_FORWARDED_HOST).as_deref().or(headers.get("host")) {
         head.header(X_FORWARDED_HOST, host);
     }
-    head.header(X_FORWARDED_PROTO, said(X_FORWARDED_PROTO).as_deref().unwrap_or(b"http"));
+    head.header(X_FORWARDED_PROTO, joined(headers, X_FORWARDED_PROTO).as_deref().unwrap_or(b"http"));
 }
 
 /// All values of a field as one list, unless all of them are empty.
@@ -159,7 +168,7 @@ fn is_one_of(name: &[u8], names: &[&str]) -> bool {
 
 /// What the head of an answer tells besides the function's own fields.
 pub(super) struct Answer<'a> {
-    pub(super) id: &'a str,
+    pub(super) id: &'a CallId,
     pub(super) took: Duration,
     /// How long the call waited for a first replica. How long it waited there for a process, the replica tells.
     pub(super) cold_start: Option<Duration>,
@@ -167,17 +176,14 @@ pub(super) struct Answer<'a> {
 
 /// The head that goes back to the client.
 pub(super) fn to_client(response: &ResponseHead, answer: &Answer<'_>) -> HeadWriter {
+    let headers = response.headers();
     let mut head = HeadWriter::response(response.status());
-    let ours = [call::ID, X_DURATION_SECONDS, call::COLD_START_MS, X_GATEWAY_ERROR];
-    head.forward(response.headers(), &|name| is_one_of(name, &ours));
+    head.forward(headers, &|name| matches!(name, [b'X' | b'x', ..]) && is_one_of(name, &OURS));
     if response.status() < 200 {
         return head; // of the answer nothing is known yet
     }
     own(&mut head, answer.id, answer.took);
-    let theirs = response
-        .headers()
-        .get(call::COLD_START_MS)
-        .and_then(|value| str::from_utf8(value).ok()?.parse().ok());
+    let theirs = headers.get(call::COLD_START_MS).and_then(|value| str::from_utf8(value).ok()?.parse().ok());
     let waits = [answer.cold_start.map(|waited| waited.as_millis() as u64), theirs];
     if let Some(waited) = waits.into_iter().flatten().reduce(u64::saturating_add) {
         head.number(call::COLD_START_MS, waited, "");
@@ -186,8 +192,8 @@ pub(super) fn to_client(response: &ResponseHead, answer: &Answer<'_>) -> HeadWri
 }
 
 /// What every answer to a call carries.
-pub(super) fn own(head: &mut HeadWriter, id: &str, took: Duration) {
-    head.text(call::ID, id);
+pub(super) fn own(head: &mut HeadWriter, id: &CallId, took: Duration) {
+    head.header(call::ID, id.as_bytes());
     head.seconds(X_DURATION_SECONDS, took);
 }
 
@@ -200,12 +206,13 @@ mod tests {
         RequestHead::parse(format!("POST /x HTTP/1.1\r\n{fields}\r\n").into_bytes(), 128).unwrap()
     }
 
+    static ID: LazyLock<CallId> = LazyLock::new(|| CallId::Theirs("id1".to_owned()));
     static NOBODY: LazyLock<Proxies> = LazyLock::new(Proxies::default);
     static PROXY: LazyLock<Proxies> = LazyLock::new(|| Proxies::parse("10.1.2.3").unwrap());
 
     fn way() -> Way<'static> {
         Way {
-            id: "id1",
+            id: &ID,
             target: b"/a?b",
             peer: "10.1.2.3:4".parse().unwrap(),
             proxies: &NOBODY,
@@ -217,7 +224,7 @@ mod tests {
     }
 
     fn ours(took: Duration, cold_start: Option<Duration>) -> Answer<'static> {
-        Answer { id: "id1", took, cold_start }
+        Answer { id: &ID, took, cold_start }
     }
 
     fn written(head: HeadWriter) -> String {

@@ -188,7 +188,7 @@ fn balanced(function: &Function, standing: impl Fn(&Replica) -> Standing) -> Opt
         other => other,
     };
     let load = |replica: &Arc<Replica>| replica.in_flight();
-    balance::pick(&function.replicas, random(), load, standing).map(|place| &function.replicas[place])
+    balance::pick(&function.replicas, random, load, standing).map(|place| &function.replicas[place])
 }
 
 /// Has a replica avoided that ends its connections, as fwatchdog does when it is told to end.

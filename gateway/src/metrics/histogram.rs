@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// Counts durations by `N` upper bounds, and those above the last one.
 pub(crate) struct Histogram<const N: usize> {
     /// Ascending, inclusive.
@@ -35,9 +37,10 @@ impl<const N: usize> Histogram<N> {
     }
 
     pub(crate) fn observe(&self, value: Duration) {
-        let bucket = self.bounds_ms.partition_point(|bound| Duration::from_millis(*bound) < value);
+        let ns = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = self.bounds_ms.partition_point(|bound| bound * NS_PER_MS < ns);
         self.counts.get(bucket).unwrap_or(&self.above).fetch_add(1, Relaxed);
-        self.sum_ns.fetch_add(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.sum_ns.fetch_add(ns, Relaxed);
     }
 
     /// All observations.
