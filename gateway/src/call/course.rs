@@ -13,81 +13,67 @@ use super::context::Calls;
 use super::headers;
 use super::invocation::{Call, Invocation, Outcome};
 use super::replicas::{Reached, Stop, connect_error, take_leave};
+use super::stage::Stage;
 use crate::failure::{CLIENT_GONE, Failure};
-use crate::functions::Use;
+use crate::functions::Replica;
 
-/// Serves one invocation on this thread: exactly one answer, exactly one observation. `upload` is the body, as far
-/// as it was read.
-pub(crate) fn serve(calls: &Arc<Calls>, exchange: &mut Exchange<'_>, invocation: Invocation, upload: Upload) {
-    Call::new(calls, exchange, invocation).run(exchange, upload);
+/// Serves an invocation on this thread, a worker: exactly one answer, exactly one observation.
+pub(crate) fn serve(calls: &Arc<Calls>, exchange: &mut Exchange<'_>, invocation: Invocation) {
+    Call::new(calls, exchange, invocation).run(exchange);
 }
 
 /// Begins an invocation on a poller, where it is relayed or waits.
 pub(crate) fn begin(calls: &Arc<Calls>, exchange: &Exchange<'_>, invocation: Invocation) -> Course {
     let mut call = Call::new(calls, exchange, invocation);
+    let now = call.facts.started;
     match call.is_ready() {
-        Ok(true) => {
-            let now = call.facts.started;
-            call.relay(exchange, Upload::default(), now)
-        }
-        Ok(false) => Course::Wait(Parked::new(call, Upload::default())),
-        Err(_) => Course::GoOn(Parked::new(call, Upload::default())),
+        Ok(true) => call.relay(exchange, now),
+        Ok(false) => Course::Wait(call),
+        Err(_) => Course::GoOn(call), // a worker finds the same failure, and can tell the client
     }
 }
 
-/// A call between two tries, or before the first one.
-struct Parked {
-    call: Call,
-    upload: Upload,
-}
-
-impl Parked {
-    fn new(call: Call, upload: Upload) -> Box<Parked> {
-        Box::new(Parked { call, upload })
-    }
-}
-
-impl Waiting for Parked {
+impl Waiting for Call {
     fn key(&self) -> usize {
-        let gate = Arc::as_ptr(&self.call.function.gate) as usize;
-        gate + usize::from(self.call.wait.round().is_some()) // the gate is larger than that
+        let gate = Arc::as_ptr(&self.function.gate) as usize;
+        gate + usize::from(self.stage.round().is_some()) // the gate is larger than that
     }
 
     fn until(&self) -> Instant {
-        let deadline = self.call.facts.started + self.call.facts.times.answer.span;
-        self.call.wait.round().map_or(deadline, |round| round.next.min(deadline))
+        let deadline = self.facts.started + self.facts.times.answer.span;
+        self.stage.round().map_or(deadline, |round| round.next.min(deadline))
     }
 
     fn time_is_up(&mut self) {
-        if self.call.facts.limits.deadline.has_passed() {
-            self.call.pass.leave_line(); // until its client is told, others go on
+        if self.facts.limits.deadline.has_passed() {
+            self.pass.leave_line(); // until its client is told, others go on
         }
     }
 
     fn step_aside(&mut self) {
-        self.call.pass.leave_line();
+        self.pass.leave_line();
     }
 
     fn look(mut self: Box<Self>, exchange: &Exchange<'_>) -> Course {
-        let table = &self.call.calls.table;
-        if self.call.wait.round().is_some_and(|round| round.version == table.version()) {
+        let table = &self.calls.table;
+        if self.stage.round().is_some_and(|round| round.version == table.version()) {
             return Course::Wait(self);
         }
-        let Some(function) = table.find(self.call.function.known.name.as_str()) else {
+        let Some(function) = table.find(self.function.known.name.as_str()) else {
             return Course::GoOn(self);
         };
-        self.call.renew(function);
-        match self.call.is_ready() {
-            // The place may be that of a call that was broken off: this one would be, too.
+        self.renew(function);
+        match self.is_ready() {
+            // The free place may be that of a call that was broken off: this call would be, too.
             Ok(true) if exchange.is_stopping() => Course::Wait(self),
-            Ok(true) => self.call.relay(exchange, self.upload, Instant::now()),
+            Ok(true) => self.relay(exchange, Instant::now()),
             Ok(false) => Course::Wait(self),
-            Err(_) => Course::GoOn(self), // a worker finds the same failure, and can tell the client
+            Err(_) => Course::GoOn(self),
         }
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
-        self.call.run(exchange, self.upload);
+        self.run(exchange);
     }
 
     fn ended(self: Box<Self>, cause: Cause) {
@@ -95,23 +81,17 @@ impl Waiting for Parked {
             Cause::Refused(refusal) => refusal.status(),
             _ => CLIENT_GONE,
         };
-        self.call.observe(code);
+        self.observe(code);
     }
 }
 
-/// A call that a poller relays.
-struct Relayed {
-    call: Call,
-    in_use: Use,
-}
-
-impl Relay for Relayed {
+impl Relay for Call {
     fn head(&mut self, response: &ResponseHead) -> HeadWriter {
-        self.call.head(response)
+        self.answer_head(response)
     }
 
-    fn ended(self: Box<Self>, end: End, connection: Box<Connection>) {
-        let Relayed { call, in_use } = *self;
+    fn ended(mut self: Box<Self>, end: End, connection: Box<Connection>) {
+        let Some(in_use) = self.stage.take_use() else { return }; // a relayed call has one
         let replica = in_use.replica();
         if connection.has_peer() {
             replica.works();
@@ -120,69 +100,70 @@ impl Relay for Relayed {
         let code = match end {
             End::Done(status) => status,
             End::Failed(cause) | End::Again(cause) | End::Broken(cause) => {
-                call.broken(cause, replica.address())
+                self.broken(cause, replica.address())
             }
         };
         replica.pool().put(connection); // closes the connection unless all of it went well
         drop(in_use);
-        call.observe(code);
+        self.observe(code);
     }
 
     fn go_on(
-        self: Box<Self>,
+        mut self: Box<Self>,
         exchange: &mut Exchange<'_>,
         (end, connection, upload): (End, Box<Connection>, Upload),
     ) {
-        let Relayed { mut call, in_use } = *self;
+        let Some(in_use) = self.stage.take_use() else { return }; // a relayed call has one
         let replica = in_use.replica();
         replica.pool().put(connection); // closes the connection
+        self.upload = upload;
         let outcome = match end {
             End::Again(Cause::Unreachable(code)) => {
-                call.tries.count -= 1;
+                self.tries.count -= 1;
                 let error = io::Error::from_raw_os_error(code);
-                call.refused(replica, connect_error(replica.address(), &error));
+                self.refused(replica, connect_error(replica.address(), &error));
                 Outcome::Again
             }
-            end => call.outcome(end, replica),
+            end => self.outcome(end, replica),
         };
         drop(in_use);
         match outcome {
-            Outcome::Answered(status) => call.observe(status),
-            Outcome::Failed(failure) => call.fail(exchange, &failure),
-            Outcome::Again => call.run(exchange, upload),
+            Outcome::Answered(status) => self.observe(status),
+            Outcome::Failed(failure) => self.fail(exchange, &failure),
+            Outcome::Again => self.run(exchange),
         }
     }
 }
 
 impl Call {
-    /// Has the poller relay the call, on a kept connection or on one that it makes. Where that may block a worker goes
+    /// Has the poller relay the call, on a kept connection or on one that it makes. Where that may block, a worker goes
     /// on.
-    fn relay(mut self, exchange: &Exchange<'_>, upload: Upload, now: Instant) -> Course {
-        let Some(mut reached) = self.reach_at_once(exchange) else {
-            return Course::GoOn(Parked::new(self, upload));
+    fn relay(mut self: Box<Self>, exchange: &Exchange<'_>, now: Instant) -> Course {
+        let Some(Reached { in_use, connection }) = self.reach_at_once(exchange) else {
+            return Course::GoOn(self);
         };
-        self.send_head(exchange, &mut reached, now);
-        let Reached { in_use, connection } = reached;
-        let transfer = Transfer::new(connection, upload, self.facts.limits);
-        Course::Relay(transfer, Box::new(Relayed { call: self, in_use }))
+        let head = self.request_head(exchange, in_use.replica(), now);
+        let transfer = self.begin_try(connection, head);
+        self.stage = Stage::Relayed(in_use);
+        Course::Relay(transfer, self)
     }
 
     /// Tries on a worker until the call has an answer, or has to wait on its poller.
-    fn run(mut self, exchange: &mut Exchange<'_>, mut upload: Upload) {
+    fn run(mut self: Box<Self>, exchange: &mut Exchange<'_>) {
         loop {
-            let mut reached = match self.reach() {
+            let Reached { in_use, connection } = match self.reach() {
                 Ok(reached) => reached,
                 Err(Stop::Failed(failure)) => return self.fail(exchange, &failure),
-                Err(Stop::Waits) => return exchange.wait(Parked::new(self, upload)),
+                Err(Stop::Waits) => return exchange.wait(self),
             };
-            self.send_head(exchange, &mut reached, Instant::now());
-            let Reached { in_use, connection } = reached;
-            let transfer = Transfer::new(connection, mem::take(&mut upload), self.facts.limits);
-            let (end, connection, rest) = transfer.run(exchange, &mut |response| self.head(response));
             let replica = in_use.replica();
+            let head = self.request_head(exchange, replica, Instant::now());
+            let transfer = self.begin_try(connection, head);
+            let (end, connection, upload) =
+                transfer.run(exchange, &mut |response| self.answer_head(response));
             take_leave(replica, &connection);
             replica.pool().put(connection); // closes the connection unless all of it went well
-            upload = rest;
+            self.upload = upload;
             match self.outcome(end, replica) {
                 Outcome::Answered(status) => return self.observe(status),
                 Outcome::Failed(failure) => return self.fail(exchange, &failure),
@@ -191,9 +172,8 @@ impl Call {
         }
     }
 
-    /// Begins a try: writes the head of the request for the function.
-    fn send_head(&mut self, exchange: &Exchange<'_>, reached: &mut Reached, now: Instant) {
-        self.tries.count += 1;
+    /// The head of the request for the function.
+    fn request_head(&self, exchange: &Exchange<'_>, replica: &Replica, now: Instant) -> HeadWriter {
         let request = exchange.request();
         let way = headers::Way {
             id: &self.facts.id,
@@ -201,15 +181,21 @@ impl Call {
             peer: exchange.peer(),
             proxies: &self.calls.proxies,
             keeps_underscores: self.calls.keeps_underscores,
-            address: reached.in_use.replica().address(),
+            address: replica.address(),
             left: self.facts.limits.total.left(now),
             takes_authorization: self.function.takes_authorization(),
         };
-        reached.connection.start(headers::to_function(request, &way), self.facts.length);
+        headers::to_function(request, &way)
+    }
+
+    fn begin_try(&mut self, mut connection: Box<Connection>, head: HeadWriter) -> Transfer {
+        self.tries.count += 1;
+        connection.start(head, self.facts.length);
+        Transfer::new(connection, mem::take(&mut self.upload), self.facts.limits)
     }
 
     /// Answers a failure, unless there is nobody left to be told, and observes the call.
-    fn fail(self, exchange: &mut Exchange<'_>, failure: &Failure) {
+    fn fail(self: Box<Self>, exchange: &mut Exchange<'_>, failure: &Failure) {
         let line = failure.line(Some(self.function.known.name.as_str()));
         log::debug!("call {}: {}", self.facts.id, line.trim_end());
         if *failure == Failure::ClientGone || exchange.is_started() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http1::forward::{Cause, End, Limits};
+use http1::forward::{Cause, End, Limits, Upload};
 use http1::{Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
 use kit::sys::limits::random;
@@ -13,8 +13,8 @@ use kit::sys::limits::random;
 use super::context::Calls;
 use super::headers::{self, CallId};
 use super::replicas::{Tries, connect_error};
+use super::stage::{ColdStart, Stage};
 use super::times::Times;
-use super::wait::{ColdStart, Wait};
 use crate::failure::{CLIENT_GONE, Failure, Phase, TimeLimit};
 use crate::functions::{Function, Pass, Replica};
 use crate::metrics::{InFlight, Retry};
@@ -30,6 +30,8 @@ pub(crate) struct Invocation {
     pub(crate) target: Below,
     /// The length of the body.
     pub(crate) length: Length,
+    /// The body, as far as it was read.
+    pub(crate) upload: Upload,
 }
 
 /// What stays the same from a call's first try to its last.
@@ -48,7 +50,9 @@ pub(super) struct Call {
     pub(super) facts: Facts,
     pub(super) function: Arc<Function>,
     pub(super) tries: Tries,
-    pub(super) wait: Wait,
+    pub(super) stage: Stage,
+    /// The body, as far as it was read, between two tries.
+    pub(super) upload: Upload,
     pub(super) cold_start: ColdStart,
     /// Where the call stands before the function's limit of calls.
     pub(super) pass: Pass,
@@ -58,8 +62,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(calls: &Arc<Calls>, exchange: &Exchange<'_>, invocation: Invocation) -> Call {
-        let Invocation { function, target, length } = invocation;
+    pub(super) fn new(calls: &Arc<Calls>, exchange: &Exchange<'_>, invocation: Invocation) -> Box<Call> {
+        let Invocation { function, target, length, upload } = invocation;
         let started = Instant::now();
         let asked = headers::Asked::of(exchange.request());
         let times = Times::new(calls.limits.upstream_timeout, function.known.labels.timeout, asked.timeout);
@@ -72,16 +76,17 @@ impl Call {
             idle: calls.limits.idle_timeout,
         };
         let id = CallId::of(asked.id, random);
-        Call {
+        Box::new(Call {
             calls: Arc::clone(calls),
             in_flight: function.series.begin_call(started),
             facts: Facts { id, target, length, started, times, limits },
             function,
             tries: Tries::default(),
-            wait: Wait::No,
+            stage: Stage::Ready,
+            upload,
             cold_start: ColdStart::No,
             pass: Pass::default(),
-        }
+        })
     }
 
     /// Goes on with the newest form of the function. If the function was removed and added again it has new metrics;
@@ -89,18 +94,18 @@ impl Call {
     pub(super) fn renew(&mut self, function: Arc<Function>) {
         if !Arc::ptr_eq(&function.series, &self.function.series) {
             self.in_flight.move_to(&function.series);
-            (self.wait, self.pass) = (Wait::No, Pass::default());
+            (self.stage, self.pass) = (Stage::Ready, Pass::default());
         }
         self.function = function;
     }
 
     /// Ends the call, which is counted under this status.
-    pub(super) fn observe(mut self, code: u16) {
+    pub(super) fn observe(mut self: Box<Self>, code: u16) {
         self.in_flight.ends_with(code);
     }
 
     /// The client's head for an answer of the function.
-    pub(super) fn head(&self, response: &ResponseHead) -> HeadWriter {
+    pub(super) fn answer_head(&self, response: &ResponseHead) -> HeadWriter {
         let answer = headers::Answer {
             id: &self.facts.id,
             took: self.facts.started.elapsed(),

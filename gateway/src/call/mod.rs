@@ -8,9 +8,9 @@ mod headers;
 mod invocation;
 mod looks;
 mod replicas;
+mod stage;
 mod times;
 mod upkeep;
-mod wait;
 mod waits;
 
 pub(crate) use admission::cannot_start;

@@ -10,7 +10,7 @@ use http1::{Connection, Error, Exchange};
 use kit::sys::limits::random;
 
 use super::invocation::Call;
-use super::wait::Round;
+use super::stage::Round;
 use crate::balance::{self, Standing};
 use crate::failure::{Failure, Phase};
 use crate::functions::{Function, Replica, Use};
@@ -82,7 +82,7 @@ impl Call {
             self.renew(function.ok_or_else(|| Failure::UnknownFunction(name.to_owned()))?);
             let function = Arc::clone(&self.function);
             // A call that waited until the deadline takes no place any more: nobody would wait for the answer.
-            let is_late = self.wait.is_for_turn() && deadline.has_passed();
+            let is_late = self.stage.is_for_turn() && deadline.has_passed();
             if is_late || !self.is_ready()? {
                 let is_over = is_late || deadline.has_passed();
                 return Err(if is_over { self.waited_in_vain().into() } else { Stop::Waits });

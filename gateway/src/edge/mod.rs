@@ -35,6 +35,7 @@ use body::whole_body;
 pub(crate) use control::{ControlPlane, Door};
 pub(crate) use guard::Guard;
 use guesses::Watch;
+use http1::forward::Upload;
 use http1::server::{Answered, Course};
 pub(crate) use listeners::Listeners;
 
@@ -150,7 +151,7 @@ impl Edge {
         }
         let upload = self.admit(exchange, &function, None)?;
         let length = exchange.body_length();
-        call::serve(&self.calls, exchange, Invocation { function, target, length }, upload);
+        call::serve(&self.calls, exchange, Invocation { function, target, length, upload });
         Ok(())
     }
 
@@ -165,7 +166,7 @@ impl Edge {
         }
         let length = Length::Known(body.len() as u64);
         let upload = self.admit(exchange, &function, Some(body))?;
-        call::serve(&self.calls, exchange, Invocation { function, target, length }, upload);
+        call::serve(&self.calls, exchange, Invocation { function, target, length, upload });
         Ok(())
     }
 
@@ -297,7 +298,11 @@ impl Service for Edge {
             return None;
         }
         let (target, length) = (target.below(), exchange.body_length());
-        Some(call::begin(&self.calls, exchange, Invocation { function, target, length }))
+        Some(call::begin(
+            &self.calls,
+            exchange,
+            Invocation { function, target, length, upload: Upload::default() },
+        ))
     }
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {

@@ -1,10 +1,11 @@
-//! Where a call stands that waits: for a first replica, for its turn under the function's limit, or for the next round
-//! over replicas that all refuse.
+//! Where a call stands: whether it waits for a first replica, for its turn under the function's limit, or for the next
+//! round over replicas that all refuse.
 //!
 //! ```text
-//! No ──► ForTurn ──► No            a replica, or a free place
-//! No ──► ForRound ──► No           the table changed, or the pause is over
-//!        ForRound ──► ForTurn      meanwhile there is no replica, or no place
+//! Ready ──► ForTurn ──► Ready         there is a replica, and a free place
+//! Ready ──► ForRound ──► Ready        the table changed, or the pause is over
+//!           ForRound ──► ForTurn      meanwhile there is no replica, or no free place
+//! Ready ──► Relayed ──► Ready         the try failed, and a worker goes on
 //! ```
 
 use std::mem;
@@ -14,12 +15,13 @@ use super::admission;
 use super::invocation::Call;
 use super::waits::Slot;
 use crate::failure::Failure;
+use crate::functions::Use;
 use crate::metrics;
 
-/// What a call waits for.
-pub(super) enum Wait {
-    No,
-    /// For a replica or a turn. The function's metrics count the call meanwhile.
+/// Where a call stands.
+pub(super) enum Stage {
+    Ready,
+    /// The call waits for a replica or a turn. The function's metrics count the call meanwhile.
     ForTurn {
         _counted: metrics::Waiting,
         slot: Slot,
@@ -28,6 +30,8 @@ pub(super) enum Wait {
         round: Round,
         slot: Slot,
     },
+    /// A poller relays the call with this replica.
+    Relayed(Use),
 }
 
 /// When replicas that all refused are tried again.
@@ -38,13 +42,24 @@ pub(super) struct Round {
     pub(super) next: Instant,
 }
 
-impl Wait {
+impl Stage {
     pub(super) fn is_for_turn(&self) -> bool {
-        matches!(self, Wait::ForTurn { .. })
+        matches!(self, Stage::ForTurn { .. })
+    }
+
+    /// Ends the part of a poller in the call, and returns the replica that it was relayed with.
+    pub(super) fn take_use(&mut self) -> Option<Use> {
+        match mem::replace(self, Stage::Ready) {
+            Stage::Relayed(in_use) => Some(in_use),
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 
     pub(super) fn round(&self) -> Option<Round> {
-        if let Wait::ForRound { round, .. } = self { Some(*round) } else { None }
+        if let Stage::ForRound { round, .. } = self { Some(*round) } else { None }
     }
 }
 
@@ -85,7 +100,7 @@ impl Call {
             self.wait_for_turn(admission::too_many(&self.function))?;
             return Ok(false);
         }
-        self.wait = Wait::No;
+        self.stage = Stage::Ready;
         if let ColdStart::Since(since) = self.cold_start {
             let took = since.elapsed();
             self.cold_start = ColdStart::Took(took);
@@ -95,12 +110,12 @@ impl Call {
     }
 
     fn wait_for_turn(&mut self, too_many: Failure) -> Result<(), Failure> {
-        if self.wait.is_for_turn() {
+        if self.stage.is_for_turn() {
             return Ok(());
         }
         let counted = self.function.series.begin_wait(self.calls.waits.of_one).ok_or(too_many)?;
         let slot = self.slot()?;
-        self.wait = Wait::ForTurn { _counted: counted, slot };
+        self.stage = Stage::ForTurn { _counted: counted, slot };
         if self.function.replicas.is_empty() {
             self.calls.upkeep.wants_replica();
             self.calls.table.touch();
@@ -111,15 +126,17 @@ impl Call {
     /// Has the call wait for its next round.
     pub(super) fn wait_for_round(&mut self, round: Round) -> Result<(), Failure> {
         let slot = self.slot()?;
-        self.wait = Wait::ForRound { round, slot };
+        self.stage = Stage::ForRound { round, slot };
         Ok(())
     }
 
     /// The slot that the call has already, or a new one.
     fn slot(&mut self) -> Result<Slot, Failure> {
-        match mem::replace(&mut self.wait, Wait::No) {
-            Wait::ForTurn { slot, .. } | Wait::ForRound { slot, .. } => Ok(slot),
-            Wait::No => self.calls.waits.enter().ok_or(Failure::NoRoomToWait(self.calls.waits.of_all)),
+        match mem::replace(&mut self.stage, Stage::Ready) {
+            Stage::ForTurn { slot, .. } | Stage::ForRound { slot, .. } => Ok(slot),
+            Stage::Ready | Stage::Relayed(_) => {
+                self.calls.waits.enter().ok_or(Failure::NoRoomToWait(self.calls.waits.of_all))
+            }
         }
     }
 }
