@@ -74,7 +74,7 @@ fn rewritten(head: &RequestHead) -> Vec<u8> {
         writer.text("Host", "x");
     }
     writer.forward(head.headers(), &|_| false);
-    writer.finish(head.framing().into(), true, Persistence::Default)
+    writer.finish(head.framing().into(), true, Persistence::Default).to_vec()
 }
 
 fn check_same(head: &RequestHead, again: &RequestHead) {

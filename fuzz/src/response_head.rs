@@ -60,5 +60,5 @@ fn rewritten(head: &ResponseHead) -> Vec<u8> {
     if rules::values(&rules::end_to_end(&fields), "date").is_empty() {
         writer.text("Date", "x");
     }
-    writer.finish(head.framing().into(), true, Persistence::Default)
+    writer.finish(head.framing().into(), true, Persistence::Default).to_vec()
 }

@@ -18,7 +18,7 @@ mod spare;
 mod upload;
 mod wire;
 pub mod writer;
-mod written;
+pub mod written;
 
 pub use body::Length;
 pub use client::{ClientConfig, Connection, Endpoint, Error, Phase, Pool, Request, Response};

@@ -7,7 +7,7 @@ use crate::spare;
 /// Bytes that were written. A copy of a short piece is a few instructions here; a call of musl's memcpy for each piece
 /// would take longer than all the rest of writing a head.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub struct Written {
     /// Initialised memory, longer than the bytes in it.
     room: Vec<u8>,
     length: usize,
@@ -44,18 +44,6 @@ impl Written {
         let (middle, end) = rest.split_at_mut(value.len());
         copy(middle, value);
         end.copy_from_slice(b"\r\n");
-    }
-
-    /// Appends a number with at least `width` digits, at most 20.
-    pub(crate) fn put_decimal(&mut self, mut value: u64, width: usize) {
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        while value > 0 {
-            at -= 1;
-            digits[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        self.put(&digits[at.min(digits.len() - width)..]);
     }
 
     /// Appends a number in hexadecimal digits.
@@ -137,12 +125,6 @@ mod tests {
             written.put(b"");
             assert_eq!(*written, all, "{length}");
         }
-        let mut written = Written::default();
-        for (value, width) in [(0, 1), (7, 1), (42, 6), (1_000_000, 6), (u64::MAX, 20)] {
-            written.put_decimal(value, width);
-            written.put(b" ");
-        }
-        assert_eq!(*written, *b"0 7 000042 1000000 18446744073709551615 ");
         let mut written = Written::default();
         for value in [0, 9, 10, 0xabc, 0x1000, u64::MAX] {
             written.put_hex(value);

@@ -20,6 +20,7 @@ pub enum Version {
 pub(crate) struct Names(u64);
 
 impl Names {
+    #[inline]
     fn bit(name: &[u8]) -> u64 {
         // `A` and `a` differ in one bit, which is set here.
         name.first().map_or(0, |first| 1 << ((usize::from(*first | 0x20) ^ (name.len() * 4)) % 64))
@@ -98,9 +99,10 @@ impl<'a> Headers<'a> {
     }
 
     /// The first value of a field; names compare without case.
+    #[inline]
     #[must_use]
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        self.get_all(name).next()
+        if self.names.may_have(name.as_bytes()) { self.get_all(name).next() } else { None }
     }
 
     /// Every value of a field.
@@ -122,9 +124,11 @@ impl<'a> Headers<'a> {
     }
 
     /// Whether a comma-separated field, such as `Connection`, has `token` in one of its lists.
+    #[inline]
     #[must_use]
     pub fn has_token(self, name: &str, token: &str) -> bool {
-        self.get_all(name).any(|value| list(value).any(|item| item.eq_ignore_ascii_case(token.as_bytes())))
+        let has = |value| list(value).any(|item| item.eq_ignore_ascii_case(token.as_bytes()));
+        self.names.may_have(name.as_bytes()) && self.get_all(name).any(has)
     }
 
     /// The number of fields.

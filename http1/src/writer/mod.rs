@@ -49,7 +49,7 @@ impl HeadWriter {
             bytes.put(b"HTTP/1.1 200 OK\r\n"); // at once, as most are
         } else {
             bytes.put(b"HTTP/1.1 ");
-            bytes.put_decimal(u64::from(status), 1);
+            bytes.put(Backwards::default().decimal(u64::from(status), 1).text());
             bytes.put(b" ");
             bytes.put(reason_phrase(status).as_bytes());
             bytes.put(b"\r\n");
@@ -92,16 +92,6 @@ impl HeadWriter {
         self
     }
 
-    fn begin(&mut self, name: &[u8]) {
-        self.bytes.put(name);
-        self.bytes.put(b": ");
-    }
-
-    fn end(&mut self) -> &mut HeadWriter {
-        self.bytes.put(b"\r\n");
-        self
-    }
-
     /// Copies the fields of another head that are for more than one hop (RFC 9110 section 7.6.1). Fields whose names
     /// `is_left_out` are not copied: the caller writes them itself, or they are not for the receiver.
     pub fn forward(&mut self, headers: Headers<'_>, is_left_out: &dyn Fn(&[u8]) -> bool) -> &mut HeadWriter {
@@ -139,36 +129,31 @@ impl HeadWriter {
 
     /// Adds a field that is an address.
     pub fn address(&mut self, name: &str, address: IpAddr) -> &mut HeadWriter {
-        self.begin(name.as_bytes());
-        match address {
-            IpAddr::V4(address) => {
-                for (place, part) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.bytes.put(b".");
-                    }
-                    self.bytes.put_decimal(u64::from(part), 1);
-                }
-            }
-            IpAddr::V6(address) => self.bytes.put(address.to_string().as_bytes()),
+        let IpAddr::V4(address) = address else { return self.text(name, &address.to_string()) };
+        let [first, rest @ ..] = address.octets();
+        let mut text = Backwards::default();
+        for part in rest.into_iter().rev() {
+            text.decimal(u64::from(part), 1).put(b".");
         }
-        self.end()
+        self.plain(name, text.decimal(u64::from(first), 1))
     }
 
-    /// Adds a field that is a number and `suffix`, which is plain text.
+    /// Adds a field that is a number and `suffix`, at most two letters.
     pub fn number(&mut self, name: &str, value: u64, suffix: &str) -> &mut HeadWriter {
-        self.begin(name.as_bytes());
-        self.bytes.put_decimal(value, 1);
-        self.bytes.put(suffix.as_bytes());
-        self.end()
+        self.plain(name, Backwards::default().put(suffix.as_bytes()).decimal(value, 1))
     }
 
     /// Adds a field that is a time in seconds, to the microsecond.
     pub fn seconds(&mut self, name: &str, value: Duration) -> &mut HeadWriter {
-        self.begin(name.as_bytes());
-        self.bytes.put_decimal(value.as_secs(), 1);
-        self.bytes.put(b".");
-        self.bytes.put_decimal(u64::from(value.subsec_micros()), 6);
-        self.end()
+        let mut text = Backwards::default();
+        text.decimal(u64::from(value.subsec_micros()), 6).put(b".").decimal(value.as_secs(), 1);
+        self.plain(name, &text)
+    }
+
+    /// Adds a field of plain characters.
+    fn plain(&mut self, name: &str, value: &Backwards) -> &mut HeadWriter {
+        self.bytes.put_field(name.as_bytes(), value.text());
+        self
     }
 
     /// Asks for a change of the connection's protocol, or agrees to it (RFC 9110 section 7.8).
@@ -198,7 +183,8 @@ impl HeadWriter {
     }
 
     /// Adds the framing and the empty line. `chunked` says whether the peer understands chunks.
-    pub(crate) fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Written {
+    #[must_use]
+    pub fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Written {
         if !self.has_date {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.text("Date", &kit::calendar::http_date(now));
@@ -244,6 +230,44 @@ impl HeadWriter {
     }
 }
 
+/// A short text that is written from its last character to its first, as numbers are.
+struct Backwards {
+    /// The largest number of seconds with its microseconds fits.
+    bytes: [u8; 28],
+    start: usize,
+}
+
+impl Default for Backwards {
+    fn default() -> Backwards {
+        Backwards { bytes: [0; 28], start: 28 }
+    }
+}
+
+impl Backwards {
+    /// Puts `text`, at most two characters, before the rest.
+    fn put(&mut self, text: &[u8]) -> &mut Backwards {
+        for byte in text.iter().rev() {
+            self.start -= 1;
+            self.bytes[self.start] = *byte;
+        }
+        self
+    }
+
+    /// Puts a number with at least `width` digits before the rest.
+    fn decimal(&mut self, mut value: u64, width: usize) -> &mut Backwards {
+        let end = self.start;
+        while value > 0 || end - self.start < width {
+            self.put(&[b'0' + (value % 10) as u8]);
+            value /= 10;
+        }
+        self
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
 fn is_forbidden(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
@@ -286,6 +310,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_written_in_digits() {
+        let mut head = HeadWriter::request("GET", b"/");
+        head.number("A", 0, "").number("B", u64::MAX, "ms").seconds("C", Duration::from_micros(1_000_042));
+        head.seconds("D", Duration::MAX).address("E", [255, 0, 10, 1].into()).address("F", [0; 16].into());
+        let want = "GET / HTTP/1.1\r\nA: 0\r\nB: 18446744073709551615ms\r\nC: 1.000042\r\n\
+            D: 18446744073709551615.999999\r\nE: 255.0.10.1\r\nF: ::\r\n";
+        assert_eq!(head.as_bytes(), want.as_bytes());
     }
 
     fn text(head: HeadWriter, length: Length) -> String {
