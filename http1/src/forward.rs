@@ -1,8 +1,13 @@
-//! Moves one call through: the request's body to an upstream and its answer to the client, both at the same
-//! time, between two sockets that never block. Whom to call, and what the heads say, is the caller's matter.
+//! Moves one call: the body of its request to an upstream and the answer to the client, both at the same time, between
+//! two sockets that never block. The caller chooses the upstream and writes the heads.
 //!
-//! A [`Transfer`] is run to its end by the thread that has it, which waits in poll(2); or it is stepped by a
-//! poller of the server whenever one of its sockets is ready, among many others.
+//! A [`Transfer`] has two users. A worker runs it to its end and waits in poll(2). A poller of the server steps it
+//! whenever one of its sockets is ready, among many other calls.
+//!
+//! ```text
+//! Connecting ──► Calling ──► Answering
+//!                   └──────► Tunnel
+//! ```
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -16,8 +21,11 @@ use crate::{
     Body, BodyError, Connection, Error, Exchange, HeadWriter, Length, Phase, Pool, Refusal, ResponseHead,
 };
 
-/// Pieces moved in one direction before the other is looked after.
+/// The pieces that are moved in one direction before the other direction has its turn.
 const ROUNDS: usize = 16;
+
+/// The status of an answer that changes the protocol (RFC 9110 section 15.2.2).
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Connection timed out (connect(2)).
 const ETIMEDOUT: i32 = 110;
@@ -27,7 +35,7 @@ const ETIMEDOUT: i32 = 110;
 pub enum Cause {
     /// The rest of the request cannot be taken.
     Refused(Refusal),
-    /// Its body is not what it says it is.
+    /// The check of the body failed.
     Unproven,
     /// The client went away.
     ClientGone,
@@ -37,22 +45,21 @@ pub enum Cause {
     Closed,
     /// The upstream's answer breaks the rules of HTTP.
     Invalid(Refusal),
-    /// Its time is up: in [`Phase::FirstByte`], or in [`Phase::Body`], where the upstream may also have been silent for
-    /// too long.
+    /// The time is up in this phase. In [`Phase::Body`] the upstream may also have been silent for too long.
     Timeout(Phase),
-    /// The connection was never made; the system's error number (connect(2)).
+    /// The connection was never made, for this error number (connect(2)).
     Unreachable(i32),
 }
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The answer went out whole; its status.
+    /// The answer with this status went out whole.
     Done(u16),
-    /// Nothing of an answer went out.
+    /// The try failed before an answer began.
     Failed(Cause),
-    /// The upstream cannot have executed it, or may do so twice, and the body is still in hand: it may be sent
-    /// once more.
+    /// The try failed and the call may be sent once more: the upstream cannot have executed it, or may execute it twice.
+    /// The body is still in hand.
     Again(Cause),
     /// The answer was broken off.
     Broken(Cause),
@@ -61,28 +68,28 @@ pub enum End {
 /// The bounds of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// When its answer must have begun.
+    /// When the answer must have begun.
     pub deadline: Deadline,
-    /// When it must be over.
+    /// When the call must be over.
     pub total: Deadline,
-    /// How long the upstream may be silent once its answer has begun.
+    /// How long the upstream may be silent within its answer.
     pub silence: Option<Duration>,
     /// How long the client may stop sending the body of its request.
     pub read_stall: Duration,
-    /// How long it may stop reading its answer.
+    /// How long the client may stop reading the answer.
     pub write_stall: Duration,
-    /// How long nothing may move on a connection whose protocol was changed. Only this bounds it then.
+    /// How long nothing may move in a tunnel. No other limit holds there.
     pub idle: Duration,
 }
 
-/// A connection for the transfer of a request by the poller that has it: a kept one, else one that is still being made,
-/// until the deadline or as long as a connect may take. `None` where no connect can begin.
+/// A connection for a transfer on the poller of the request: a kept one, or a new one that is still being made, until the
+/// deadline or as long as a connect may take. `None` if no connect can begin.
 #[must_use]
 pub fn connection(pool: &Pool, exchange: &Exchange<'_>, deadline: Deadline) -> Option<Box<Connection>> {
     pool.take_watched(exchange.poller()).or_else(|| pool.begin(deadline).ok())
 }
 
-/// Makes the client's head of the upstream's; of each interim one (1xx) too.
+/// Makes the client's head from the upstream's, and from each interim one (1xx).
 pub type Head<'a> = &'a mut dyn FnMut(&ResponseHead) -> HeadWriter;
 
 /// One try of a call on one connection, whose request was begun.
@@ -90,58 +97,71 @@ pub struct Transfer {
     pub(crate) connection: Box<Connection>,
     upload: Upload,
     limits: Limits,
-    state: State,
-}
-
-#[derive(Default)]
-struct State {
-    /// The request went out whole, or the upstream does not take more of it.
-    is_sent: bool,
-    /// The answer's head came and was passed on.
-    is_answering: bool,
-    /// The answer's body came whole.
-    is_answered: bool,
-    /// The protocol was changed: bytes go both ways until the upstream closes.
-    is_tunnel: bool,
+    stage: Stage,
+    /// The upstream still takes the request, or the client's half of a tunnel.
+    is_sending: bool,
     /// The upstream may have something to say.
     upstream_ready: bool,
     wants: Wants,
-    status: u16,
     /// Something moved in this step.
     has_moved: bool,
-    /// When the last step in which something moved came to its end; the clock is read where it must wait.
+    /// The end of the last step in which something moved; the clock is read only where the call has to wait.
     last_move: Option<Instant>,
 }
 
-/// What each side has to become ready for.
+/// How far a try is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The connection is being made.
+    Connecting,
+    /// The head of the answer has not come.
+    Calling,
+    /// The head of the answer went on; `is_whole` once the body has come whole.
+    Answering { status: u16, is_whole: bool },
+    /// The protocol was changed: bytes go both ways until the upstream closes, which makes it whole.
+    Tunnel { is_whole: bool },
+}
+
+/// The events that the call waits for.
 #[derive(Clone, Copy, Default)]
 struct Wants {
     client_read: bool,
     client_write: bool,
     upstream_write: bool,
-    /// Nothing: there is more to move at once, and only the other direction was to have its turn.
+    /// More can be moved at once, after the other calls had their turn.
     has_more: bool,
 }
 
 impl Wants {
-    /// Whether nothing moves for want of the client.
+    /// Whether the call waits for the client.
     fn is_clients_turn(self) -> bool {
         self.client_read && !self.upstream_write || self.client_write
     }
 }
 
-/// Ends a try from inside its steps.
+/// Ends a try within its steps.
 type Stop = End;
 
 impl Transfer {
     /// A try that has not begun to move anything.
     #[must_use]
     pub fn new(connection: Box<Connection>, upload: Upload, limits: Limits) -> Transfer {
-        Transfer { connection, upload, limits, state: State::default() }
+        let stage = if connection.is_connecting() { Stage::Connecting } else { Stage::Calling };
+        Transfer {
+            connection,
+            upload,
+            limits,
+            stage,
+            is_sending: true,
+            upstream_ready: false,
+            wants: Wants::default(),
+            has_moved: false,
+            last_move: None,
+        }
     }
 
-    /// Runs the try to its end. The connection is for its pool, which closes it unless all went well; the body
-    /// is for the next try.
+    /// Runs the try to its end. The connection goes to its pool, which closes it unless all went well; the body goes
+    /// to the next try.
     pub fn run(mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> (End, Box<Connection>, Upload) {
         loop {
             let ended = self.step(exchange, head).or_else(|| self.wait(exchange).err());
@@ -153,8 +173,10 @@ impl Transfer {
 
     pub(crate) fn into_parts(self, end: End) -> (End, Box<Connection>, Upload) {
         match end {
-            // However a tunnel ends: that is between its two sides.
-            End::Broken(_) if self.state.is_tunnel => (End::Done(101), self.connection, self.upload),
+            // The two sides of a tunnel know themselves how it ended.
+            End::Broken(_) if self.is_tunnel() => {
+                (End::Done(SWITCHING_PROTOCOLS), self.connection, self.upload)
+            }
             end => (end, self.connection, self.upload),
         }
     }
@@ -166,40 +188,38 @@ impl Transfer {
         is_over.then(|| self.time_is_up(exchange))
     }
 
-    /// The upstream has something to say, or its connection has ended or failed.
+    /// Notes that the upstream has something to say, or that its connection has ended or failed.
     pub(crate) fn upstream_is_ready(&mut self, is_hung_up: bool) {
-        self.state.upstream_ready = true;
+        self.upstream_ready = true;
         self.connection.notice(is_hung_up);
     }
 
-    /// Whether there is more to move at once, and only others were to have their turn.
+    /// Whether more can be moved at once, after the other calls had their turn.
     pub(crate) fn has_more(&self) -> bool {
-        self.state.wants.has_more
+        self.wants.has_more
     }
 
-    /// When it must be looked at though nothing can be moved.
+    /// When the call must be stepped though nothing can be moved.
     pub(crate) fn until(&self) -> Deadline {
         self.bound().min(self.connection.next_ask())
     }
 
-    /// When its time is up.
+    /// When the time of the call is up.
     fn bound(&self) -> Deadline {
-        if self.connection.is_connecting() {
-            return self.deadline().min(self.connection.connect_by());
-        }
-        let since_last_move =
-            |span: Duration| self.state.last_move.map_or(Deadline::NEVER, |last| Deadline::at(last + span));
-        let standstill = match self.state.wants.is_clients_turn() {
-            _ if self.state.is_tunnel => Some(self.limits.idle),
-            true => Some(self.stall()),
-            false => self.limits.silence.filter(|_| self.state.is_answering),
+        let standstill = match self.stage {
+            Stage::Connecting => return self.deadline().min(self.connection.connect_by()),
+            Stage::Tunnel { .. } => Some(self.limits.idle),
+            _ if self.wants.is_clients_turn() => Some(self.stall()),
+            Stage::Calling => None,
+            Stage::Answering { .. } => self.limits.silence,
         };
-        self.deadline().min(standstill.map_or(Deadline::NEVER, since_last_move))
+        let end = self.last_move.zip(standstill).map(|(last, span)| Deadline::at(last + span));
+        self.deadline().min(end.unwrap_or(Deadline::NEVER))
     }
 
     /// How long the client may do nothing.
     fn stall(&self) -> Duration {
-        let (Limits { read_stall, write_stall, .. }, wants) = (self.limits, self.state.wants);
+        let (Limits { read_stall, write_stall, .. }, wants) = (self.limits, self.wants);
         match wants.client_write {
             true if wants.client_read && !wants.upstream_write => read_stall.min(write_stall),
             true => write_stall,
@@ -207,31 +227,45 @@ impl Transfer {
         }
     }
 
-    /// When it ends, whatever moves.
+    /// When the call ends, whatever moves.
     fn deadline(&self) -> Deadline {
-        match self.state.is_answering {
-            _ if self.state.is_tunnel => Deadline::NEVER,
-            true => self.limits.total,
-            false => self.limits.total.min(self.limits.deadline),
+        match self.stage {
+            Stage::Tunnel { .. } => Deadline::NEVER,
+            Stage::Answering { .. } => self.limits.total,
+            Stage::Connecting | Stage::Calling => self.limits.total.min(self.limits.deadline),
         }
     }
 
-    /// Whether the call ends when the client closes its side: not in a tunnel, where that is a way to say goodbye.
+    fn is_tunnel(&self) -> bool {
+        matches!(self.stage, Stage::Tunnel { .. })
+    }
+
+    /// Whether an answer has begun.
+    fn is_answering(&self) -> bool {
+        matches!(self.stage, Stage::Answering { .. } | Stage::Tunnel { .. })
+    }
+
+    /// Whether the answer has come whole.
+    fn is_whole(&self) -> bool {
+        matches!(self.stage, Stage::Answering { is_whole: true, .. } | Stage::Tunnel { is_whole: true })
+    }
+
+    /// Whether the call ends when the client closes its side. In a tunnel that may be a goodbye.
     pub(crate) fn ends_with_client(&self) -> bool {
-        !self.state.is_tunnel
+        !self.is_tunnel()
     }
 
     /// Waits until something can move.
     fn wait(&mut self, exchange: &mut Exchange<'_>) -> Result<(), End> {
-        let wants = self.state.wants;
+        let wants = self.wants;
         let until = if wants.has_more { Deadline::after(Duration::ZERO) } else { self.until() };
         let from_client = Ready::HANG_UP
             .when(self.ends_with_client())
             .and(Ready::READ.when(wants.client_read))
             .and(Ready::WRITE.when(wants.client_write));
-        let reads_upstream = !wants.client_write && !self.state.is_answered && !self.upload.is_pending();
+        let reads_upstream = !wants.client_write && !self.is_whole() && !self.upload.is_pending();
         let from_upstream = Ready::READ.when(reads_upstream).and(Ready::WRITE.when(wants.upstream_write));
-        // An upstream that is not waited for stays out: poll would report its end over and over.
+        // Without a wanted event the upstream stays out: poll would report its end over and over.
         let upstream = from_upstream.is_any().then(|| self.connection.socket().as_fd());
         let mut fds =
             [PollFd::new(exchange.socket().as_fd(), from_client), PollFd::maybe(upstream, from_upstream)];
@@ -245,8 +279,8 @@ impl Transfer {
                 return Err(self.upstream_failed(exchange, error));
             }
         }
-        // Also where there is always something to move.
-        self.state.upstream_ready |= upstream.is_readable();
+        // Also where the call always has more to move.
+        self.upstream_ready |= upstream.is_readable();
         let is_ready = upstream.is_any() || client.is_any();
         self.connection.ask_for_room(Instant::now());
         match wants.has_more || is_ready {
@@ -259,47 +293,45 @@ impl Transfer {
 
 /// The steps.
 impl Transfer {
-    /// Moves what can be moved now; its end, if that is reached.
+    /// Moves what can be moved now, and returns the end if the try has ended.
     pub(crate) fn step(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Option<End> {
-        match self.steps(exchange, head) {
-            Ok(true) => Some(End::Done(self.state.status)),
-            Ok(false) => {
-                let is_timed = self.state.is_tunnel || self.state.wants.is_clients_turn();
-                if self.state.has_moved || is_timed && self.state.last_move.is_none() {
-                    (self.state.last_move, self.state.has_moved) = (Some(Instant::now()), false);
-                }
-                None
-            }
-            Err(stop) => Some(stop),
+        if let Err(stop) = self.steps(exchange, head) {
+            return Some(stop);
         }
+        let is_timed = self.is_tunnel() || self.wants.is_clients_turn();
+        if self.has_moved || is_timed && self.last_move.is_none() {
+            (self.last_move, self.has_moved) = (Some(Instant::now()), false);
+        }
+        None
     }
 
-    /// Whether all is done.
-    fn steps(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<bool, Stop> {
-        self.state.wants = Wants::default();
-        if self.connection.is_connecting() && !self.connects(exchange)? {
-            return Ok(false);
+    fn steps(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<(), Stop> {
+        self.wants = Wants::default();
+        if self.stage == Stage::Connecting {
+            if !self.connects(exchange)? {
+                return Ok(());
+            }
+            self.stage = Stage::Calling;
         }
-        if !self.state.is_sent {
+        if self.is_sending {
             self.send_some(exchange)?;
         }
-        // Nobody is answered before it is clear who asks.
-        if (self.state.upstream_ready || self.state.is_answering) && !self.upload.is_pending() {
+        // No answer goes out before it is clear who asks.
+        if (self.upstream_ready || self.is_answering()) && !self.upload.is_pending() {
             self.answer_some(exchange, head)?;
-            if self.state.is_answered {
+            if self.is_whole() {
                 return self.finish(exchange);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Whether the connection is made.
     fn connects(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
         match self.connection.connected() {
-            Ok(true) => Ok(true),
-            Ok(false) => {
-                self.state.wants.upstream_write = true;
-                Ok(false)
+            Ok(is_made) => {
+                self.wants.upstream_write = !is_made;
+                Ok(is_made)
             }
             Err(error) => {
                 let cause = Cause::Unreachable(error.raw_os_error().unwrap_or_default());
@@ -325,19 +357,19 @@ impl Transfer {
                     let count = data.len();
                     self.upload.hold(data);
                     exchange.consume(count);
-                    self.state.has_moved = true;
+                    self.has_moved = true;
                 }
                 Ok(Body::Data(data)) => match self.connection.write(data) {
                     Ok(0) => return self.upstream_is_full(),
                     Ok(count) => {
                         self.upload.keep(&data[..count]);
                         exchange.consume(count);
-                        self.state.has_moved = true;
+                        self.has_moved = true;
                     }
                     Err(_) => return self.upstream_stopped_reading(exchange),
                 },
                 Ok(Body::Wait) => {
-                    self.state.wants.client_read = true;
+                    self.wants.client_read = true;
                     return self.send_head(exchange);
                 }
                 Ok(Body::End) if self.upload.is_pending() => {
@@ -349,7 +381,7 @@ impl Transfer {
                 Err(error) => return Err(self.client_failed(exchange, error)),
             }
         }
-        self.state.wants.has_more = true;
+        self.wants.has_more = true;
         Ok(())
     }
 
@@ -366,8 +398,8 @@ impl Transfer {
     fn end_request(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         match self.connection.finish() {
             Ok(true) => {
-                self.state.is_sent = true;
-                if self.state.is_tunnel {
+                self.is_sending = false;
+                if self.is_tunnel() {
                     self.connection.socket().shutdown_write();
                 }
                 Ok(())
@@ -378,13 +410,13 @@ impl Transfer {
     }
 
     fn upstream_is_full(&mut self) -> Result<(), Stop> {
-        self.state.wants.upstream_write = true;
+        self.wants.upstream_write = true;
         Ok(())
     }
 
     /// It may have answered before it stopped; its answer counts then.
     fn upstream_stopped_reading(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
-        self.state.is_sent = true;
+        self.is_sending = false;
         match self.connection.response() {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(self.upstream_failed(exchange, Error::Closed(Phase::Request))),
@@ -394,11 +426,11 @@ impl Transfer {
 
     /// Moves some of the answer to the client.
     fn answer_some(&mut self, exchange: &mut Exchange<'_>, head: Head<'_>) -> Result<(), Stop> {
-        if !self.state.is_answering {
+        if !self.is_answering() {
             match self.connection.response_after(&mut |interim| exchange.interim(head(interim))) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    self.state.upstream_ready = false;
+                    self.upstream_ready = false;
                     return Ok(());
                 }
                 Err(error) => return Err(self.upstream_failed(exchange, error)),
@@ -418,24 +450,26 @@ impl Transfer {
             match self.connection.body() {
                 Ok(Body::Data(data)) => match exchange.write(data) {
                     Ok(0) => {
-                        self.state.wants.client_write = true;
+                        self.wants.client_write = true;
                         return Ok(());
                     }
                     Ok(count) => {
                         self.connection.consume(count);
-                        self.state.has_moved = true;
+                        self.has_moved = true;
                     }
                     Err(_) => return Err(self.client_is_gone(exchange)),
                 },
                 Ok(Body::Wait) => return self.flush_answer(exchange),
                 Ok(Body::End) => {
-                    self.state.is_answered = true;
+                    if let Stage::Answering { is_whole, .. } | Stage::Tunnel { is_whole } = &mut self.stage {
+                        *is_whole = true;
+                    }
                     return Ok(());
                 }
                 Err(error) => return Err(self.upstream_failed(exchange, Error::of_body(error))),
             }
         }
-        self.state.wants.has_more = true;
+        self.wants.has_more = true;
         Ok(())
     }
 
@@ -444,25 +478,18 @@ impl Transfer {
             return self.begin_tunnel(exchange, make);
         }
         let Some(head) = self.connection.head() else { return };
-        let declared = head.headers().get("content-length").and_then(|value| std::str::from_utf8(value).ok());
-        // The answer to HEAD tells a length of a body that is not sent; a 204 must not (RFC 9110 section 8.6).
         let length = match self.connection.body_length() {
-            Length::None if head.status() == 204 => Length::None,
-            Length::None => match declared.and_then(|text| text.parse().ok()) {
-                Some(length) => Length::Known(length),
-                None if exchange.request().method() == "HEAD" => Length::Unknown,
-                None => Length::None,
-            },
+            Length::None => declared_length(head, exchange.request().method()),
             other => other,
         };
-        self.state.status = head.status();
+        let status = head.status();
         let head = make(head);
         if !exchange.has_read_body() {
-            // What is left of the body may never be read, and cannot be told from a request then.
+            // The rest of the body may never be read, and cannot be told from a request then.
             exchange.close_after();
         }
         exchange.start(head, length);
-        (self.state.is_answering, self.state.has_moved) = (true, true);
+        (self.stage, self.has_moved) = (Stage::Answering { status, is_whole: false }, true);
     }
 
     /// The upstream agreed to a change of protocol.
@@ -472,48 +499,47 @@ impl Transfer {
         ours.upgrade(head.headers().get("upgrade").unwrap_or_default());
         exchange.start_tunnel(ours);
         self.connection.begin_tunnel();
-        self.state.status = 101;
-        (self.state.is_answering, self.state.is_tunnel, self.state.is_sent) = (true, true, false);
-        self.state.has_moved = true;
-        self.state.wants.has_more = true; // the client may have sent something already
+        (self.stage, self.is_sending, self.has_moved) = (Stage::Tunnel { is_whole: false }, true, true);
+        self.wants.has_more = true; // the client may have sent something already
     }
 
-    /// What has come goes out before more is waited for.
+    /// Sends what has come before the call waits for more.
     fn flush_answer(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         match exchange.flush() {
             Ok(is_empty) => {
-                self.state.wants.client_write = !is_empty;
+                self.wants.client_write = !is_empty;
                 Ok(())
             }
             Err(_) => Err(self.client_is_gone(exchange)),
         }
     }
 
-    fn finish(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Stop> {
-        match exchange.finish() {
-            Ok(true) => Ok(true),
-            Ok(false) => {
-                self.state.wants.client_write = true;
-                Ok(false)
+    fn finish(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
+        match (exchange.finish(), self.stage) {
+            (Ok(true), Stage::Answering { status, .. }) => Err(End::Done(status)),
+            (Ok(true), _) => Err(End::Done(SWITCHING_PROTOCOLS)),
+            (Ok(false), _) => {
+                self.wants.client_write = true;
+                Ok(())
             }
-            Err(_) => Err(self.client_is_gone(exchange)),
+            (Err(_), _) => Err(self.client_is_gone(exchange)),
         }
     }
 
     fn time_is_up(&mut self, exchange: &mut Exchange<'_>) -> Stop {
-        if self.connection.is_connecting() && self.upload.rewind() {
+        if self.stage == Stage::Connecting && self.upload.rewind() {
             return End::Again(Cause::Unreachable(ETIMEDOUT));
         }
-        if self.state.is_tunnel {
+        if self.is_tunnel() {
             return self.failed(exchange, Cause::Timeout(Phase::Body));
         }
-        if self.state.wants.is_clients_turn() && !self.deadline().has_passed() {
-            return match self.state.is_answering {
+        if self.wants.is_clients_turn() && !self.deadline().has_passed() {
+            return match self.is_answering() {
                 true => self.failed(exchange, Cause::ClientStalls),
                 false => End::Failed(Cause::Refused(Refusal::BodyStall)),
             };
         }
-        let phase = if self.state.is_answering { Phase::Body } else { Phase::FirstByte };
+        let phase = if self.is_answering() { Phase::Body } else { Phase::FirstByte };
         self.failed(exchange, Cause::Timeout(phase))
     }
 
@@ -534,7 +560,7 @@ impl Transfer {
             Error::Refused(refusal) => Cause::Invalid(refusal),
             _ => Cause::Closed,
         };
-        if !self.state.is_answering && self.may_repeat(exchange, cause) && self.upload.rewind() {
+        if !self.is_answering() && self.may_repeat(exchange, cause) && self.upload.rewind() {
             return End::Again(cause);
         }
         self.failed(exchange, cause)
@@ -550,10 +576,22 @@ impl Transfer {
     }
 
     fn failed(&mut self, exchange: &mut Exchange<'_>, cause: Cause) -> Stop {
-        if !self.state.is_answering {
+        if !self.is_answering() {
             return End::Failed(cause);
         }
         exchange.abort();
         End::Broken(cause)
+    }
+}
+
+/// The length that the head of an answer without a body tells: of the answer to HEAD, or none. A 204 must not tell one
+/// (RFC 9110 section 8.6).
+fn declared_length(head: &ResponseHead, method: &str) -> Length {
+    let text = || str::from_utf8(head.headers().get("content-length")?).ok();
+    match text().and_then(|text| text.parse().ok()) {
+        _ if head.status() == 204 => Length::None,
+        Some(length) => Length::Known(length),
+        None if method == "HEAD" => Length::Unknown,
+        None => Length::None,
     }
 }

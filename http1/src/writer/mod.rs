@@ -272,20 +272,22 @@ fn is_forbidden(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Whether a value has to be looked at byte by byte: it has a control character, or a tab. Eight bytes are looked at
-/// together.
+/// Whether a value has to be read byte by byte, since it has a control character, or a tab. Eight bytes are compared at a
+/// time.
 fn may_have_forbidden(value: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let has_control = |bytes: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let delete = word ^ (ONES * 0x7f);
-        (below_space | delete.wrapping_sub(ONES) & !delete) & (ONES * 0x80) != 0
-    };
-    match value.last_chunk::<8>() {
-        Some(last) => value.chunks_exact(8).filter_map(<[u8]>::first_chunk).chain([last]).any(has_control),
-        None => value.iter().any(u8::is_ascii_control),
+    let (words, rest) = value.as_chunks();
+    match value.last_chunk() {
+        Some(last) => words.iter().any(has_control) || has_control(last),
+        None => rest.iter().any(u8::is_ascii_control),
     }
+}
+
+fn has_control(bytes: &[u8; 8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_ne_bytes(*bytes);
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let delete = word ^ (ONES * 0x7f);
+    (below_space | delete.wrapping_sub(ONES) & !delete) & (ONES * 0x80) != 0
 }
 
 #[cfg(test)]
