@@ -15,6 +15,9 @@ pub(crate) const MAX_BYTES: usize = 32 * 1024;
 /// The first size of the memory for one head; most heads fit.
 const HEAD_BYTES: usize = 512;
 
+/// The largest memory for one head that is kept: the next head may be small, and holds all of it.
+const MAX_HEAD_BYTES: usize = 4 * HEAD_BYTES;
+
 /// The first number of fields that a list has room for.
 pub(crate) const FIELDS: usize = 16;
 
@@ -81,7 +84,7 @@ pub(crate) fn give(mut buffer: Vec<u8>) {
 /// Keeps the memory of a parsed head, or frees it.
 pub(crate) fn give_head(mut bytes: Vec<u8>, mut fields: Vec<Field>) {
     KEPT.with_borrow_mut(|kept| {
-        if (HEAD_BYTES..FIRST_BYTES).contains(&bytes.capacity()) {
+        if (HEAD_BYTES..=MAX_HEAD_BYTES).contains(&bytes.capacity()) {
             bytes.clear();
             kept.heads.push(bytes);
         }
@@ -94,7 +97,7 @@ pub(crate) fn give_head(mut bytes: Vec<u8>, mut fields: Vec<Field>) {
 
 /// Keeps the memory of a head that was written, or frees it.
 pub(crate) fn give_room(room: Vec<u8>) {
-    if (HEAD_BYTES..FIRST_BYTES).contains(&room.len()) {
+    if (HEAD_BYTES..=MAX_HEAD_BYTES).contains(&room.len()) {
         KEPT.with_borrow_mut(|kept| kept.rooms.push(room));
     }
 }
@@ -132,7 +135,7 @@ mod tests {
         for capacity in [0, FIRST_BYTES - 1, MAX_BYTES + 1] {
             give(Vec::with_capacity(capacity));
         }
-        for capacity in [0, HEAD_BYTES - 1, FIRST_BYTES] {
+        for capacity in [0, HEAD_BYTES - 1, MAX_HEAD_BYTES + 1] {
             give_head(Vec::with_capacity(capacity), Vec::with_capacity(8 * FIELDS + 1));
             give_room(vec![0; capacity]);
         }
