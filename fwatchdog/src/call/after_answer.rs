@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use kit::sys::child::End;
-use kit::sys::pipe::PipeEnd;
+use kit::sys::pipe::{PIECE_BYTES, PipeEnd};
 use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Deadline, duration};
 
+use super::call_id::CallId;
 use super::time_limit::TimeLimit;
 use crate::process::groups::ListedChild;
 use crate::process::lines::{self, Lines};
@@ -20,11 +21,11 @@ use crate::process::tree;
 const CHECK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The reads that empty a pipe of the usual size (pipe(7)).
-const LAST_READS: usize = 64 * 1024 / lines::READ_BYTES;
+const LAST_READS: usize = 64 * 1024 / PIECE_BYTES;
 
 /// The process of a call whose answer is out.
 pub(crate) struct AfterAnswer {
-    pub(crate) id: String,
+    pub(crate) id: CallId,
     pub(crate) child: ListedChild,
     pub(crate) mark: Mark,
     /// When the process must have ended.
@@ -48,7 +49,7 @@ impl AfterAnswer {
     /// Returns once the process has ended. The process is ended at its deadline, and once `stop` is readable.
     pub(crate) fn run(mut self, stop: &EventFd, grace: Duration) {
         let end = self.wait(stop);
-        let id = &self.id;
+        let id = self.id.as_str();
         match &end {
             Ok(Some(End::Exited(0))) => {}
             Ok(Some(end)) => log::warn!("call={id} the process ended with {end} after its answer"),
@@ -62,8 +63,8 @@ impl AfterAnswer {
         if !matches!(end, Ok(Some(_))) {
             tree::end(&mut self.child, self.mark, grace);
         }
-        self.output.drain(&self.id);
-        self.output.end(&self.id);
+        self.output.drain(id);
+        self.output.end(id);
         drop(self.child);
     }
 
@@ -90,7 +91,7 @@ impl AfterAnswer {
                 self.output.read_stdout();
             }
             if stderr.is_any() {
-                self.output.read_stderr(&self.id);
+                self.output.read_stderr(self.id.as_str());
             }
         }
     }
@@ -99,8 +100,8 @@ impl AfterAnswer {
 impl Output {
     /// Reads once, and throws the bytes away. Returns whether there may be more.
     fn read_stdout(&mut self) -> bool {
-        let (Some(stdout), mut room) = (&self.stdout, [0; lines::READ_BYTES]) else { return false };
-        match stdout.read_some(&mut room) {
+        let Some(stdout) = &self.stdout else { return false };
+        match stdout.read_piece(|_| {}) {
             Ok(Some(count @ 1..)) => self.surplus += count as u64,
             Ok(None) => return false,
             Ok(Some(0)) | Err(_) => self.stdout = None,
@@ -110,9 +111,9 @@ impl Output {
 
     /// Reads once, and hands whole lines to the log. Returns whether there may be more.
     fn read_stderr(&mut self, id: &str) -> bool {
-        let (Some(stderr), mut room) = (&self.stderr, [0; lines::READ_BYTES]) else { return false };
-        match stderr.read_some(&mut room) {
-            Ok(Some(count @ 1..)) => self.lines.take(&room[..count], |line| lines::log(id, line)),
+        let Some(stderr) = &self.stderr else { return false };
+        match stderr.read_piece(|piece| self.lines.take(piece, |line| lines::log(id, line))) {
+            Ok(Some(1..)) => {}
             Ok(None) => return false,
             Ok(Some(0)) | Err(_) => self.stderr = None,
         }

@@ -3,12 +3,12 @@
 use std::io;
 use std::time::Instant;
 
-use http1::{Exchange, HeadWriter, Headers, Refusal};
+use http1::{Exchange, HeadWriter, Refusal};
 use kit::{Deadline, duration};
 
+use super::call_id::CallId;
 use super::time_limit::{TimeLimit, time_limit};
 use crate::function::Function;
-use crate::process::mark::Mark;
 use crate::refusal_text;
 
 /// The media type of text that fwatchdog itself writes.
@@ -20,7 +20,7 @@ pub(super) const CLIENT_CLOSED: u16 = 499;
 /// What stays the same during a call.
 pub(crate) struct Call<'a> {
     pub(crate) function: &'a Function,
-    pub(crate) id: String,
+    pub(crate) id: CallId,
     pub(crate) deadline: Deadline,
     /// Where `deadline` comes from.
     pub(crate) limit: TimeLimit,
@@ -35,7 +35,7 @@ impl<'a> Call<'a> {
         let limit = time_limit(function.config.exec_timeout, headers);
         Call {
             function,
-            id: call_id(headers).unwrap_or_else(|| Mark::new().to_string()),
+            id: CallId::of(headers),
             deadline: limit.map_or(Deadline::NEVER, |limit| Deadline::after(limit.span)),
             limit: limit.unwrap_or_default(),
             turn: function.resident.as_ref().map_or(0, |resident| resident.turn()),
@@ -90,9 +90,4 @@ impl<'a> Call<'a> {
             }
         }
     }
-}
-
-/// The id that the caller gave the call.
-fn call_id(headers: Headers<'_>) -> Option<String> {
-    headers.get(kit::call::ID).and_then(kit::call::id).map(str::to_owned)
 }

@@ -9,6 +9,7 @@ use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::sys::Ready;
 use kit::{Deadline, call};
 
+use super::call_id::CallId;
 use super::context::{CLIENT_CLOSED, Call};
 use super::time_limit::{EXEC_TIMEOUT, TimeLimit};
 use crate::function::Function;
@@ -45,7 +46,7 @@ struct Passing {
 struct Forwarded {
     function: Arc<Function>,
     resident: Arc<Resident>,
-    id: String,
+    id: CallId,
     deadline: Deadline,
     limit: TimeLimit,
     turn: u64,
@@ -57,7 +58,7 @@ pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option
     let slot = function.slots.take()?;
     let Call { id, deadline, limit, turn, .. } = Call::new(function, exchange);
     let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
-    let sending = Sending { connection, upload: Upload::default(), id: &id, deadline };
+    let sending = Sending { connection, upload: Upload::default(), id: id.as_str(), deadline };
     let transfer = sending.begin(exchange, &resident);
     let observation = Observation::new(&function.metrics, exchange.request().method());
     let call = Forwarded { function: Arc::clone(function), resident, id, deadline, limit, turn };
@@ -73,7 +74,9 @@ impl Relay for Passing {
     fn ended(mut self: Box<Self>, end: End, connection: Box<Connection>) {
         self.observation.code = match end {
             End::Done(status) => status,
-            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => broken(&self.call.id, cause),
+            End::Broken(cause) | End::Failed(cause) | End::Again(cause) => {
+                broken(self.call.id.as_str(), cause)
+            }
         };
         self.call.resident.target().pool.put(connection); // which closes it unless all went well
     }
@@ -141,14 +144,14 @@ impl Call<'_> {
                 }
                 head
             };
-            let sending = Sending { connection, upload, id: &self.id, deadline: self.deadline };
+            let sending = Sending { connection, upload, id: self.id.as_str(), deadline: self.deadline };
             let transfer = sending.begin(exchange, resident);
             let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well
             upload = rest;
             match end {
                 End::Done(status) => return status,
-                End::Broken(cause) => return broken(&self.id, cause),
+                End::Broken(cause) => return broken(self.id.as_str(), cause),
                 End::Again(_) if tries < MAX_TRIES => {}
                 End::Again(cause) | End::Failed(cause) => return self.answer_cause(exchange, cause),
             }

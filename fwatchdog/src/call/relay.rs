@@ -433,16 +433,16 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     fn read_stderr(&mut self) {
-        let (id, mut room) = (self.id, [0; lines::READ_BYTES]);
+        let (id, lines) = (self.id, &mut self.lines);
         for _ in 0..BURST {
             let Some(stderr) = &self.stderr else { return };
-            match stderr.read_some(&mut room) {
+            match stderr.read_piece(|piece| lines.take(piece, |line| lines::log(id, line))) {
                 Ok(None) => {
                     self.is_stderr_ready = false;
                     return;
                 }
                 Ok(Some(0)) | Err(_) => (self.stderr, self.is_stderr_ready) = (None, false),
-                Ok(Some(count)) => self.lines.take(&room[..count], |line| lines::log(id, line)),
+                Ok(Some(_)) => {}
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::cgi::meta;
 use crate::cgi::variables::{self, Names};
 use crate::config::{Config, Mode};
 use crate::process::instance::Instance;
+use crate::process::mark::Mark;
 use crate::process::tree;
 
 /// The type of an answer where neither the settings nor the request tells one (RFC 9110 section 8.3).
@@ -50,18 +51,20 @@ impl Call<'_> {
     }
 
     fn start(&self, exchange: &Exchange<'_>) -> io::Result<Instance> {
-        self.function.launcher.start(|environment| {
-            let config = &self.function.config;
-            let (request, length) = (exchange.request(), exchange.body_length());
-            if !config.cgi_headers {
-                return;
-            }
-            let names = Names { are_cgi_too: config.cgi_response, underscores: config.underscores };
-            variables::add(environment, request, length, names);
-            if config.cgi_response {
-                meta::add(environment, request, length, exchange.peer());
-            }
-        })
+        let (config, launcher) = (&self.function.config, &self.function.launcher);
+        let (request, length) = (exchange.request(), exchange.body_length());
+        let mark = Mark::new();
+        if !config.cgi_headers {
+            return launcher.start(mark, &launcher.environment(mark, 0, 0));
+        }
+        let names = Names { are_cgi_too: config.cgi_response, underscores: config.underscores };
+        let (variables, bytes) = variables::room(request, names);
+        let mut environment = launcher.environment(mark, variables, bytes);
+        variables::add(&mut environment, request, length, names);
+        if config.cgi_response {
+            meta::add(&mut environment, request, length, exchange.peer());
+        }
+        launcher.start(mark, &environment)
     }
 
     fn run(&self, exchange: &mut Exchange<'_>, instance: Instance) -> Served {
@@ -81,7 +84,7 @@ impl Call<'_> {
             cgi_content_type: cgi_type.as_deref(),
             stop: &self.function.stop,
         };
-        let mut relay = Relay::new(exchange, pipes, limits, &self.id);
+        let mut relay = Relay::new(exchange, pipes, limits, self.id.as_str());
         let outcome = relay.run(&mut child, head);
         if !matches!(outcome, Outcome::Ended(_) | Outcome::Complete) {
             tree::end(&mut child, mark, self.function.config.kill_grace);
@@ -90,11 +93,11 @@ impl Call<'_> {
         if let Outcome::Complete = outcome {
             let code = self.answer_complete(exchange, answer);
             self.say_answered(exchange, code);
-            let (id, deadline, limit) = (self.id.clone(), self.deadline, self.limit);
+            let (id, deadline, limit) = (self.id, self.deadline, self.limit);
             let after = AfterAnswer { id, child, mark, deadline, limit, output };
             return Served { code, after: Some(after) };
         }
-        output.end(&self.id);
+        output.end(self.id.as_str());
         drop(child);
         let code = match outcome {
             Outcome::Ended(end) => self.answer_end(exchange, end, answer),
@@ -105,8 +108,10 @@ impl Call<'_> {
     }
 
     fn say_answered(&self, exchange: &Exchange<'_>, code: u16) {
-        let took = duration::format(self.started.elapsed());
-        log::debug!("call={} {} answered {code} after {took}", self.id, exchange.request().method());
+        if log::log_enabled!(log::Level::Debug) {
+            let took = duration::format(self.started.elapsed());
+            log::debug!("call={} {} answered {code} after {took}", self.id, exchange.request().method());
+        }
     }
 
     /// A head with the type of the output.

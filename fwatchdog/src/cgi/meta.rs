@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::decimal::{MAX_DIGITS, decimal};
 use http1::head::Version;
 use http1::{Length, RequestHead};
 use kit::sys::child::Environment;
@@ -45,7 +46,7 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
         environment.set(b"PATH_INFO", &[&decoded(path)]);
     }
     if let Length::Known(length) = length {
-        environment.set(b"CONTENT_LENGTH", &[length.to_string().as_bytes()]);
+        environment.set(b"CONTENT_LENGTH", &[decimal(length, &mut [0; MAX_DIGITS])]);
     }
     if let Some(kind) = head.headers().get("Content-Type") {
         environment.set(b"CONTENT_TYPE", &[kind]);

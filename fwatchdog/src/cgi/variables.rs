@@ -5,14 +5,22 @@ use http1::writer::is_hop_by_hop;
 use http1::{Headers, Length, RequestHead};
 use kit::sys::child::Environment;
 
-use crate::cgi::meta;
+use super::decimal::{MAX_DIGITS, decimal};
+use super::meta;
 
 /// What a header's variable begins with.
 const PREFIX: &[u8] = b"Http_";
 
-/// Variables that are not made from a header of that name, in the form of [`variable`]: those below, and
+/// Variables that are not made from a header of that name, in the form of [`write_variable`]: those below, and
 /// `Proxy`, which programs take for their own proxy setting (httpoxy, CVE-2016-5385).
 const RESERVED: [&[u8]; 6] = [b"Method", b"Path", b"Query", b"Contentlength", b"Content_Length", b"Proxy"];
+
+/// The variables that every request has, and their bytes beside what comes from the head.
+const OWN_VARIABLES: usize = 5;
+const OWN_BYTES: usize = 160;
+
+/// Room for the name of most variables.
+const USUAL_NAME_BYTES: usize = 64;
 
 /// Which variables the fields of a request become.
 #[derive(Clone, Copy)]
@@ -32,45 +40,34 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
     if let Some(query) = head.query() {
         environment.set(b"Http_Query", &[query]);
     }
+    let mut digits = [0; MAX_DIGITS];
     let length = match length {
-        Length::None => "0".to_owned(),
-        Length::Known(length) => length.to_string(),
-        Length::Unknown => "-1".to_owned(),
+        Length::None => b"0",
+        Length::Known(length) => decimal(length, &mut digits),
+        Length::Unknown => b"-1",
     };
-    environment.set(b"Http_ContentLength", &[length.as_bytes()]);
-    environment.set(b"Http_Content_Length", &[length.as_bytes()]);
+    environment.set(b"Http_ContentLength", &[length]);
+    environment.set(b"Http_Content_Length", &[length]);
     add_headers(environment, head.headers(), names);
 }
 
-/// Whether a header becomes a variable. No other header may have the same one, or pass for it in a program that turns
-/// more than `-` into `_`; so names have letters, digits and `-` alone.
-fn is_told(name: &[u8], names: Names) -> bool {
-    name.iter().all(|byte| match byte {
-        b'_' => names.underscores && !is_hop_by_hop(name),
-        byte => byte.is_ascii_alphanumeric() || *byte == b'-',
-    })
+/// The variables that [`add`] sets at most, and their bytes.
+pub(crate) fn room(head: &RequestHead, names: Names) -> (usize, usize) {
+    let fields = head.headers().len();
+    let (variables, bytes) = (fields + OWN_VARIABLES, head.size() + fields * PREFIX.len() + OWN_BYTES);
+    if names.are_cgi_too { (2 * variables, 2 * bytes) } else { (variables, bytes) }
 }
 
 /// Headers that have the same variable are one.
 fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names) {
-    let mut variables: Vec<(Vec<u8>, Vec<&[u8]>)> = Vec::with_capacity(headers.len());
-    for (name, value) in headers.iter() {
-        if !is_told(name, names) {
+    let mut name = Vec::with_capacity(USUAL_NAME_BYTES);
+    for (header, value) in headers.iter() {
+        if !write_variable(header, names, &mut name) || RESERVED.contains(&&name[PREFIX.len()..]) {
             continue;
         }
-        let name = variable(name);
-        if RESERVED.iter().any(|reserved| name[PREFIX.len()..] == **reserved) {
-            continue;
-        }
-        match variables.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, values)) => values.extend([separator(&name), value]),
-            None => variables.push((name, vec![value])),
-        }
-    }
-    for (name, values) in variables {
-        environment.set(&name, &values);
-        if let (true, Some(name)) = (names.are_cgi_too, meta::field(&name)) {
-            environment.set(&name, &values);
+        environment.add(&name, separator(&name), value);
+        if let (true, Some(cgi_name)) = (names.are_cgi_too, meta::field(&name)) {
+            environment.add(&cgi_name, separator(&name), value);
         }
     }
 }
@@ -81,18 +78,26 @@ fn separator(variable: &[u8]) -> &'static [u8] {
     if variable == b"Http_Cookie" { b"; " } else { b", " }
 }
 
-/// `x-forwarded-FOR` becomes `Http_X_Forwarded_For`, the name in the form in which people write it.
-fn variable(header: &[u8]) -> Vec<u8> {
-    let mut name = PREFIX.to_vec();
-    for byte in header {
-        let begins_word = name.last() == Some(&b'_');
-        name.push(match byte {
-            b'-' | b'_' => b'_',
-            letter if begins_word => letter.to_ascii_uppercase(),
-            letter => letter.to_ascii_lowercase(),
-        });
+/// Writes the variable of a header to `name`: that of `x-forwarded-FOR` is `Http_X_Forwarded_For`, as people write the
+/// header. False for a header that becomes no variable. No two headers may have the same one, or pass for each other in
+/// a program that turns more than `-` into `_`: so names have letters, digits and `-` alone.
+fn write_variable(header: &[u8], names: Names, name: &mut Vec<u8>) -> bool {
+    name.clear();
+    name.extend_from_slice(PREFIX);
+    name.resize(PREFIX.len() + header.len(), b'_');
+    let mut begins_word = true;
+    for (byte, out) in header.iter().zip(&mut name[PREFIX.len()..]) {
+        match byte {
+            b'-' => begins_word = true,
+            b'_' if names.underscores && !is_hop_by_hop(header) => begins_word = true,
+            letter if letter.is_ascii_alphanumeric() => {
+                *out = if begins_word { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
+                begins_word = false;
+            }
+            _ => return false,
+        }
     }
-    name
+    true
 }
 
 #[cfg(test)]
@@ -103,9 +108,10 @@ mod tests {
     const USUAL: Names = Names { are_cgi_too: true, underscores: false };
 
     fn environment(head: &str, length: Length, names: Names) -> Environment {
-        let mut environment = Environment::default();
-        environment.set(b"Http_Query", &[b"stale"]);
-        environment.set(b"Http_Host", &[b"stale"]);
+        let mut inherited = Environment::default();
+        inherited.set(b"Http_Query", &[b"stale"]);
+        inherited.set(b"Http_Host", &[b"stale"]);
+        let mut environment = inherited.with_room(0, 0);
         let head = RequestHead::parse(head.as_bytes().to_vec(), 128).unwrap();
         add(&mut environment, &head, length, names);
         environment

@@ -13,6 +13,9 @@ use super::groups::{Groups, ListedChild};
 use super::instance::{Instance, Pipes};
 use super::mark::{ENV_MARK, Mark};
 
+/// The bytes of the mark in an environment.
+const MARK_BYTES: usize = ENV_MARK.len() + "=0123456789abcdef\0".len();
+
 /// How processes are started.
 pub(crate) struct Launcher {
     pub(crate) command: Vec<CString>,
@@ -26,15 +29,18 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Starts a process. `add` adds to its environment.
+    /// The environment of a process, with room for `variables` more, of `bytes` together.
+    pub(crate) fn environment(&self, mark: Mark, variables: usize, bytes: usize) -> Environment {
+        let mut environment = self.environment.with_room(variables + 1, bytes + MARK_BYTES);
+        environment.set(ENV_MARK.as_bytes(), &[&mark.digits()]);
+        environment
+    }
+
+    /// Starts a process that carries `mark`.
     ///
     /// # Errors
     /// What the system says; nothing was started then.
-    pub(crate) fn start(&self, add: impl FnOnce(&mut Environment)) -> io::Result<Instance> {
-        let mark = Mark::new();
-        let mut environment = self.environment.clone();
-        environment.set(ENV_MARK.as_bytes(), &[mark.to_string().as_bytes()]);
-        add(&mut environment);
+    pub(crate) fn start(&self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
         let (stderr, child_stderr): (_, Option<OwnedFd>) = if self.combines_output {
@@ -45,7 +51,7 @@ impl Launcher {
         };
         let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
         let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()];
-        let spawn = Spawn { mark: Some(mark.number()), ..Spawn::new(&self.command, &environment, stdio) };
+        let spawn = Spawn { mark: Some(mark.number()), ..Spawn::new(&self.command, environment, stdio) };
         let child = ListedChild::new(spawn.start()?, &self.groups);
         Ok(Instance { child, pipes: Pipes { stdin, stdout, stderr }, mark })
     }
@@ -69,7 +75,8 @@ mod tests {
             kill_grace: Duration::ZERO,
             groups: Arc::default(),
         };
-        let instance = launcher.start(|_| {}).unwrap();
+        let mark = Mark::new();
+        let instance = launcher.start(mark, &launcher.environment(mark, 0, 0)).unwrap();
         let pid = instance.child.pid();
         assert_eq!(launcher.groups.lock()[..], [pid]);
         let panics = std::panic::AssertUnwindSafe(move || {

@@ -4,9 +4,6 @@
 /// The longest line; a longer one is cut into several. It leaves room in a log line for time and call id.
 pub(crate) const MAX_LINE_BYTES: usize = 3 * 1024;
 
-/// What is read of STDERR at a time.
-pub(crate) const READ_BYTES: usize = 4 * 1024;
-
 /// The bytes of the line that has not ended yet.
 #[derive(Default)]
 pub(crate) struct Lines {

@@ -26,17 +26,37 @@ impl Mark {
         self.0
     }
 
+    /// The mark as the value of the variable: 16 hexadecimal digits.
+    pub(crate) fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        for (place, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(self.0 >> (60 - 4 * place) & 0xf) as usize];
+        }
+        digits
+    }
+
     /// Whether a process carries the mark; `None` while nobody can tell, as during its execve(2).
     pub(crate) fn is_carried_by(self, pid: i32) -> Option<bool> {
         if limits::mark_of(pid) == Some(self.0) {
             return Some(true);
         }
-        table::has_variable(pid, format!("{ENV_MARK}={self}").as_bytes())
+        table::has_variable(pid, &[ENV_MARK.as_bytes(), b"=", &self.digits()].concat())
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default()) // digits are ASCII
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_has_sixteen_digits() {
+        assert_eq!(Mark(0x1f).to_string(), "000000000000001f");
+        assert_eq!(&Mark(0x0123_4567_89ab_cdef).digits(), b"0123456789abcdef");
     }
 }

@@ -13,7 +13,8 @@ use kit::{Backoff, Deadline};
 
 use super::instance::Instance;
 use super::launcher::Launcher;
-use super::lines::{self, Lines};
+use super::lines::Lines;
+use super::mark::Mark;
 
 /// The most processes that may wait.
 pub(crate) const MAX_WAITING: u64 = 256;
@@ -180,7 +181,8 @@ impl Refill<'_> {
 
     fn fill(&mut self, now: Instant) {
         while now >= self.next_start && self.pool.count() < self.size {
-            match self.launcher.start(|_| {}) {
+            let mark = Mark::new();
+            match self.launcher.start(mark, &self.launcher.environment(mark, 0, 0)) {
                 Ok(process) => {
                     self.pool.stock().waiting.push_back(Waiting { process, since: Instant::now() })
                 }
@@ -207,10 +209,10 @@ impl Refill<'_> {
 
 /// Logs how a process ended that got no request, with its last lines on STDERR, and ends what it has started.
 fn bury(mut process: Instance, grace: Duration) {
-    let (mut lines, mut room) = (Lines::default(), [0; lines::READ_BYTES]);
+    let mut lines = Lines::default();
     let say = |line: &str| log::info!("call={} {line}", process.mark);
-    if let Some(Ok(Some(count))) = process.pipes.stderr.as_ref().map(|stderr| stderr.read_some(&mut room)) {
-        lines.take(&room[..count], say);
+    if let Some(stderr) = &process.pipes.stderr {
+        let _ = stderr.read_piece(|piece| lines.take(piece, say)); // what cannot be read is not logged
     }
     lines.take_rest(say);
     let how = match process.child.ended() {

@@ -17,7 +17,8 @@ use super::Resident;
 use super::own_port::OwnPort;
 use crate::process::instance::{Instance, Pipes};
 use crate::process::launcher::Launcher;
-use crate::process::lines::{self, Lines};
+use crate::process::lines::Lines;
+use crate::process::mark::Mark;
 use crate::process::tree;
 
 /// Tells the process the port that was chosen for it, as other platforms do.
@@ -109,11 +110,12 @@ impl Supervisor<'_> {
         // The last port is held until no call is sent there any more.
         self.port = self.resident.choose_port()?;
         self.resident.forget();
-        self.launcher.start(|environment| {
-            if let Some(port) = &self.port {
-                environment.set(ENV_PORT.as_bytes(), &[port.number.to_string().as_bytes()]);
-            }
-        })
+        let mark = Mark::new();
+        let mut environment = self.launcher.environment(mark, 1, 0);
+        if let Some(port) = &self.port {
+            environment.set(ENV_PORT.as_bytes(), &[port.number.to_string().as_bytes()]);
+        }
+        self.launcher.start(mark, &environment)
     }
 
     fn rest(&self, pause: Duration) {
@@ -199,13 +201,12 @@ impl Stream {
     }
 
     fn read(&mut self) {
-        let mut room = [0; lines::READ_BYTES];
         for _ in 0..BURST {
             let Some(pipe) = &self.pipe else { return };
-            match pipe.read_some(&mut room) {
+            match pipe.read_piece(|piece| self.lines.take(piece, log_line)) {
                 Ok(None) => return,
                 Ok(Some(0)) | Err(_) => self.pipe = None,
-                Ok(Some(count)) => self.lines.take(&room[..count], log_line),
+                Ok(Some(_)) => {}
             }
         }
     }

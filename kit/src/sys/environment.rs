@@ -7,7 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     bytes: Vec<u8>,
-    starts: Vec<u32>,
+    entries: Vec<Entry>,
+    /// Where the bytes of this copy begin, behind those that it was copied from.
+    own: usize,
+}
+
+/// Where an entry begins, and how long its name is: names of other lengths are told apart without a look at them.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: u32,
+    name: u32,
 }
 
 impl Environment {
@@ -21,53 +30,104 @@ impl Environment {
         environment
     }
 
+    /// A copy with room for `variables` more, of `bytes` together, so that setting them takes no more memory.
+    #[must_use]
+    pub fn with_room(&self, variables: usize, bytes: usize) -> Environment {
+        let mut copy = Environment {
+            bytes: Vec::with_capacity(self.bytes.len() + bytes),
+            entries: Vec::with_capacity(self.entries.len() + variables),
+            own: self.bytes.len(),
+        };
+        copy.bytes.extend_from_slice(&self.bytes);
+        copy.entries.extend_from_slice(&self.entries);
+        copy
+    }
+
     /// Sets a variable to `parts`, joined by nothing; an earlier value is replaced. NUL bytes are dropped,
     /// and so is a variable that could not be read back: one without a name or with `=` in it.
     pub fn set(&mut self, name: &[u8], parts: &[&[u8]]) {
-        if name.is_empty() || name.iter().any(|byte| matches!(byte, b'=' | 0)) {
+        let place = self.place(name);
+        self.write(place, name, parts);
+    }
+
+    /// Sets a variable, or adds `separator` and `value` to one that was set in this copy already.
+    pub fn add(&mut self, name: &[u8], separator: &[u8], value: &[u8]) {
+        let place = self.place(name);
+        let Some(own) = place.filter(|place| self.entries[*place].start as usize >= self.own) else {
+            return self.write(place, name, &[value]);
+        };
+        let (start, end) = (self.bytes.len(), self.end(own));
+        self.bytes.extend_from_within(self.entries[own].start as usize..end);
+        self.entries[own].start = start as u32;
+        self.write_value(&[separator, value]);
+    }
+
+    fn write(&mut self, place: Option<usize>, name: &[u8], parts: &[&[u8]]) {
+        if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
             return;
         }
-        let start = self.bytes.len() as u32;
-        match (0..self.starts.len()).find(|place| self.is_named(*place, name)) {
-            Some(place) => self.starts[place] = start,
-            None => self.starts.push(start),
+        let entry = Entry { start: self.bytes.len() as u32, name: name.len() as u32 };
+        match place {
+            Some(place) => self.entries[place] = entry,
+            None => self.entries.push(entry),
         }
         self.bytes.extend_from_slice(name);
         self.bytes.push(b'=');
+        self.write_value(parts);
+    }
+
+    /// Writes a value, or what follows of one, and its NUL.
+    fn write_value(&mut self, parts: &[&[u8]]) {
         for part in parts {
-            self.bytes.extend(part.iter().filter(|byte| **byte != 0));
+            match part.contains(&0) {
+                true => self.bytes.extend(part.iter().filter(|byte| **byte != 0)),
+                false => self.bytes.extend_from_slice(part),
+            }
         }
         self.bytes.push(0);
     }
 
     /// Takes a variable away.
     pub fn remove(&mut self, name: &[u8]) {
-        let bytes = &self.bytes;
-        self.starts.retain(|start| !is_entry(&bytes[*start as usize..], name));
+        if let Some(place) = self.place(name) {
+            self.entries.remove(place);
+        }
     }
 
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        let place = (0..self.starts.len()).find(|place| self.is_named(*place, name))?;
-        let entry = &self.bytes[self.starts[place] as usize + name.len() + 1..];
-        entry.split(|byte| *byte == 0).next()
+        self.place(name).map(|place| self.value(place))
     }
 
-    fn is_named(&self, place: usize, name: &[u8]) -> bool {
-        is_entry(&self.bytes[self.starts[place] as usize..], name)
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        let is_it = |entry: &Entry| {
+            let start = entry.start as usize;
+            entry.name as usize == name.len() && self.bytes[start..start + name.len()] == *name
+        };
+        self.entries.iter().position(is_it)
+    }
+
+    fn value(&self, place: usize) -> &[u8] {
+        let Entry { start, name } = self.entries[place];
+        &self.bytes[start as usize + name as usize + 1..self.end(place)]
+    }
+
+    /// Where the NUL of an entry is.
+    fn end(&self, place: usize) -> usize {
+        let start = self.entries[place].start as usize;
+        let size = self.bytes[start..].iter().position(|byte| *byte == 0);
+        start + size.unwrap_or_default() // each entry has one
     }
 
     /// The array that execve(2) takes: a pointer to each entry, then a null pointer. It is valid as long as
     /// `self` is not changed.
     pub(super) fn pointers(&self) -> Vec<*const libc::c_char> {
-        let start = |start: &u32| self.bytes[*start as usize..].as_ptr().cast();
-        self.starts.iter().map(start).chain([std::ptr::null()]).collect()
+        let mut pointers = Vec::with_capacity(self.entries.len() + 1);
+        pointers.extend(self.entries.iter().map(|entry| self.bytes[entry.start as usize..].as_ptr().cast()));
+        pointers.push(std::ptr::null());
+        pointers
     }
-}
-
-fn is_entry(entry: &[u8], name: &[u8]) -> bool {
-    entry.starts_with(name) && entry.get(name.len()) == Some(&b'=')
 }
 
 #[cfg(test)]
@@ -87,5 +147,19 @@ mod tests {
         assert_eq!(environment.pointers().len(), 3);
         environment.remove(b"A");
         assert_eq!((environment.get(b"A"), environment.get(b"AB")), (None, Some(&b"2"[..])));
+    }
+
+    #[test]
+    fn a_copy_adds_to_its_own_values_and_replaces_others() {
+        let mut environment = Environment::default();
+        environment.set(b"A", &[b"stale"]);
+        environment.set(b"C", &[b"3"]);
+        let mut environment = environment.with_room(1, 4);
+        for (name, value) in [(b"A", &b"1"[..]), (b"B", b"2"), (b"A", b"\04"), (b"A", b"5")] {
+            environment.add(name, b", ", value);
+        }
+        let values = [b"A", b"B", b"C"].map(|name| environment.get(name).unwrap());
+        assert_eq!(values, [&b"1, 4, 5"[..], b"2", b"3"]);
+        assert_eq!(environment.pointers().len(), 4);
     }
 }

@@ -1,13 +1,16 @@
 //! Pipes to and from child processes. Our end never blocks, the child's end is an ordinary one.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::slice;
 
 use super::{check, check_room, check_size, retry, unless_blocked};
 
-/// What [`PipeEnd::read_more`] reads at a time: little at first, since most output is small; then as much as there is
-/// already, up to a bound.
-const FIRST_READ_BYTES: usize = 4 * 1024;
+/// The most that [`PipeEnd::read_piece`] reads.
+pub const PIECE_BYTES: usize = 4 * 1024;
+
+/// The most that [`PipeEnd::read_more`] reads at a time.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// Our end of a pipe. Its calls say when they would have to wait.
@@ -61,18 +64,15 @@ impl PipeEnd {
         Ok(count)
     }
 
-    /// Appends what is there to `buffer`, which grows with what is in it. Returns how much it was, as [`PipeEnd::read`]
-    /// does, and how much would have fitted. A little comes by way of the stack: a buffer for more would be a mapping,
-    /// made and taken away with each process.
+    /// Appends what is there to `buffer`: a piece at first, then as much as `buffer` holds already, up to a bound.
+    /// Returns how much it was, as [`PipeEnd::read`] does, and how much would have fitted. The first piece comes by way
+    /// of the stack: most output is small, and a buffer for more would be a mapping, made anew for each process.
     ///
     /// # Errors
     /// What read(2) says.
     pub fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<(Option<usize>, usize)> {
-        if buffer.capacity() < FIRST_READ_BYTES {
-            let mut room = [0; FIRST_READ_BYTES];
-            let count = self.read_some(&mut room)?;
-            buffer.extend_from_slice(&room[..count.unwrap_or(0)]);
-            return Ok((count, FIRST_READ_BYTES));
+        if buffer.capacity() < PIECE_BYTES {
+            return Ok((self.read_piece(|piece| buffer.extend_from_slice(piece))?, PIECE_BYTES));
         }
         if buffer.len() == buffer.capacity() {
             buffer.reserve_exact(buffer.len().min(MAX_READ_BYTES));
@@ -81,17 +81,21 @@ impl PipeEnd {
         Ok((self.read(buffer)?, room))
     }
 
-    /// Reads what is there into `room`, with the answers of [`PipeEnd::read`]. Less than the room is all that was
-    /// there.
+    /// Reads a piece of what is there, at most [`PIECE_BYTES`], and hands it to `take`. Answers as [`PipeEnd::read`].
     ///
     /// # Errors
-    /// What read(2) says; `InvalidInput` without room.
-    pub fn read_some(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
-        let (start, length) = (room.as_mut_ptr(), room.len());
-        check_room(length)?;
-        // SAFETY: the pointer and length are those of the slice, which is borrowed for writing.
-        let call = || check_size(unsafe { libc::read(self.0.as_raw_fd(), start.cast(), length) });
-        unless_blocked(retry(call))
+    /// What read(2) says.
+    pub fn read_piece(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
+        let mut room = MaybeUninit::<[u8; PIECE_BYTES]>::uninit(); // zeroes would cost more than the read
+        let start = room.as_mut_ptr().cast::<u8>();
+        // SAFETY: the pointer and length are those of the room.
+        let call = || check_size(unsafe { libc::read(self.0.as_raw_fd(), start.cast(), PIECE_BYTES) });
+        let count = unless_blocked(retry(call))?;
+        if let Some(count @ 1..) = count {
+            // SAFETY: the kernel wrote this many bytes at the start of the room, which outlives the slice.
+            take(unsafe { slice::from_raw_parts(start, count) });
+        }
+        Ok(count)
     }
 
     /// Writes what the pipe takes of `data`: the number of bytes, or `None` when it is full.
@@ -127,13 +131,12 @@ mod tests {
         theirs.write_all(b"hello world").unwrap();
         assert_eq!(ours.read(&mut buffer).unwrap(), Some(8));
         buffer.reserve(8);
-        let mut room = [0; 8];
-        assert_eq!(ours.read_some(&mut room[..2]).unwrap(), Some(2));
-        assert_eq!(ours.read(&mut buffer).unwrap(), Some(1));
-        assert_eq!((&buffer[..], &room[..2]), (&b"hello wod"[..], &b"rl"[..]));
-        assert_eq!(ours.read_some(&mut room).unwrap(), None);
+        let mut piece = Vec::new();
+        assert_eq!(ours.read_piece(|bytes| piece.extend_from_slice(bytes)).unwrap(), Some(3));
+        assert_eq!((&buffer[..], &piece[..]), (&b"hello wo"[..], &b"rld"[..]));
+        assert_eq!(ours.read_piece(|_| panic!("nothing is there")).unwrap(), None);
         drop(theirs);
-        assert_eq!(ours.read_some(&mut room).unwrap(), Some(0));
+        assert_eq!(ours.read_piece(|_| panic!("it is the end")).unwrap(), Some(0));
         assert_eq!(ours.read(&mut buffer).unwrap(), Some(0));
     }
 
@@ -143,7 +146,6 @@ mod tests {
         File::from(theirs).write_all(b"x").unwrap();
         let refused = |result: io::Result<Option<usize>>| result.unwrap_err().kind();
         assert_eq!(refused(ours.read(&mut Vec::new())), io::ErrorKind::InvalidInput);
-        assert_eq!(refused(ours.read_some(&mut [])), io::ErrorKind::InvalidInput);
         assert_eq!(ours.read_more(&mut Vec::new()).unwrap().0, Some(1));
     }
 

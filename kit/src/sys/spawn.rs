@@ -118,8 +118,10 @@ impl<'a> Programs<'a> {
         if name.is_empty() || name.contains(&b'/') {
             return Programs::Path(program);
         }
-        let mut files = Vec::new();
-        for folder in environment.get(b"PATH").unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
+        let path = environment.get(b"PATH").unwrap_or(DEFAULT_PATH);
+        let folders = path.split(|byte| *byte == b':');
+        let mut files = Vec::with_capacity(path.len() + folders.clone().count() * (name.len() + 2));
+        for folder in folders {
             files.extend_from_slice(folder);
             if !folder.is_empty() {
                 files.push(b'/');
