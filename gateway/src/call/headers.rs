@@ -42,9 +42,10 @@ impl<'a> Asked<'a> {
 }
 
 fn hex(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; 16];
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 15];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     }
     digits
 }
@@ -124,7 +125,7 @@ pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
 /// Whether a client's field stays here: the gateway writes or reads that field, or programs could take the field for
 /// another one.
 fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
-    if !way.keeps_underscores && name.contains(&b'_') {
+    if !way.keeps_underscores && has_underscore(name) {
         log::debug!("call {}: left out {}: its name has a `_`, see underscores", way.id, name.escape_ascii());
         return true;
     }
@@ -141,6 +142,19 @@ fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
         [b'P' | b'p', ..] => is_taken_for(name, PROXY),
         [b'F' | b'f', ..] => !is_proxy && tells_the_way(name),
         _ => false,
+    }
+}
+
+/// Whether a name has a `_`. Eight bytes are compared at once, the last of them perhaps twice.
+fn has_underscore(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let has = |word: &[u8; 8]| {
+        let other = u64::from_ne_bytes(*word) ^ (ONES * b'_' as u64);
+        other.wrapping_sub(ONES) & !other & (ONES << 7) != 0
+    };
+    match name.last_chunk() {
+        Some(last) => has(last) || name.as_chunks().0.iter().any(has),
+        None => name.contains(&b'_'),
     }
 }
 
