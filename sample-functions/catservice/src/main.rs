@@ -1,7 +1,7 @@
-//! `cat`, and nothing else: STDIN to STDOUT until the end, then exit 0.
+//! `cat`: copies STDIN to STDOUT, then exits with 0.
 //!
-//! It exists so that a function's image can be `FROM scratch`. Bytes go out as soon as they came in; memory
-//! stays at one buffer. A failure to read or write is one line on STDERR and exit code 1.
+//! Its image can be `FROM scratch`. Bytes are written as soon as they are read; memory stays at one buffer. A
+//! failure is one line on STDERR and exit code 1.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -9,28 +9,28 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-/// The capacity of a Linux pipe: a larger buffer would never be filled by one read.
+/// The capacity of a Linux pipe: one read never fills a larger buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     match streams().and_then(|(mut input, mut output)| copy(&mut input, &mut output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be left to read STDERR either; the exit code says it all the same.
+            // STDERR may have no reader; the exit code tells the failure too.
             let _ = writeln!(io::stderr(), "catservice: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// STDIN and STDOUT as plain files: the standard handles would buffer by line.
+/// STDIN and STDOUT as plain files: the standard handles buffer by line.
 fn streams() -> io::Result<(File, File)> {
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let output = io::stdout().as_fd().try_clone_to_owned()?;
     Ok((File::from(input), File::from(output)))
 }
 
-/// Moves every byte of `input` to `output`. Interrupted calls are repeated, partial writes completed.
+/// Copies every byte. Interrupted calls are repeated, partial writes completed.
 fn copy(input: &mut dyn Read, output: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -52,7 +52,7 @@ fn named(action: &str, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Answers each call with the next step: bytes, or an error.
+    /// Returns the next step for each read: bytes, or an error.
     struct Steps(Vec<io::Result<&'static [u8]>>);
 
     impl Read for Steps {
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// Takes at most two bytes a call, and every other call is interrupted.
+    /// Accepts at most two bytes a write, and every other write is interrupted.
     #[derive(Default)]
     struct Grudging {
         taken: Vec<u8>,

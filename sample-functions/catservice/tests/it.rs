@@ -9,13 +9,13 @@ fn catservice() -> Command {
     Command::new(env!("CARGO_BIN_EXE_catservice"))
 }
 
-/// Bytes that repeat with a period that is no power of two, so that a lost or doubled block shows.
+/// Bytes with a period that is no power of two, so that a lost or doubled block shows.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index % 251) as u8).collect()
 }
 
 #[test]
-fn what_comes_in_goes_out() {
+fn input_is_copied_to_output() {
     for length in [0, 1, 4096, 64 * 1024, 64 * 1024 + 1, 10 * 1024 * 1024] {
         let sent = pattern(length);
         let mut child =
@@ -34,7 +34,7 @@ fn what_comes_in_goes_out() {
 }
 
 #[test]
-fn bytes_leave_before_the_input_ends() {
+fn bytes_are_written_before_the_input_ends() {
     let mut child =
         catservice().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("catservice starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
@@ -50,7 +50,7 @@ fn bytes_leave_before_the_input_ends() {
 }
 
 #[test]
-fn a_reader_that_left_is_a_failure() {
+fn a_closed_output_is_a_failure() {
     let mut child = catservice()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -58,7 +58,7 @@ fn a_reader_that_left_is_a_failure() {
         .spawn()
         .expect("catservice starts");
     drop(child.stdout.take());
-    // It may be gone before all is written: the broken pipe is then ours too.
+    // The program may end before all is written: then the pipe breaks here too.
     let _ = child.stdin.take().expect("stdin is piped").write_all(b"nobody reads this");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1));
@@ -67,7 +67,7 @@ fn a_reader_that_left_is_a_failure() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_a_failure() {
+fn unreadable_input_is_a_failure() {
     let directory = File::open(env!("CARGO_MANIFEST_DIR")).expect("the directory can be opened");
     let output = catservice().stdin(directory).output().expect("catservice starts");
     assert_eq!(output.status.code(), Some(1));

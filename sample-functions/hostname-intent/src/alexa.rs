@@ -1,25 +1,25 @@
-//! The part of Alexa's request and response JSON that a skill of one sentence needs.
+//! The few fields of Alexa's JSON that a skill of one sentence needs.
 
 use serde_json::{Value, json};
 
-/// How much of a request type that is not known is repeated.
+/// How much of an unknown request type a message repeats.
 const MAX_SHOWN_CHARS: usize = 40;
 
-/// What Alexa wants.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// An intent; which one, the gateway has decided.
+    /// An intent; the gateway has checked its name.
     Intent,
-    /// The skill was opened without an intent.
+    /// The user opened the skill without an intent.
     Launch,
-    /// The session is over; Alexa allows no words in the answer.
+    /// The session is over; Alexa allows no speech in the response.
     SessionEnded,
 }
 
 /// Reads a request.
 ///
 /// # Errors
-/// What was expected, and what there is.
+/// What was expected and what was found.
 pub(crate) fn parse(text: &[u8]) -> Result<Request, String> {
     let document: Value = serde_json::from_slice(text)
         .map_err(|error| format!("expected the JSON of an Alexa request: {error}"))?;
@@ -31,23 +31,23 @@ pub(crate) fn parse(text: &[u8]) -> Result<Request, String> {
             let shown: String = other.chars().take(MAX_SHOWN_CHARS).collect();
             Err(format!("expected an IntentRequest in `request.type`, got `{}`", shown.escape_debug()))
         }
-        // Requests made by hand, and the gateway itself, do without the type.
+        // Requests by hand may lack the type; the gateway does not need it either.
         None if document["request"]["intent"]["name"].is_string() => Ok(Request::Intent),
         None => Err("expected a string in `request.type`, got none".to_owned()),
     }
 }
 
-/// Says a sentence; the conversation is over.
+/// Says a sentence and ends the session.
 pub(crate) fn says(text: &str) -> Value {
     spoken(text, true)
 }
 
-/// Says a sentence and waits for what comes next.
+/// Says a sentence and waits for the next request.
 pub(crate) fn asks(text: &str) -> Value {
     spoken(text, false)
 }
 
-/// The empty answer.
+/// The empty response.
 pub(crate) fn silence() -> Value {
     json!({ "version": "1.0", "response": {} })
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_told_apart() {
+    fn each_kind_of_request_is_recognised() {
         let cases: [(&str, Result<Request, &str>); 10] = [
             (r#"{"request": {"type": "IntentRequest", "intent": {"name": "x"}}}"#, Ok(Request::Intent)),
             (r#"{"request": {"intent": {"name": "x"}}}"#, Ok(Request::Intent)),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_is_cut() {
+    fn a_message_repeats_a_bounded_part_of_an_unknown_type() {
         let shown = |count: usize| format!(r#"{{"request": {{"type": "{}"}}}}"#, "x".repeat(count));
         for (count, want) in [(MAX_SHOWN_CHARS, MAX_SHOWN_CHARS), (MAX_SHOWN_CHARS + 1, MAX_SHOWN_CHARS)] {
             let error = parse(shown(count).as_bytes()).expect_err("the type is unknown");

@@ -1,7 +1,7 @@
-//! An Alexa skill that says on which host it runs: Alexa's request on STDIN, the response on STDOUT.
+//! An Alexa skill that says on which host it runs: the request on STDIN, the response on STDOUT.
 //!
-//! The gateway routes a skill's requests by the name of their intent, which is this function's name. Anything
-//! that is no request of Alexa is answered by one line of JSON that says so, and exit code 1.
+//! The gateway routes a skill's requests by the name of their intent, which is this function's name. Input
+//! that is no request of Alexa gets one line of JSON that says so, and exit code 1.
 #![forbid(unsafe_code)]
 
 mod alexa;
@@ -12,17 +12,17 @@ use std::process::ExitCode;
 
 use alexa::Request;
 
-/// As much as the gateway reads to find out whether a request is from Alexa.
+/// As much as the gateway reads to recognise a request of Alexa.
 const MAX_REQUEST_BYTES: u64 = 256 * 1024;
 
-/// The name of this container, without a call into the C library.
+/// The name of this container, without the C library.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 fn main() -> ExitCode {
     let (answer, code) = match answer() {
         Ok(response) => (response, ExitCode::SUCCESS),
         Err(reason) => {
-            // Nobody may be left to read STDERR; the exit code says it all the same.
+            // STDERR may have no reader; the exit code tells the failure too.
             let _ = writeln!(io::stderr(), "hostname-intent: {reason}");
             (serde_json::json!({ "error": reason }), ExitCode::FAILURE)
         }

@@ -16,12 +16,12 @@ fn ask(text: &[u8]) -> Output {
     let mut command = skill();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("hostname-intent starts");
-    // It does not read more than its limit.
+    // The program does not read beyond its limit.
     let _ = child.stdin.take().expect("stdin is piped").write_all(text);
     child.wait_with_output().expect("it ends")
 }
 
-/// The one line of JSON that it answers.
+/// The answer: one line of JSON.
 fn json_of(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one line: {text:?}");
@@ -66,7 +66,7 @@ fn other_input_is_refused() {
 }
 
 #[test]
-fn a_request_has_a_largest_size() {
+fn too_large_requests_are_refused() {
     let mut text = br#"{"request": {"type": "LaunchRequest"}}"#.to_vec();
     text.resize(MAX_REQUEST_BYTES, b' ');
     assert_eq!(ask(&text).status.code(), Some(0));
@@ -77,7 +77,7 @@ fn a_request_has_a_largest_size() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_a_failure() {
+fn an_unread_answer_is_a_failure() {
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let output = skill().stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).spawn();
     let output = output.and_then(|child| child.wait_with_output()).expect("hostname-intent starts");

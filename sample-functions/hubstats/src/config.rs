@@ -8,15 +8,15 @@ const ENV_HUB_TIMEOUT: &str = "hub_timeout";
 const DEFAULT_HUB_URL: &str = "https://hub.docker.com";
 const DEFAULT_HUB_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The gateway itself does not wait longer unless it is told to.
+/// The gateway does not wait longer by default.
 const MAX_HUB_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What can be set.
+/// The settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Scheme and host of the hub, without a slash at its end.
+    /// Scheme and host of the hub, without a slash at the end.
     pub(crate) hub_url: String,
-    /// How long the hub may take for the whole answer.
+    /// Time limit of the whole question.
     pub(crate) hub_timeout: Duration,
 }
 
@@ -24,7 +24,7 @@ impl Config {
     /// Reads the environment.
     ///
     /// # Errors
-    /// The variable, what was expected, and what there is.
+    /// The variable, what was expected and what was found.
     pub(crate) fn read() -> Result<Config, String> {
         Config::from(&variable)
     }
@@ -42,9 +42,9 @@ impl Config {
     }
 }
 
-#[allow(clippy::disallowed_methods)] // this is the one place
+#[allow(clippy::disallowed_methods)] // the one place
 fn variable(name: &str) -> Option<String> {
-    // What is no UTF-8 is no value either, and must not be taken for none.
+    // A value that is not UTF-8 is refused later, not taken for absent.
     let text = std::env::var_os(name)?.to_string_lossy().into_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_held_to_what_can_be_a_base() {
+    fn urls_that_cannot_be_a_base_are_refused() {
         let good = [
             (None, "https://hub.docker.com"),
             (Some("http://127.0.0.1:1/"), "http://127.0.0.1:1"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_have_both_bounds() {
+    fn timeouts_have_a_lower_and_an_upper_bound() {
         let good =
             [(None, 10_000), (Some("1ms"), 1), (Some("2s"), 2000), (Some("3"), 3000), (Some("60s"), 60_000)];
         for (text, want) in good {

@@ -1,7 +1,8 @@
-//! How many repositories an organisation or user has on the Docker hub: the name on STDIN, a sentence on STDOUT.
+//! Says how many repositories an organisation or user has on the Docker Hub: the name on STDIN, a sentence on
+//! STDOUT.
 //!
-//! Exit codes: 0 an answer, 1 none, 2 a setting that cannot be used. Without an answer the line on STDOUT says
-//! why, for the caller, and the one on STDERR also what lies behind it, for the log.
+//! Exit codes: 0 an answer, 1 no answer, 2 an invalid setting. Without an answer STDOUT tells the caller the
+//! reason, and STDERR tells the log its cause too.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -15,10 +16,10 @@ use config::Config;
 use hub::Hub;
 use name::Name;
 
-/// What is read of STDIN: a name and the white space around it.
+/// Bound on STDIN: a name and white space around it.
 const MAX_INPUT_BYTES: u64 = 1024;
 
-/// A setting cannot be used.
+/// Exit code of an invalid setting.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
@@ -50,7 +51,7 @@ fn name_from_stdin() -> Result<Name, String> {
     Name::parse(&text)
 }
 
-/// The hub does not know every name; of one that it knows without repositories it says 0.
+/// The hub says 0 for a known name without repositories.
 fn sentence(name: &Name, count: Option<u64>) -> String {
     match count {
         None => format!("There is no organisation or user {name} on the Docker hub."),
@@ -74,7 +75,7 @@ fn fail(line: &str, cause: &str, code: ExitCode) -> ExitCode {
     say(line, code)
 }
 
-/// Nobody may be left to read STDERR; the exit code says it all the same.
+/// STDERR may have no reader; the exit code tells the failure too.
 fn log(line: &str) {
     let _ = writeln!(io::stderr(), "hubstats: {line}");
 }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sentences_count() {
+    fn sentences_have_the_right_number() {
         let name = Name::parse(b"alexellis2").expect("a name");
         let cases = [
             (None, "There is no organisation or user alexellis2 on the Docker hub."),

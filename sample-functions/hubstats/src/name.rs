@@ -1,22 +1,22 @@
-//! The name of an organisation or user, as the Docker hub allows it in the name of an image.
+//! The name of an organisation or user, as the Docker Hub allows it in image names.
 
 use std::fmt;
 
 const MIN_NAME_CHARS: usize = 2;
 const MAX_NAME_CHARS: usize = 255;
 
-/// How much of what is not a name is repeated.
+/// How much of an invalid name a message repeats.
 const MAX_SHOWN_BYTES: usize = 40;
 
-/// A name that can be put into a path as it is.
+/// A name that needs no escape in a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name(String);
 
 impl Name {
-    /// Reads a name with white space around it.
+    /// Parses a name with white space around it.
     ///
     /// # Errors
-    /// What was expected, and what there is.
+    /// What was expected and what was found.
     pub(crate) fn parse(text: &[u8]) -> Result<Name, String> {
         let text = text.trim_ascii();
         let is_name = (MIN_NAME_CHARS..=MAX_NAME_CHARS).contains(&text.len())
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_other_text() {
+    fn only_valid_names_are_parsed() {
         let longest = "x".repeat(MAX_NAME_CHARS);
         for text in ["alexellis2", " library\n", "a1", "a-b_c", &longest] {
             assert_eq!(Name::parse(text.as_bytes()), Ok(Name(text.trim().to_owned())));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_bounded() {
+    fn a_message_repeats_a_bounded_part_of_the_input() {
         let error = Name::parse("X".repeat(MAX_NAME_CHARS).as_bytes()).expect_err("it is no name");
         assert!(error.ends_with(&format!("got `{}`", "X".repeat(MAX_SHOWN_BYTES))), "{error}");
     }

@@ -23,7 +23,7 @@ fn hubstats(url: &str) -> Command {
 fn run(mut command: Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("hubstats starts");
-    // It does not read more than its limit.
+    // The program does not read beyond its limit.
     let _ = child.stdin.take().expect("stdin is piped").write_all(input);
     child.wait_with_output().expect("it ends")
 }
@@ -43,7 +43,7 @@ fn is_answer(output: &Output, want: &str) {
     assert_eq!((output.status.code(), &*text, &*log), (Some(0), &*format!("{want}\n"), ""));
 }
 
-/// Expects one line on both streams, that on STDERR with something more or nothing.
+/// Expects `want` as one line on both streams, on STDERR with its cause if there is one.
 #[track_caller]
 fn is_failure(output: &Output, want: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
@@ -58,7 +58,7 @@ fn is_no_count(output: &Output, reason: &str) {
 }
 
 #[test]
-fn counts_are_said() {
+fn the_count_is_printed() {
     let cases = [
         (count(99), "The organisation or user alexellis2 has 99 repositories on the Docker hub."),
         (count(1), "The organisation or user alexellis2 has 1 repository on the Docker hub."),
@@ -81,7 +81,7 @@ fn counts_are_said() {
 }
 
 #[test]
-fn names_that_are_none_are_not_asked_for() {
+fn invalid_names_are_not_sent_to_the_hub() {
     let peer = Peer::plain(vec![count(1)]);
     let expected = "expected a name of 2 to 255 characters a-z, 0-9, - and _, got";
     let cases: [(&[u8], &str); 5] = [
@@ -98,7 +98,7 @@ fn names_that_are_none_are_not_asked_for() {
 }
 
 #[test]
-fn the_input_has_a_largest_size() {
+fn too_much_input_is_refused() {
     let peer = Peer::plain(vec![count(2)]);
     let mut input = b"library".to_vec();
     input.resize(MAX_INPUT_BYTES, b' ');
@@ -109,8 +109,8 @@ fn the_input_has_a_largest_size() {
 }
 
 #[test]
-fn a_hub_that_refuses_is_said() {
-    // The other end of a connection: nobody listens there, and nobody else is given the port.
+fn a_refused_connection_is_reported() {
+    // The client end of a connection: nobody listens at its port, and nobody else gets the port.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let held = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("a connection");
     let url = format!("http://{}", held.local_addr().expect("it is bound"));
@@ -120,7 +120,7 @@ fn a_hub_that_refuses_is_said() {
 }
 
 #[test]
-fn a_hub_that_does_not_answer_is_said() {
+fn a_late_answer_is_reported() {
     let stalled_body = Act::Drip(
         b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n                    ".to_vec(),
         Duration::from_millis(25),
@@ -134,11 +134,11 @@ fn a_hub_that_does_not_answer_is_said() {
 }
 
 #[test]
-fn a_hub_that_hangs_up_is_said() {
+fn a_closed_connection_is_reported() {
     let half = Act::Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec());
     let peer = Peer::plain(vec![Act::Close]);
     is_no_count(&ask(&peer), "the Docker hub cannot be reached, see hub_url");
-    // The stand-in waits for the client to leave, so half an answer is a late one.
+    // The server waits until the client leaves, so half an answer is a late answer.
     let peer = Peer::plain(vec![half]);
     let mut command = hubstats(&url(&peer));
     command.env("hub_timeout", "300ms");
@@ -146,7 +146,7 @@ fn a_hub_that_hangs_up_is_said() {
 }
 
 #[test]
-fn other_answers_are_said() {
+fn unexpected_answers_are_reported() {
     let no_count = "the Docker hub's answer has no count";
     let cases = [
         (answer("500 Internal Server Error", "", "oops"), "the Docker hub answered with status 500"),
@@ -171,7 +171,7 @@ fn other_answers_are_said() {
 }
 
 #[test]
-fn an_answer_has_a_largest_size() {
+fn too_large_answers_are_reported() {
     let body = |length: usize| format!("{{\"count\": 7}}{}", " ".repeat(length - 12));
     let peer = Peer::plain(vec![answer("200 OK", "", &body(MAX_BODY_BYTES))]);
     is_answer(&ask(&peer), "The organisation or user alexellis2 has 7 repositories on the Docker hub.");
@@ -180,7 +180,7 @@ fn an_answer_has_a_largest_size() {
 }
 
 #[test]
-fn redirects_are_followed_so_far() {
+fn redirects_are_followed_up_to_a_bound() {
     let moved = || answer("301 Moved Permanently", "Location: /elsewhere\r\nConnection: close\r\n", "");
     let mut acts = vec![moved(); MAX_REDIRECTS];
     acts.push(count(3));
@@ -193,7 +193,7 @@ fn redirects_are_followed_so_far() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_said() {
+fn an_untrusted_certificate_is_reported() {
     let peer = Peer::tls("localhost", vec![count(1)]);
     let output = run(hubstats(&format!("https://localhost:{}", peer.port())), b"alexellis2");
     is_no_count(&output, "no trusted connection to the Docker hub can be made");
@@ -202,7 +202,7 @@ fn a_certificate_that_is_not_trusted_is_said() {
 }
 
 #[test]
-fn proxies_of_the_environment_are_not_used() {
+fn proxies_in_the_environment_are_ignored() {
     let (peer, proxy) = (Peer::plain(vec![count(5)]), Peer::plain(vec![count(6)]));
     let mut command = hubstats(&url(&peer));
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "Http_Proxy"] {
@@ -214,7 +214,7 @@ fn proxies_of_the_environment_are_not_used() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_refused() {
+fn invalid_settings_are_refused() {
     let cases = [
         ("hub_url", "hub", "hub_url: expected an http or https URL without query, got `hub`"),
         ("hub_timeout", "0", "hub_timeout: expected 1ms to 60s as `500ms`, `2s` or `2`, got `0`"),
@@ -230,7 +230,7 @@ fn settings_that_cannot_be_used_are_refused() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_a_failure() {
+fn an_unread_answer_is_a_failure() {
     let peer = Peer::plain(vec![count(1)]);
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut command = hubstats(&url(&peer));

@@ -1,4 +1,4 @@
-//! Images row by row, from a PNG and to one; the only place that knows the library.
+//! Reads and writes PNG images by rows; no other file knows the library.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,29 +7,30 @@ use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Limits, Reader, 
 
 use crate::input::Input;
 
-/// For each side. A row has its price however short it is, as the compressor clears a buffer of 32 KiB for each:
-/// sixteen million rows of one pixel would cost a hundred times what a square of as many pixels does.
+/// Bound of each side. The compressor clears a buffer of 32 KiB for each row, so short rows are expensive:
+/// sixteen million rows of one pixel cost a hundred times as much as a square.
 const MAX_SIDE: u32 = 16 * 1024;
 
-/// 16 megapixels: what is decoded in a fraction of a second.
+/// 16 megapixels: decoded in a fraction of a second.
 const MAX_PIXELS: u64 = 16 * 1024 * 1024;
 
-/// An interlaced image has no row before its last pass, and is held as a whole: 16 MiB with four channels.
+/// An interlaced image has no complete row before its last pass, so all of it is held: 16 MiB with four
+/// channels.
 const MAX_INTERLACED_PIXELS: u64 = 4 * 1024 * 1024;
 
-/// What the library may take for chunks that describe the image. It keeps one of them twice.
+/// What the library may hold of chunks that describe the image. It holds one of them twice.
 const MAX_DECODER_BYTES: usize = 4 * 1024 * 1024;
 
-/// As much as may be asked for. The new image is held until it is complete.
+/// The largest width. The new image is held until it is complete.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
-/// What is compressed until it goes into a chunk of its own.
+/// The compressed bytes of one chunk.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// By how much the room for the new image grows; twice as much each time would be up to twice the limit.
+/// The buffer of the new image grows by this much. Doubling could take twice the limit.
 const GROWTH_BYTES: usize = 1024 * 1024;
 
-/// What an image is apart from its pixels, each of which is one byte for each channel.
+/// The shape of an image. A pixel has one byte for each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) width: u32,
@@ -44,7 +45,7 @@ impl Shape {
     }
 }
 
-/// What the bytes of a pixel are.
+/// The channels of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Channels {
     Gray,
@@ -64,32 +65,33 @@ impl Channels {
         }
     }
 
-    /// Whether the last of them says how opaque the pixel is.
+    /// Whether the last channel is the opacity.
     pub(crate) fn has_alpha(self) -> bool {
         matches!(self, Channels::GrayAlpha | Channels::Rgba)
     }
 }
 
-/// The rows of a PNG: palettes become colours, 16 bits become 8, of an animation the first picture is taken.
+/// Reads the rows of a PNG. Palettes become colours, 16 bits become 8; of an animation the first picture
+/// counts.
 pub(crate) struct Source<'a> {
     reader: Reader<&'a mut Input>,
     shape: Shape,
-    /// Of an interlaced image, all of it, and where its next row starts.
+    /// All rows of an interlaced image, and where the next one starts.
     whole: Option<(Vec<u8>, usize)>,
 }
 
 impl<'a> Source<'a> {
-    /// Reads what comes before the pixels, and of an interlaced image also these.
+    /// Reads the head of the image, and all of an interlaced image.
     ///
     /// # Errors
-    /// When it is no PNG, is broken, or is too large.
+    /// When the input is no PNG, is broken, or is too large.
     pub(crate) fn open(input: &'a mut Input) -> Result<Source<'a>, String> {
         let mut decoder = Decoder::new_with_limits(input, Limits { bytes: MAX_DECODER_BYTES });
         decoder.set_transformations(Transformations::normalize_to_color8());
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         let info = decoder.read_header_info().map_err(broken)?;
-        // The library holds the first picture of an animation to be as large as this.
+        // For the library the first picture of an animation has this size.
         let (width, height, is_interlaced) = (info.width, info.height, info.interlaced);
         hold(width, height, is_interlaced)?;
         let mut reader = decoder.read_info().map_err(broken)?;
@@ -102,7 +104,7 @@ impl<'a> Source<'a> {
         };
         let mut whole = None;
         if is_interlaced {
-            // It can be computed: the number of pixels was held above.
+            // No overflow: the number of pixels is bounded above.
             let size = reader.output_buffer_size().ok_or("expected a PNG that fits into memory")?;
             let mut pixels = vec![0; size];
             reader.next_frame(&mut pixels).map_err(broken)?;
@@ -115,7 +117,7 @@ impl<'a> Source<'a> {
         self.shape
     }
 
-    /// The next row, or nothing after the last one.
+    /// The next row; `None` after the last one.
     ///
     /// # Errors
     /// When the image is broken.
@@ -132,7 +134,7 @@ impl<'a> Source<'a> {
 }
 
 /// # Errors
-/// When an image has more pixels than may be.
+/// When the image has too many pixels.
 fn hold(width: u32, height: u32, is_interlaced: bool) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     let want = if width.max(height) > MAX_SIDE {
@@ -149,7 +151,7 @@ fn hold(width: u32, height: u32, is_interlaced: bool) -> Result<(), String> {
 
 fn broken(error: DecodingError) -> String {
     match error {
-        // The input's own, which says all of it.
+        // The input's own error is complete.
         DecodingError::IoError(error) if error.get_ref().is_some() => error.to_string(),
         DecodingError::LimitsExceeded => {
             format!("expected at most {MAX_DECODER_BYTES} bytes besides the pixels, got more")
@@ -158,7 +160,7 @@ fn broken(error: DecodingError) -> String {
     }
 }
 
-/// Makes a PNG of the rows that `fill` writes, each by its own call of [`put`].
+/// Makes a PNG of the rows that `fill` writes with [`put`], one call for each.
 ///
 /// # Errors
 /// When `fill` fails, or the PNG is too large.
@@ -186,7 +188,7 @@ pub(crate) fn encode(
 /// Writes a row.
 ///
 /// # Errors
-/// When the PNG gets too large.
+/// When the PNG becomes too large.
 pub(crate) fn put(rows: &mut dyn Write, row: &[u8]) -> Result<(), String> {
     rows.write_all(row).map_err(unwritten)
 }
@@ -195,7 +197,7 @@ fn unwritten(error: impl Display) -> String {
     format!("failed to write a PNG: {error}")
 }
 
-/// Bytes up to a limit.
+/// Collects bytes up to a limit.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn a_written_image_can_be_read() {
         for channels in [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba] {
             let image = image(channels);
             assert_eq!(read(&write(&image)), Ok(image));
@@ -256,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_is_refused() {
+    fn every_prefix_of_an_image_is_refused() {
         let png = write(&image(Channels::Rgb));
-        // The last chunk, twelve bytes, says only that it is the last.
+        // The last chunk, twelve bytes, only marks the end.
         for size in 0..png.len() - 12 {
             let error = read(&png[..size]).expect_err("it is cut");
             assert!(error.starts_with("expected a PNG: "), "{size}: {error}");
@@ -266,20 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn changed_bytes_are_refused_or_read() {
+    fn an_image_with_changed_bytes_is_refused_or_read() {
         let png = write(&image(Channels::Rgba));
         for place in 0..png.len() {
             for flip in [0x01, 0x80, 0xff] {
                 let mut changed = png.clone();
                 changed[place] ^= flip;
-                // Either is right; it must not panic, nor take what it is told for its size.
+                // Both are right. It must not panic, or allocate what the image claims.
                 let _ = read(&changed);
             }
         }
     }
 
     #[test]
-    fn images_have_a_largest_size() {
+    fn too_large_images_are_refused() {
         let cases = [
             (4096, 4096, false, ""),
             (4096, 4097, false, "expected at most 16777216 pixels, got 4096 x 4097"),
@@ -299,14 +301,14 @@ mod tests {
         for (width, height, is_interlaced, want) in cases {
             assert_eq!(hold(width, height, is_interlaced).err().unwrap_or_default(), want);
         }
-        // It is looked at before anything is made of it: there is not one pixel.
+        // The size is checked first: the image has no pixels.
         let mut png = Vec::new();
         drop(Encoder::new(&mut png, 1, 16385).write_header().expect("it can be written"));
         assert_eq!(read(&png), Err("expected at most 16384 pixels on each side, got 1 x 16385".to_owned()));
     }
 
     #[test]
-    fn what_is_written_has_a_largest_size() {
+    fn too_large_results_are_refused() {
         let mut png = Bounded(Vec::new());
         png.write_all(&vec![0; MAX_OUTPUT_BYTES - 1]).expect("there is room");
         png.write_all(&[0]).expect("there is room");
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn palettes_and_deep_images_become_bytes() {
+    fn palettes_and_16_bit_channels_become_8_bit_channels() {
         let mut png = Vec::new();
         let mut encoder = Encoder::new(&mut png, 2, 1);
         encoder.set_color(ColorType::Indexed);

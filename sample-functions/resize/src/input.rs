@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom};
 
-/// Room for any PNG that may be decoded, unless its compression is of no use.
+/// Room for any PNG that may be decoded, unless it is hardly compressed.
 pub(crate) const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A source that is an error, with a text for whoever sent it, once it has given too much.
+/// A reader that fails, with a message for the caller, after `left` bytes.
 pub(crate) struct Input {
     source: Box<dyn BufRead>,
     left: u64,
@@ -16,10 +16,10 @@ impl Input {
         Input { source, left: MAX_INPUT_BYTES }
     }
 
-    /// Takes what follows the image, which nobody looks at.
+    /// Reads the bytes after the image, and drops them.
     ///
     /// # Errors
-    /// When it cannot be read or is too much.
+    /// When the input cannot be read, or is over the limit.
     pub(crate) fn drain(&mut self) -> Result<(), String> {
         io::copy(self, &mut io::sink()).map(|_| ()).map_err(|error| error.to_string())
     }
@@ -42,12 +42,12 @@ impl BufRead for Input {
             return Err(io::Error::other(text));
         }
         let size = size.min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        // The same bytes again, as none was consumed.
+        // The same bytes as in `fill_buf`: none was consumed.
         self.source.fill_buf().map(|bytes| &bytes[..size])
     }
 
     fn consume(&mut self, size: usize) {
-        self.left -= size as u64; // no more than `fill_buf` has given
+        self.left -= size as u64; // at most what `fill_buf` returned
         self.source.consume(size);
     }
 }
@@ -60,7 +60,7 @@ impl Read for Input {
     }
 }
 
-/// The library asks for it and makes no use of it.
+/// The library requires `Seek`, and never seeks.
 impl Seek for Input {
     fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
         Err(ErrorKind::Unsupported.into())
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_on_what_is_read() {
+    fn the_limit_counts_the_bytes_read() {
         let refusal = Err(format!("expected a PNG of at most {MAX_INPUT_BYTES} bytes, got more"));
         for (size, want) in [(0, Ok(())), (MAX_INPUT_BYTES, Ok(())), (MAX_INPUT_BYTES + 1, refusal)] {
             let mut input = Input::new(Box::new(BufReader::new(io::repeat(7).take(size))));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn interruptions_are_no_errors_and_errors_name_their_place() {
+    fn interrupted_reads_are_repeated_and_errors_name_the_input() {
         struct Breaks(u8);
         impl Read for Breaks {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

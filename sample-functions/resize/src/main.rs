@@ -1,8 +1,7 @@
-//! Makes a PNG narrower: the image on STDIN, the query's `width` at most, the smaller image on STDOUT.
+//! Makes a PNG narrower: the image on STDIN, at most the query's `width`, the smaller image on STDOUT.
 //!
-//! Rows go through one by one, so that memory does not grow with the image, unless it is interlaced. Nothing is
-//! written before the new image is complete; where there is none, one line on STDOUT and STDERR says why, and
-//! the exit code is 1.
+//! Rows are processed one by one, so memory does not grow with the image, unless it is interlaced. Output
+//! begins when the new image is complete. A failure is one line on STDOUT and STDERR, and exit code 1.
 #![forbid(unsafe_code)]
 
 mod image;
@@ -17,7 +16,7 @@ use image::Source;
 use input::Input;
 use scale::Scaler;
 
-/// The query of the request; fwatchdog sets it.
+/// The query of the request, set by fwatchdog.
 const ENV_QUERY: &str = "Http_Query";
 
 fn main() -> ExitCode {
@@ -55,12 +54,12 @@ fn resize() -> Result<Vec<u8>, String> {
     Ok(png)
 }
 
-#[allow(clippy::disallowed_methods)] // this is the one place
+#[allow(clippy::disallowed_methods)] // the one place
 fn query() -> String {
     std::env::var_os(ENV_QUERY).unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Nobody may be left to read STDERR; the exit code says it all the same.
+/// STDERR may have no reader; the exit code tells the failure too.
 fn log(line: &str) {
     let _ = writeln!(io::stderr(), "resize: {line}");
 }

@@ -1,28 +1,27 @@
-//! Makes an image narrower by averages over areas: each new pixel is the mean of what it covers, and a pixel on
-//! an edge counts for the part of it that is inside. First along the rows, then along the columns.
+//! Makes an image narrower by averages over areas, first along the rows, then along the columns. A new pixel
+//! is the mean of the old pixels below it; a pixel on the edge counts for the part inside.
 //!
-//! Rows go in and come out one by one; no more than two of them are held.
+//! Rows go in and come out one by one; at most two are held.
 
 use crate::image::{Channels, Shape};
 
-/// On the way from old rows to new ones.
+/// The state between old rows and new ones.
 pub(crate) struct Scaler {
     old: Shape,
     new: Shape,
     columns: Vec<Span>,
-    /// The old row, as wide as the new ones.
+    /// The old row, already at the new width.
     line: Vec<Sum<u32>>,
-    /// The new row so far.
+    /// The sums of the new row so far.
     sums: Vec<Sum<u64>>,
-    /// What it still lacks, in units of which an old row has `new.height` and a new one has `old.height`.
+    /// What the new row still lacks. In these units an old row has `new.height`, a new one `old.height`.
     missing: u32,
-    /// The new row.
+    /// The finished row.
     row: Vec<u8>,
 }
 
 impl Scaler {
-    /// Makes an image of shape `old` at most `width` pixels wide, with the height that fits. It is never
-    /// enlarged.
+    /// Makes an image of shape `old` at most `width` pixels wide, and keeps its shape. Never enlarges.
     pub(crate) fn new(old: Shape, width: u32) -> Scaler {
         let new = narrower(old, width);
         let columns = spans(old.width, new.width);
@@ -35,7 +34,7 @@ impl Scaler {
         self.new
     }
 
-    /// Takes the next old row. It completes no more than one new row, as there are no more of these.
+    /// Takes the next old row. One old row completes at most one new row, since there are no more new rows.
     pub(crate) fn push<'a>(&'a mut self, row: &'a [u8]) -> Option<&'a [u8]> {
         if self.new == self.old {
             return Some(row);
@@ -66,7 +65,7 @@ impl Scaler {
         }
     }
 
-    /// Makes the new row of the sums, and starts new ones.
+    /// Makes the new row from the sums, and clears them.
     fn complete(&mut self) {
         let weight = u64::from(self.old.width) * u64::from(self.old.height);
         self.row.clear();
@@ -83,20 +82,20 @@ fn narrower(old: Shape, width: u32) -> Shape {
     }
     let exact = u64::from(old.height) * u64::from(width);
     let height = (exact + u64::from(old.width) / 2) / u64::from(old.width);
-    // Not over the old height, as the new width is below the old one.
+    // At most the old height, since the new width is at most the old one.
     let height = u32::try_from(height).unwrap_or(old.height).max(1);
     Shape { width, height, ..old }
 }
 
-/// What one new pixel covers of a row of old ones, in units of which an old pixel has `unit`, the number of new
-/// ones, and a new one has as many as there are old ones: all of it whole numbers.
+/// The part of a row of old pixels that one new pixel covers. In these units an old pixel has `unit`, the
+/// number of new pixels, and a new pixel has the number of old ones: all are whole numbers.
 struct Span {
     start: u32,
     end: u32,
     unit: u32,
 }
 
-/// The units of a row are at most 2^14 x 2^11.
+/// A row has at most 2^14 x 2^11 units.
 fn spans(old: u32, new: u32) -> Vec<Span> {
     (0..new).map(|place| Span { start: place * old, end: (place + 1) * old, unit: new }).collect()
 }
@@ -115,13 +114,13 @@ impl Span {
     }
 }
 
-/// A weighted sum of pixels. Colours weigh by how opaque they are: what cannot be seen has no colour.
+/// A weighted sum of pixels. Colours weigh by their opacity, since an invisible pixel has no colour.
 ///
-/// It cannot overflow: the weights add up to the number of pixels, in a row at most 2^14 and in an image at most
-/// 2^24, and a value and an opacity are below 2^8.
+/// It cannot overflow: the weights add up to the number of pixels, at most 2^14 in a row and 2^24 in an
+/// image; a value and an opacity are below 2^8.
 #[derive(Clone, Copy, Default)]
 struct Sum<T> {
-    /// Of the alpha channel, where there is one.
+    /// The sum of the opacities.
     opacity: T,
     colours: [T; 3],
 }
@@ -152,12 +151,12 @@ impl Sum<u64> {
     }
 }
 
-/// Rounded; 0 where there is nothing to be seen.
+/// The rounded mean; 0 for an invisible pixel.
 fn mean(sum: u64, weight: u64) -> u8 {
     if weight == 0 {
         return 0;
     }
-    // A mean of bytes is a byte.
+    // The mean of bytes fits a byte.
     u8::try_from((sum + weight / 2) / weight).unwrap_or(u8::MAX)
 }
 
@@ -182,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn pixels_are_means_of_what_they_cover() {
+    fn a_new_pixel_is_the_mean_of_the_old_pixels_below_it() {
         let cases: [(Image, u32, Image); 6] = [
             (gray(4, &[10, 20, 30, 50]), 2, gray(2, &[15, 40])),
             (gray(2, &[0, 10, 20, 30]), 1, gray(1, &[15])),
-            // A third belongs to both neighbours.
+            // The middle pixel belongs to both neighbours.
             (gray(3, &[0, 90, 90, 0, 90, 90, 0, 90, 90]), 2, gray(2, &[30, 90, 30, 90])),
             (gray(3, &[1, 2, 3]), 3, gray(3, &[1, 2, 3])),
             (gray(3, &[1, 2, 3]), 2048, gray(3, &[1, 2, 3])),
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn heights_keep_the_shape() {
+    fn the_new_height_keeps_the_shape() {
         let cases = [
             ((100, 50), 10, (10, 5)),
             ((100, 55), 10, (10, 6)),
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_has_no_colour() {
+    fn invisible_pixels_have_no_colour() {
         let rgba = |pixels: &[u8]| {
             let width = u32::try_from(pixels.len()).expect("it is small") / 4;
             (Shape { width, height: 1, channels: Channels::Rgba }, pixels.to_vec())
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_rows_and_columns_do_not_overflow() {
+    fn the_largest_images_do_not_overflow() {
         for (width, height, to) in [(16384, 8, 2048), (16384, 4, 1), (2049, 16, 2048), (2, 16384, 1)] {
             let old = Shape { width, height, channels: Channels::Rgba };
             let mut scaler = Scaler::new(old, to);

@@ -1,16 +1,16 @@
-//! The width that is asked for.
+//! The requested width.
 
 const MIN_WIDTH: u32 = 1;
 const MAX_WIDTH: u32 = 2048;
 const DEFAULT_WIDTH: u32 = 128;
 
-/// How much of what is no width is repeated.
+/// How much of an invalid width a message repeats.
 const MAX_SHOWN_CHARS: usize = 20;
 
 /// The first `width=` of a query, or the default.
 ///
 /// # Errors
-/// When it is no width.
+/// When the value is no width.
 pub(crate) fn from_query(query: &str) -> Result<u32, String> {
     let Some(text) = query.split('&').find_map(|pair| pair.strip_prefix("width=")) else {
         return Ok(DEFAULT_WIDTH);
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widths_are_read() {
+    fn valid_widths_are_parsed() {
         let good = [
             ("", 128),
             ("height=3", 128),
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_bounded() {
+    fn a_message_repeats_a_bounded_part_of_the_value() {
         let error = from_query(&format!("width={}", "9".repeat(1000))).expect_err("it is too large");
         assert_eq!(error, format!("expected `width` from 1 to 2048, got `{}`", "9".repeat(MAX_SHOWN_CHARS)));
     }

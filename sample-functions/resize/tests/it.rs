@@ -1,4 +1,4 @@
-//! The real binary over real pipes, and an image library to look at what it makes.
+//! The real binary over real pipes, and an image library that checks its output.
 
 use std::fs::File;
 use std::io::{Cursor, Write};
@@ -23,7 +23,7 @@ fn run(query: Option<&str>, input: &[u8]) -> Output {
     let mut command = resize(query);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("resize starts");
-    // It does not read what it has no use for.
+    // The program may not read all of its input.
     let _ = child.stdin.take().expect("stdin is piped").write_all(input);
     child.wait_with_output().expect("it ends")
 }
@@ -60,7 +60,7 @@ fn is_failure(output: &Output, want: &str) {
 }
 
 #[test]
-fn images_become_as_wide_as_asked() {
+fn images_get_the_requested_width() {
     let cases = [
         (None, (1000, 500), (128, 64)),
         (Some("width=10"), (1000, 500), (10, 5)),
@@ -80,7 +80,7 @@ fn images_become_as_wide_as_asked() {
 }
 
 #[test]
-fn other_input_is_refused() {
+fn input_that_is_no_png_is_refused() {
     let whole = png(300, 10);
     let cases: [(Option<&str>, &[u8], &str); 6] = [
         (None, b"", "expected a PNG: "),
@@ -96,8 +96,8 @@ fn other_input_is_refused() {
 }
 
 #[test]
-fn the_input_has_a_largest_size() {
-    // What follows the image is not looked at.
+fn too_much_input_is_refused() {
+    // Bytes after the image.
     let mut input = png(300, 10);
     input.resize(MAX_INPUT_BYTES, 0);
     assert_eq!(run(None, &input).status.code(), Some(0));
@@ -105,7 +105,7 @@ fn the_input_has_a_largest_size() {
     is_failure(&run(None, &input), "expected a PNG of at most 16777216 bytes, got more");
 }
 
-/// As any limit of memory, this one is on what is mapped: the program itself and its libraries count.
+/// The limit is on mapped memory, so the program and its libraries count.
 fn run_within(kilobytes: u32, query: &str, input: &[u8]) -> Output {
     let mut command = Command::new("sh");
     command.args([
@@ -123,7 +123,7 @@ fn run_within(kilobytes: u32, query: &str, input: &[u8]) -> Output {
     })
 }
 
-/// What an image with four channels is.
+/// The head of an image with four channels.
 struct Head {
     width: u32,
     height: u32,
@@ -131,11 +131,11 @@ struct Head {
     is_interlaced: bool,
 }
 
-/// A PNG of rows as they are compressed, each with a filter before it; the first filter is none.
+/// A PNG of compressed rows, each after a filter byte; the first filter is none.
 fn raw(head: &Head, compression: Compression, data: &[u8]) -> Vec<u8> {
     let (filter, row) = data.split_first().expect("there are pixels");
     assert_eq!(*filter, 0);
-    // One row of a gray image is made of it, and the head then says something else.
+    // The library writes one row of a gray image; then the head is changed.
     let mut png = Vec::new();
     let mut encoder = Encoder::new(&mut png, u32::try_from(row.len()).expect("it fits"), 1);
     encoder.set_depth(BitDepth::Eight);
@@ -155,7 +155,7 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
-/// Rows of so many bytes each, with their filters, that are of no use to a compressor.
+/// Rows of so many bytes each, with filters, that do not compress.
 fn noise(rows: impl Iterator<Item = usize>) -> Vec<u8> {
     let mut data = Vec::new();
     let mut state = 1_u64;
@@ -185,7 +185,7 @@ fn passes(width: usize, height: usize) -> impl Iterator<Item = usize> {
 
 #[test]
 fn memory_does_not_grow_with_the_image() {
-    // 128 MiB, were it held: the longest rows, and the largest square.
+    // 128 MiB if they were held: the longest rows, and the largest square.
     for (width, height, want) in [(16384, 1024, (32, 2)), (4096, 4096, (32, 32))] {
         let head = Head { width, height, depth: 16, is_interlaced: false };
         let data = vec![0; (width as usize * 8 + 1) * height as usize];
@@ -197,12 +197,12 @@ fn memory_does_not_grow_with_the_image() {
     }
 }
 
-// Where all of an image is written again and nothing of it can be compressed, some rows less than 2048 of 8 KiB
-// are all that both ways allow.
+// Most of 2048 rows of 8 KiB: as much as both limits allow of an image that is written whole and does not
+// compress.
 const NOISY: Head = Head { width: 2048, height: 2040, depth: 8, is_interlaced: false };
 
 #[test]
-fn an_image_that_stays_large_is_held_once() {
+fn a_large_result_is_held_once() {
     let data = noise(iter::repeat_n(2048 * 4, 2040));
     let output = run_within(28 * 1024, "width=2048", &raw(&NOISY, Compression::Fast, &data));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -217,13 +217,13 @@ fn an_interlaced_image_fits_into_48_megabytes() {
     let output = run_within(48 * 1024, "width=2048", &raw(&head, Compression::Fast, &data));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let (_, _, pixels) = decode(&output.stdout);
-    // The last pass is every other row as it is.
+    // The last pass is every other row unchanged.
     let last = data.rchunks(2048 * 4 + 1).take(1020).map(|row| &row[1..]);
     assert!(pixels.chunks(2048 * 4).rev().step_by(2).eq(last));
 }
 
 #[test]
-fn an_interlaced_image_has_a_largest_size_of_its_own() {
+fn interlaced_images_have_a_smaller_limit() {
     let head = |height: u32| Head { width: 2048, height, depth: 16, is_interlaced: true };
     let data: Vec<u8> = passes(2048, 2048).flat_map(|width| iter::repeat_n(0, width * 8 + 1)).collect();
     let output = run_within(48 * 1024, "width=1", &raw(&head(2048), Compression::Fast, &data));
@@ -233,8 +233,8 @@ fn an_interlaced_image_has_a_largest_size_of_its_own() {
 }
 
 #[test]
-fn a_new_image_has_a_largest_size() {
-    // Two rows by turns are easily compressed. Of the new rows each has its own share of both.
+fn a_too_large_result_is_refused() {
+    // Two alternating rows compress well; the new rows mix them differently and do not.
     let head = Head { width: 2200, height: 2500, depth: 8, is_interlaced: false };
     let data = noise(iter::repeat_n(2200 * 4, 2)).repeat(2500 / 2);
     let input = raw(&head, Compression::Balanced, &data);
@@ -245,10 +245,10 @@ fn a_new_image_has_a_largest_size() {
 }
 
 #[test]
-fn a_description_has_a_largest_size() {
+fn too_large_metadata_is_refused() {
     let whole = png(300, 10);
     for (size, is_taken) in [(1 << 20, true), (5 << 20, false)] {
-        // Before the pixels, as eXIf has to be.
+        // Before the pixels, where eXIf must be.
         let mut chunk = b"eXIf".to_vec();
         chunk.resize(4 + size, 7);
         let mut input = whole[..33].to_vec();
@@ -267,16 +267,16 @@ fn a_description_has_a_largest_size() {
 
 #[test]
 fn a_tall_image_is_refused_at_once() {
-    // Such a one, of 32 KB, took seven seconds.
+    // An image like this, of 32 KB, took seven seconds.
     let head = Head { width: 1, height: 16 << 20, depth: 8, is_interlaced: false };
     let want = "expected at most 16384 pixels on each side, got 1 x 16777216";
     is_failure(&run(None, &raw(&head, Compression::Fast, &[0; 5000])), want);
-    // The most rows that there may be.
+    // The most rows allowed.
     assert_eq!(run(None, &png(2, 16384)).status.code(), Some(0));
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_a_failure() {
+fn an_unread_answer_is_a_failure() {
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut command = resize(None);
     let child = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).spawn();

@@ -1,6 +1,6 @@
-//! `find` without options: every path below the given ones, each on a line of its own.
+//! `find` without options: prints every path below the given ones, one a line.
 //!
-//! Symbolic links are printed and not followed, as by the real one.
+//! Like the real one, prints symbolic links and does not follow them.
 
 use std::ffi::OsString;
 use std::fs::{self, ReadDir};
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// What find(1) takes for a part of its expression, not for a path.
+/// Arguments that find(1) takes for its expression, not for a path.
 fn is_expression(argument: &[u8]) -> bool {
     matches!(argument, [b'-', ..] | [b'(' | b')' | b',' | b'!'])
 }
@@ -46,10 +46,10 @@ struct Listing<W> {
 }
 
 impl<W: Write> Listing<W> {
-    /// Prints `start` and all below it. What cannot be read is said and passed over.
+    /// Prints `start` and all paths below it. Reports unreadable directories and goes on.
     ///
     /// # Errors
-    /// When the output is not taken.
+    /// When the output cannot be written.
     fn tree(&mut self, start: &Path) -> io::Result<()> {
         match fs::symlink_metadata(start) {
             Ok(metadata) => {
@@ -67,8 +67,8 @@ impl<W: Write> Listing<W> {
         }
     }
 
-    /// Goes through the directories that are `open`, the last one first. One descriptor for each level: names
-    /// are not kept, so that a directory may have any number of them.
+    /// Walks the `open` directories, the last one first. Holds one descriptor for each level and no names, so
+    /// that a directory may have any number of them.
     fn below(&mut self, mut open: Vec<(PathBuf, ReadDir)>) -> io::Result<()> {
         while let Some((directory, entries)) = open.last_mut() {
             let entry = match entries.next() {
@@ -104,7 +104,7 @@ impl<W: Write> Listing<W> {
         }
     }
 
-    /// A path is bytes.
+    /// Writes a path, which is bytes.
     fn print(&mut self, path: &Path) -> io::Result<()> {
         self.output.write_all(path.as_os_str().as_bytes())?;
         self.output.write_all(b"\n")
@@ -116,7 +116,7 @@ impl<W: Write> Listing<W> {
     }
 }
 
-/// Nobody may be left to read STDERR; the exit code says it all the same.
+/// STDERR may have no reader; the exit code tells the failure too.
 fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "find: {line}");
 }

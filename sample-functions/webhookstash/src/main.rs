@@ -1,7 +1,7 @@
-//! Saves each body in a file that is named by the UNIX time in nanoseconds.
+//! Saves each body in a file named by the UNIX time in nanoseconds.
 //!
-//! Called by the name of `find` it lists directories instead: the image is `FROM scratch`, and
-//! `docker exec ID find .` is how one looks at the stash. Exit codes: 0 done, 1 failure, 2 wrong arguments.
+//! Under the name `find` it lists directories: the image is `FROM scratch`, and `docker exec ID find .` shows
+//! the stash. Exit codes: 0 done, 1 failure, 2 wrong arguments.
 #![forbid(unsafe_code)]
 
 mod find;
@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-/// Where the files go; the current directory unless set.
+/// Directory of the files; by default the current one.
 const ENV_STASH_DIR: &str = "stash_dir";
 
-/// How long the body is; fwatchdog sets it, -1 where nobody knows.
+/// Length of the body, set by fwatchdog; -1 when unknown.
 const ENV_LENGTH: &str = "Http_Content_Length";
 
 fn main() -> ExitCode {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(_) => ("Webhook stashed", ExitCode::SUCCESS),
         Err(error) => {
             complain(&error);
-            // What is wrong with the disk is for the log, not for whoever sent the webhook.
+            // The state of the disk is for the log, not for the sender.
             ("failed to stash the webhook", ExitCode::FAILURE)
         }
     };
@@ -46,12 +46,12 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::disallowed_methods)] // this is the one place
+#[allow(clippy::disallowed_methods)] // the one place
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Nobody may be left to read STDERR; the exit code says it all the same.
+/// STDERR may have no reader; the exit code tells the failure too.
 fn complain(error: &stash::Error) {
     let _ = writeln!(io::stderr(), "webhookstash: {error}");
 }

@@ -1,9 +1,9 @@
-//! A body on its way into its file.
+//! Saves a body in a file.
 //!
-//! A file has a name only once the whole body is on the disk. Until then the kernel knows it by its descriptor
-//! alone and frees it when the process ends, however it ends: of a client that hangs up fwatchdog ends the
-//! program by a signal, and nothing here runs any more. No file is ever replaced: of two bodies that arrive in
-//! the same nanosecond one gets the next name that is free. Memory stays at one buffer.
+//! A file gets its name once the whole body is on the disk. Until then it is only an open descriptor, and the
+//! kernel frees it when the process ends: when a client hangs up, fwatchdog ends the program by a signal, and
+//! no code here runs. No file is replaced: of two bodies in one nanosecond, the second gets the next free
+//! name. Memory stays at one buffer.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,14 +16,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// The capacity of a Linux pipe: a larger buffer would never be filled by one read.
+/// The capacity of a Linux pipe: one read never fills a larger buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How many names are tried. That many webhooks in as many nanoseconds are not to be had; it ends the search
-/// on a file system that is out of its mind.
+/// How many names are tried. So many webhooks cannot arrive in as many nanoseconds; the bound ends the search
+/// on a broken file system.
 const MAX_NAMES: u128 = 10_000;
 
-/// What could not be done, to what, and why.
+/// The failed action, its object, and the reason.
 #[derive(Debug)]
 pub(crate) struct Error {
     action: &'static str,
@@ -50,42 +50,41 @@ impl fmt::Display for Error {
 /// A body that has arrived.
 pub(crate) struct Body<'a> {
     pub(crate) input: &'a mut dyn Read,
-    /// How long it must be, where that is known.
+    /// The announced length, if known.
     pub(crate) length: Option<u64>,
-    /// Its file's name.
+    /// The name of its file.
     pub(crate) arrived: SystemTime,
 }
 
 impl Body<'_> {
-    /// Saves it in `directory` and returns the file's path.
+    /// Saves the body in `directory` and returns the path.
     ///
     /// # Errors
-    /// When it cannot be read or written, or is shorter than it must be; then there is no new file.
+    /// When the body cannot be read or written, or is too short. Then there is no new file.
     pub(crate) fn save(self, directory: &Path) -> Result<PathBuf, Error> {
-        // A clock before 1970 is wrong anyway, and the names are unique all the same.
+        // A clock before 1970 is wrong anyway; the names stay unique.
         let nanoseconds = self.arrived.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut part = Part::create(directory, nanoseconds)?;
-        // Opened now: what cannot be synced later is refused before the body is taken.
+        // Opened first: a directory that cannot be synced is refused before the body is read.
         let stash = File::open(directory).map_err(|error| Error::at("open", directory, error))?;
         let length = part.fill(self.input)?;
-        // Not every caller ends the program, as fwatchdog does, when its own client breaks off in the middle:
-        // another may just close STDIN.
+        // fwatchdog ends the program when its client breaks off; another caller may just close STDIN.
         if self.length.is_some_and(|want| want != length) {
             let want = self.length.unwrap_or_default();
             let source = io::Error::new(ErrorKind::UnexpectedEof, format!("got {length} of {want} bytes"));
             return Err(Error::new("read", "STDIN", source));
         }
         let path = part.publish(directory, nanoseconds)?;
-        // A name is the directory's content: without this a power cut could take it back.
+        // The name is content of the directory: without this sync a power cut could lose it.
         if let Err(error) = stash.sync_all().or_else(only_refused) {
-            let _ = fs::remove_file(&path); // the disk has failed, and that is said below
+            let _ = fs::remove_file(&path); // the disk has failed; the error is returned below
             return Err(Error::at("sync", directory, error));
         }
         Ok(path)
     }
 }
 
-/// Passes over the error of a file system that cannot sync a directory, see fsync(2): more is not to be had.
+/// Ignores the error of a file system that cannot sync a directory, see fsync(2).
 fn only_refused(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
 }
@@ -93,9 +92,9 @@ fn only_refused(error: io::Error) -> io::Result<()> {
 /// A file without its final name.
 struct Part {
     file: File,
-    /// What it is called so far.
+    /// Its name so far.
     path: PathBuf,
-    /// Whether `path` is in the stash; dropped, it is removed.
+    /// Whether `path` is in the stash; if so, dropping it removes it.
     is_named: bool,
 }
 
@@ -108,7 +107,8 @@ impl Part {
         }
     }
 
-    /// A file that vanishes with the process; nothing where it could not be had, or not be given a name later.
+    /// A file without a name, which vanishes with the process. `None` if the system has none, or cannot name
+    /// it later.
     fn unnamed(directory: &Path) -> io::Result<Option<Part>> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)) {
@@ -116,15 +116,15 @@ impl Part {
             Err(error) if is_unsupported(error) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // The one way for it to get a name that asks for no capability, see open(2).
+        // The only way to name it that needs no capability, see open(2).
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let has_proc = fs::symlink_metadata(&path).is_ok();
         Ok(has_proc.then_some(Part { file, path, is_named: false }))
     }
 
-    /// A hidden file, which stays when the process is ended by a signal.
+    /// A hidden file, which stays if a signal ends the process.
     fn named(directory: &Path, nanoseconds: u128) -> Result<Part, Error> {
-        // Process ids repeat: one container may have been started anew on the same volume.
+        // Process ids repeat when a container starts again on the same volume.
         let named = |name: u128| directory.join(format!(".{name}-{}.part", process::id()));
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (path, file) = first_free(nanoseconds, named, create)?;
@@ -144,7 +144,7 @@ impl Part {
             self.file.write_all(&buffer[..size]).map_err(|error| self.failed("write", error))?;
             length += size as u64;
         }
-        // Without this a power cut could leave the name and not the content.
+        // Without this sync a power cut could leave the name without the content.
         self.file.sync_all().map_err(|error| self.failed("sync", error))?;
         Ok(length)
     }
@@ -157,10 +157,10 @@ impl Part {
         }
     }
 
-    /// Gives it its name. A link, as a rename would replace a file of that name.
+    /// Gives the file its name by a link; a rename would replace a file of that name.
     fn publish(self, directory: &Path, nanoseconds: u128) -> Result<PathBuf, Error> {
         let named = |name: u128| directory.join(name.to_string());
-        // The link of an open file in /proc stands for the file itself.
+        // The link of an open file in /proc stands for the file.
         let flags = if self.is_named { AtFlags::empty() } else { AtFlags::SYMLINK_FOLLOW };
         let link = |path: &Path| Ok(rustix::fs::linkat(CWD, &self.path, CWD, path, flags)?);
         first_free(nanoseconds, named, link).map(|(path, ())| path)
@@ -170,18 +170,18 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if self.is_named {
-            let _ = fs::remove_file(&self.path); // the disk has failed, and that was said already
+            let _ = fs::remove_file(&self.path); // the disk has failed, and the error was returned
         }
     }
 }
 
-/// Whether the kernel or the file system knows no files without names. A kernel that does not takes the flag
-/// for the wish to write to a directory; whether that is there, creating a file in it says better.
+/// Whether the kernel or the file system lacks files without names. An old kernel takes the flag for an
+/// attempt to write a directory; then creating a hidden file tells whether the directory is there.
 fn is_unsupported(error: Errno) -> bool {
     matches!(error, Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT)
 }
 
-/// Makes the first file that is not there yet, by names that count up from `first`.
+/// Creates the first file that does not exist yet, with names counting up from `first`.
 fn first_free<T>(
     first: u128,
     named: impl Fn(u128) -> PathBuf,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_the_same_nanosecond_get_names_of_their_own() {
+    fn bodies_of_the_same_nanosecond_get_different_names() {
         let dir = tempfile::tempdir().expect("a directory");
         for place in 0..3_u8 {
             let path = save(&[place], None, dir.path()).expect("it is saved");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_files_have_names_they_are_hidden_at_first() {
+    fn without_unnamed_files_a_hidden_file_is_used() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join(ARRIVED.to_string()), "earlier").expect("it is ours");
         let hidden = |place: u128| format!(".{}-{}.part", ARRIVED + place, process::id());
@@ -254,20 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn files_without_names_are_not_asked_of_everyone() {
+    fn a_directory_without_unnamed_files_is_recognised() {
         for error in [Errno::OPNOTSUPP, Errno::ISDIR, Errno::NOENT] {
             assert!(is_unsupported(error), "{error}");
         }
         for error in [Errno::ACCESS, Errno::NOSPC, Errno::ROFS, Errno::NOTDIR, Errno::MFILE] {
             assert!(!is_unsupported(error), "{error}");
         }
-        // No file can be made there, with a name or without; what is said is the second.
+        // No file can be created there, with or without a name; the second error is returned.
         assert!(Part::unnamed(Path::new("/proc")).expect("it is passed over").is_none());
         assert!(Part::unnamed(Path::new("/missing")).expect("it is passed over").is_none());
     }
 
     #[test]
-    fn a_directory_that_cannot_be_synced_is_passed_over() {
+    fn a_directory_that_cannot_be_synced_is_no_error() {
         assert!(only_refused(Errno::INVAL.into()).is_ok());
         for error in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
             assert!(only_refused(error.into()).is_err(), "{error}");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_cut_leaves_nothing() {
+    fn a_truncated_body_leaves_no_file() {
         let dir = tempfile::tempdir().expect("a directory");
         for (text, length, want) in [(&b"123"[..], 4, "got 3 of 4 bytes"), (b"", 1, "got 0 of 1 bytes")] {
             let error = save(text, Some(length), dir.path()).expect_err("it is too short");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_in_the_middle_leaves_nothing() {
+    fn a_failed_write_leaves_no_file() {
         struct Breaks(u8);
         impl Read for Breaks {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -28,7 +28,7 @@ fn webhookstash(directory: &Path) -> Command {
 fn run(mut command: Command, body: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("webhookstash starts");
-    // It may be gone before all is written.
+    // The program may end before all is written.
     let _ = child.stdin.take().expect("stdin is piped").write_all(body);
     child.wait_with_output().expect("it ends")
 }
@@ -72,7 +72,7 @@ fn a_body_becomes_a_file_named_by_the_time() {
 }
 
 #[test]
-fn many_at_once_are_kept_apart() {
+fn concurrent_bodies_get_their_own_files() {
     let dir = directory();
     thread::scope(|scope| {
         for number in 0..50 {
@@ -103,7 +103,7 @@ fn the_directory_can_be_set() {
 }
 
 #[test]
-fn the_length_is_held_where_it_is_known() {
+fn a_known_length_is_checked() {
     for (length, is_stashed) in
         [("4", true), ("-1", true), ("x", true), ("", true), ("5", false), ("3", false)]
     {
@@ -120,7 +120,7 @@ fn the_length_is_held_where_it_is_known() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_a_failure() {
+fn a_missing_directory_is_a_failure() {
     let dir = directory();
     let mut command = webhookstash(dir.path());
     command.env("stash_dir", "missing");
@@ -128,19 +128,19 @@ fn a_directory_that_is_not_there_is_a_failure() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_a_failure() {
+fn a_read_only_directory_is_a_failure() {
     let dir = directory();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).expect("it is ours");
-    // Root may write everywhere but there.
+    // Root may write everywhere except there.
     let read_only =
         if File::create(dir.path().join("probe")).is_ok() { Path::new("/proc") } else { dir.path() };
     is_failure(&run(webhookstash(read_only), b"x"), FAILURE, "webhookstash: failed to create ");
 }
 
 #[test]
-fn a_full_disk_is_a_failure_and_leaves_nothing() {
+fn a_full_disk_is_a_failure_and_leaves_no_file() {
     let dir = directory();
-    // A limit on a file's size is a full disk that needs no root; the signal that comes with it is ignored.
+    // A limit on file sizes acts as a full disk without root; its signal is ignored.
     let mut command = Command::new("sh");
     command.current_dir(dir.path()).args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\""]);
     command.arg(env!("CARGO_BIN_EXE_webhookstash"));
@@ -150,7 +150,7 @@ fn a_full_disk_is_a_failure_and_leaves_nothing() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_a_failure() {
+fn an_unread_answer_is_a_failure() {
     let dir = directory();
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut command = webhookstash(dir.path());
@@ -160,7 +160,7 @@ fn an_answer_that_nobody_takes_is_a_failure() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_leaves_nothing() {
+fn unreadable_input_leaves_no_file() {
     let dir = directory();
     let mut command = webhookstash(dir.path());
     let output = command.stdin(File::open(dir.path()).expect("it can be opened")).output();
@@ -169,12 +169,12 @@ fn an_input_that_cannot_be_read_leaves_nothing() {
 }
 
 #[test]
-fn a_program_that_is_killed_leaves_nothing() {
+fn a_killed_program_leaves_no_file() {
     for signal in ["KILL", "TERM"] {
         let dir = directory();
         let mut command = webhookstash(dir.path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        // More than a pipe holds: when all of it was taken some is in the file. STDIN stays open.
+        // More than a pipe holds: when all is written, some is in the file. STDIN stays open.
         let mut stdin = child.stdin.take().expect("stdin is piped");
         stdin.write_all(&vec![b'x'; 1 << 20]).expect("it is read");
         assert!(holds_a_file_in(child.id(), dir.path()), "nothing was written so far");
@@ -186,7 +186,7 @@ fn a_program_that_is_killed_leaves_nothing() {
     }
 }
 
-/// Whether a process has a file of this directory open.
+/// Whether a process has a file of `directory` open.
 fn holds_a_file_in(pid: u32, directory: &Path) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
     let directory = directory.canonicalize().expect("it is there");
@@ -203,7 +203,7 @@ fn the_name_is_on_the_disk_before_the_answer() {
         command.args(["-y", "-e", "trace=linkat,fsync,write", "-o"]).arg(&trace).arg(program);
         command
     };
-    // It may be missing, and in a container it may be forbidden.
+    // strace may be missing, or forbidden in a container.
     if !strace("true").output().is_ok_and(|output| output.status.success()) {
         println!("not traced: strace does not run here");
         return;
@@ -222,7 +222,7 @@ fn the_name_is_on_the_disk_before_the_answer() {
     }
 }
 
-/// The binary by the name of find.
+/// Runs the binary under the name `find`.
 fn find(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = webhookstash(directory);
     command.arg0("/bin/find").args(arguments).output().expect("it starts")
@@ -238,7 +238,7 @@ fn lines(output: &Output) -> Vec<String> {
     lines
 }
 
-/// A tree with all that may be found in one.
+/// A tree with every kind of file.
 fn tree() -> TempDir {
     let dir = directory();
     let root = dir.path();
@@ -254,7 +254,7 @@ fn tree() -> TempDir {
 }
 
 #[test]
-fn find_prints_what_find_prints() {
+fn find_prints_the_same_as_the_real_find() {
     let dir = tree();
     let cases: [(&[&str], usize); 9] = [
         (&[], 12),
@@ -279,7 +279,7 @@ fn find_prints_what_find_prints() {
 }
 
 #[test]
-fn find_prints_a_directory_before_what_is_in_it() {
+fn find_prints_a_directory_before_its_content() {
     let dir = tree();
     let output = find(dir.path(), &[]);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -290,7 +290,7 @@ fn find_prints_a_directory_before_what_is_in_it() {
 }
 
 #[test]
-fn find_goes_on_after_what_it_cannot_read() {
+fn find_goes_on_after_an_unreadable_directory() {
     let dir = tree();
     let output = find(dir.path(), &["missing", "empty"]);
     is_failure(&output, b"empty\n", "find: failed to read `missing`: ");
@@ -309,7 +309,7 @@ fn find_refuses_options() {
 }
 
 #[test]
-fn find_says_when_nobody_takes_its_output() {
+fn find_fails_when_its_output_is_not_read() {
     let dir = tree();
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut command = webhookstash(dir.path());

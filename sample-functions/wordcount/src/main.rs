@@ -1,20 +1,20 @@
 //! `wc -w`: the number of words on STDIN, on a line of its own.
 //!
-//! A word is what stands between white space of ASCII; other bytes are not looked at, so text in any
-//! encoding that keeps ASCII is counted. Memory stays at one buffer. A failure is one line on STDERR and exit code 1.
+//! A word is a run of bytes that are no ASCII white space, so text in any encoding that extends ASCII is
+//! counted. Memory stays at one buffer. A failure is one line on STDERR and exit code 1.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
-/// The capacity of a Linux pipe: a larger buffer would never be filled by one read.
+/// The capacity of a Linux pipe: one read never fills a larger buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     match count(&mut io::stdin().lock()).and_then(print) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be left to read STDERR either; the exit code says it all the same.
+            // STDERR may have no reader; the exit code tells the failure too.
             let _ = writeln!(io::stderr(), "wordcount: {error}");
             ExitCode::FAILURE
         }
@@ -26,7 +26,7 @@ fn print(words: u64) -> io::Result<()> {
     written.map_err(|error| named("failed to write STDOUT", &error))
 }
 
-/// The words of `input`, to its end. A word may be spread over any number of reads.
+/// Counts the words of `input`. A word may span any number of reads.
 fn count(input: &mut dyn Read) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut words = 0;
@@ -59,7 +59,7 @@ fn named(action: &str, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Gives out its pieces one by one, each after an interrupted call.
+    /// Returns its pieces one by one, each after an interrupted read.
     struct Pieces<'a>(Vec<Option<&'a [u8]>>);
 
     impl Read for Pieces<'_> {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_what_is_between_white_space() {
+    fn words_are_separated_by_white_space() {
         let cases: [(&[u8], u64); 9] = [
             (b"", 0),
             (b" \t\n\x0b\x0c\r", 0),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_one_however_it_arrives() {
+    fn a_word_counts_once_however_it_is_split() {
         let text = b"one  two three ";
         for first in 1..text.len() {
             for second in first..text.len() {

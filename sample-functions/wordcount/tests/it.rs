@@ -8,7 +8,7 @@ fn wordcount() -> Command {
     Command::new(env!("CARGO_BIN_EXE_wordcount"))
 }
 
-/// Runs it on `repeats` times `text`.
+/// Counts `text`, repeated `repeats` times.
 fn count(text: &[u8], repeats: usize) -> Output {
     let mut child = wordcount()
         .stdin(Stdio::piped())
@@ -36,7 +36,7 @@ fn words_are_counted() {
 
 #[test]
 fn a_large_input_is_counted_in_one_buffer() {
-    // Five bytes: the words begin everywhere in a buffer, and are cut by its end.
+    // Words of five bytes begin anywhere in a buffer, and its end splits them.
     let words = 4_000_000;
     let text = b"word ".repeat(1000);
     assert_eq!(count(&text, words / 1000).stdout, format!("{words}\n").as_bytes());

@@ -1,4 +1,4 @@
-//! The one question to the Docker hub, and all the ways in which it may not answer.
+//! The one question to the Docker Hub, and its failures.
 
 use std::fmt;
 use std::io;
@@ -11,31 +11,31 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use crate::config::Config;
 use crate::name::Name;
 
-/// The head and body of an answer are some 1 KiB each; of the body a page with one entry.
+/// Head and body of an answer are about 1 KiB each; the body is a page with one entry.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
-/// The hub has moved things before, within itself.
+/// The hub has redirected within itself before.
 const MAX_REDIRECTS: u32 = 3;
 
 const USER_AGENT: &str = concat!("hubstats/", env!("CARGO_PKG_VERSION"));
 
-/// Why there is no count. The text is for the caller; the cause is for the log.
+/// Why there is no count. The text is for the caller, the cause for the log.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// It cannot be reached, or it breaks off.
+    /// The hub cannot be reached, or the connection broke.
     Unreachable(ureq::Error),
-    /// It takes too long.
+    /// The timeout passed.
     Timeout(Duration),
-    /// It cannot show that it is the hub.
+    /// The hub's certificate is not trusted.
     Untrusted(ureq::Error),
-    /// It asks to be left alone.
+    /// The hub limits the rate of requests.
     RateLimited,
-    /// It answers with a status that is no answer.
+    /// The answer has an unexpected status.
     Status(u16),
-    /// It sends from place to place, or to a place without TLS.
+    /// Too many redirects, or a redirect out of TLS.
     Redirects(ureq::Error),
-    /// Its answer has no count.
+    /// The answer has no count.
     NoCount(String),
 }
 
@@ -44,7 +44,7 @@ impl Error {
         match error {
             ureq::Error::Timeout(_) => Error::Timeout(timeout),
             ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Error::Untrusted(error),
-            // The handshake's own reason, as rustls hands it through the socket's errors.
+            // rustls reports the reason of a failed handshake through the socket's errors.
             ureq::Error::Io(ref source) if source.kind() == io::ErrorKind::InvalidData => {
                 Error::Untrusted(error)
             }
@@ -59,7 +59,7 @@ impl Error {
         }
     }
 
-    /// What lies behind it.
+    /// The underlying error.
     pub(crate) fn cause(&self) -> Option<&dyn fmt::Display> {
         match self {
             Error::Unreachable(cause) | Error::Untrusted(cause) | Error::Redirects(cause) => Some(cause),
@@ -83,7 +83,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The hub at one address.
+/// The hub at its address.
 pub(crate) struct Hub {
     agent: Agent,
     url: String,
@@ -91,7 +91,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// The hub that is set, trusted by the roots that are compiled in.
+    /// The configured hub, with the compiled-in roots as trust.
     pub(crate) fn new(config: &Config) -> Hub {
         Hub::trusting(config, RootCerts::WebPki)
     }
@@ -100,10 +100,10 @@ impl Hub {
         let tls = TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(roots).build();
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            // Neither does a redirect lead out of TLS.
+            // A redirect must not leave TLS either.
             .https_only(config.hub_url.starts_with("https://"))
             .tls_config(tls)
-            // The environment has the caller's headers in it: nothing there says which way to go.
+            // The environment contains the caller's headers, so proxies named there are not used.
             .proxy(None)
             .max_redirects(MAX_REDIRECTS)
             .max_redirects_will_error(true)
@@ -111,17 +111,17 @@ impl Hub {
             .max_idle_connections(0)
             .user_agent(USER_AGENT)
             .accept("application/json")
-            // One limit for all of it: the name, the connect, TLS, every redirect, the last byte.
+            // One timeout for all: the name, the connect, TLS, every redirect, the last byte.
             .timeout_global(Some(config.hub_timeout))
             .build()
             .new_agent();
         Hub { agent, url: config.hub_url.clone(), timeout: config.hub_timeout }
     }
 
-    /// How many repositories of `name` can be seen; `None` when the hub does not know it.
+    /// How many repositories of `name` are visible; `None` if the hub does not know the name.
     ///
     /// # Errors
-    /// When the hub does not say.
+    /// When the hub does not answer the question.
     pub(crate) fn count(&self, name: &Name) -> Result<Option<u64>, Error> {
         let failed = |error| Error::from(error, self.timeout);
         let url = format!("{}/v2/repositories/{name}/?page_size=1", self.url);

@@ -1,4 +1,4 @@
-//! TLS, where the test decides what is trusted; the rest is seen from outside, in `tests/it.rs`.
+//! TLS with a trust that the test chooses; `tests/it.rs` tests the rest from outside.
 
 use ureq::tls::Certificate;
 
@@ -9,7 +9,7 @@ mod peer;
 
 use peer::{Peer, answer, count};
 
-/// The hub at `https://localhost`, trusted by the certificate of `root`.
+/// The hub at `https://localhost`, with the certificate of `root` as trust.
 fn hub(peer: &Peer, root: &Peer) -> Hub {
     let config = Config {
         hub_url: format!("https://localhost:{}", peer.port()),
@@ -24,14 +24,14 @@ fn name() -> Name {
 }
 
 #[test]
-fn a_trusted_certificate_is_taken() {
+fn a_trusted_certificate_is_accepted() {
     let peer = Peer::tls("localhost", vec![count(128)]);
     assert_eq!(hub(&peer, &peer).count(&name()).expect("it answers"), Some(128));
     assert!(peer.heads()[0].starts_with("GET /v2/repositories/library/?page_size=1 HTTP/1.1\r\n"));
 }
 
 #[test]
-fn other_certificates_are_not() {
+fn untrusted_certificates_are_refused() {
     let other = Peer::tls("localhost", vec![count(1)]);
     let cases = [("signed by nobody we trust", "localhost"), ("of another host", "example.org")];
     for (kind, host) in cases {
@@ -44,7 +44,7 @@ fn other_certificates_are_not() {
 }
 
 #[test]
-fn a_server_without_tls_is_not() {
+fn a_server_without_tls_is_refused() {
     let plain = Peer::plain(vec![count(1)]);
     let other = Peer::tls("localhost", vec![count(1)]);
     let config = Config {
@@ -52,13 +52,13 @@ fn a_server_without_tls_is_not() {
         hub_timeout: Duration::from_millis(300),
     };
     let roots = RootCerts::new_with_certs(&[Certificate::from_der(&other.certificate).to_owned()]);
-    // It waits for the end of a head, as the client does for the end of a handshake.
+    // The server waits for the end of a head, the client for the end of a handshake.
     let error = Hub::trusting(&config, roots).count(&name()).expect_err("there is no TLS");
     assert!(matches!(error, Error::Timeout(_)), "{error:?}");
 }
 
 #[test]
-fn a_redirect_does_not_lead_out_of_tls() {
+fn a_redirect_out_of_tls_is_refused() {
     let plain = Peer::plain(vec![count(1)]);
     let location = format!("Location: http://localhost:{}/\r\n", plain.port());
     let peer = Peer::tls("localhost", vec![answer("301 Moved Permanently", &location, "")]);

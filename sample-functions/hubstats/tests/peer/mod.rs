@@ -13,7 +13,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// What one connection does.
+/// What the server does on one connection.
 #[derive(Clone)]
 pub(crate) enum Act {
     /// Reads a request and answers it.
@@ -32,19 +32,19 @@ pub(crate) fn answer(status: &str, fields: &str, body: &str) -> Act {
     Act::Answer(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes())
 }
 
-/// The answer that counts.
+/// An answer with a count.
 pub(crate) fn count(count: u64) -> Act {
     let body = format!(r#"{{"count":{count},"next":null,"previous":null,"results":[]}}"#);
     answer("200 OK", "Content-Type: application/json\r\n", &body)
 }
 
-/// Listens until it is dropped.
+/// A server that listens until it is dropped.
 pub(crate) struct Peer {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    /// The certificate, of a TLS server.
+    /// The certificate of a TLS server.
     pub(crate) certificate: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Peer {
         Peer::start(acts, None, vec![])
     }
 
-    /// A TLS server whose certificate is its own issuer and is made out to `host`.
+    /// A TLS server with a self-signed certificate for `host`.
     pub(crate) fn tls(host: &str, acts: Vec<Act>) -> Peer {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed([host.to_owned()]).expect("a certificate");
@@ -72,14 +72,14 @@ impl Peer {
         let is_stopping = Arc::new(AtomicBool::new(false));
         let (seen, is_over) = (heads.clone(), is_stopping.clone());
         let thread = thread::spawn(move || {
-            // The last act is repeated. Woken by a connection, also by the one that `drop` makes.
+            // The last act is repeated. A connection wakes the thread, also the one that `drop` makes.
             for number in 0.. {
                 let Ok((stream, _)) = listener.accept() else { return };
                 if is_over.load(Ordering::SeqCst) {
                     return;
                 }
                 let act = &acts[number.min(acts.len() - 1)];
-                // A client that leaves is what many of the tests are about.
+                // Many tests have the client leave.
                 let _ = match &tls {
                     None => serve(stream, act, &seen),
                     Some(config) => ServerConnection::new(config.clone())
@@ -104,9 +104,9 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.addr); // it may have ended already
+        let _ = TcpStream::connect(self.addr); // the thread may have ended already
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // its panic was printed already
+            let _ = thread.join(); // its panic was already printed
         }
     }
 }
@@ -132,6 +132,6 @@ fn serve(mut stream: impl Read + Write, act: &Act, heads: &Mutex<Vec<String>>) -
         Act::Stall => {}
     }
     stream.flush()?;
-    // The client closes first: nothing of the answer is lost to a reset.
+    // The client closes first, so that no reset loses a part of the answer.
     io::copy(&mut stream, &mut io::sink()).map(drop)
 }
