@@ -1,10 +1,7 @@
-//! The recognition of Alexa's requests. It is a part of a program and not of a library, and pure: it is
-//! compiled here once more.
+//! The recognition of Alexa's requests.
 
+use gateway::alexa;
 use serde_json::Value;
-
-#[path = "../../gateway/src/alexa.rs"]
-mod product;
 
 /// The most characters that can begin or part a value, in all of the text.
 const MAX_MARKS: usize = 4095;
@@ -14,25 +11,25 @@ const MAX_MARKS: usize = 4095;
 /// * Neither white space around it nor another spelling of the same document changes what is found.
 /// * Half a document, or one with something behind it, is none.
 pub fn check(data: &[u8]) {
-    let found = product::intent(data);
+    let found = alexa::intent(data);
     let marks = data.iter().filter(|byte| b",:[{".contains(byte)).count();
-    let is_within = data.len() <= product::MAX_BODY_BYTES && marks <= MAX_MARKS;
+    let is_within = data.len() <= alexa::MAX_BODY_BYTES && marks <= MAX_MARKS;
     let document = serde_json::from_slice::<Value>(data).ok().filter(|_| is_within);
     assert_eq!(found, document.as_ref().and_then(wanted));
     let (Some(name), Some(document)) = (found, document) else { return };
     assert!(!name.is_empty() && values(&document) <= 1 + MAX_MARKS);
     let again = document.to_string();
     // Numbers may become longer.
-    if again.len() <= product::MAX_BODY_BYTES && again.matches([',', ':', '[', '{']).count() <= MAX_MARKS {
-        assert_eq!(product::intent(again.as_bytes()).as_deref(), Some(&*name), "spelled `{again}`");
+    if again.len() <= alexa::MAX_BODY_BYTES && again.matches([',', ':', '[', '{']).count() <= MAX_MARKS {
+        assert_eq!(alexa::intent(again.as_bytes()).as_deref(), Some(&*name), "spelled `{again}`");
     }
-    if data.len() + 2 <= product::MAX_BODY_BYTES {
+    if data.len() + 2 <= alexa::MAX_BODY_BYTES {
         let padded = [b"\n", data, b"\t"].concat();
-        assert_eq!(product::intent(&padded).as_deref(), Some(&*name), "with white space around it");
-        assert_eq!(product::intent(&[data, b"}"].concat()), None, "with something behind it");
+        assert_eq!(alexa::intent(&padded).as_deref(), Some(&*name), "with white space around it");
+        assert_eq!(alexa::intent(&[data, b"}"].concat()), None, "with something behind it");
     }
     let text = data.trim_ascii();
-    assert_eq!(product::intent(&text[..text.len() - 1]), None, "without its last byte");
+    assert_eq!(alexa::intent(&text[..text.len() - 1]), None, "without its last byte");
 }
 
 /// The intent's name, key by key.

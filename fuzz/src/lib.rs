@@ -12,9 +12,6 @@ pub mod chunked;
 pub mod docker;
 mod engine;
 pub mod load;
-#[path = "../../gateway/src/name.rs"]
-#[allow(dead_code)] // for `load`, which needs a part of it
-mod name;
 pub mod request_head;
 pub mod response_head;
 pub mod rules;

@@ -1,11 +1,6 @@
-//! The page on which gateways tell each other their calls. It is a part of a program and not of a library, and pure: it
-//! is compiled here once more.
+//! The page on which gateways tell each other their calls.
 
-#[path = "../../gateway/src/load.rs"]
-#[allow(dead_code)] // not all of it is asked for here
-mod product;
-
-use product::{Load, Page};
+use gateway::load::{self, Load, Page};
 
 /// * A page is what its lines say, each of them read on its own.
 /// * What is written of a page is that page again.
@@ -16,7 +11,7 @@ pub fn check(data: &[u8]) {
     let Some(page) = found else { return };
     let lines = data.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(page.functions.len(), lines - 1);
-    let text = product::write(page.instance, page.functions.iter().map(|(name, load)| (name, *load)));
+    let text = load::write(page.instance, page.functions.iter().map(|(name, load)| (name, *load)));
     let again = Page::parse(text.as_bytes()).expect("what is written is a page");
     let mut want = page;
     want.functions.retain(|_, load| *load != Load::default());
@@ -35,7 +30,7 @@ fn is_page(data: &[u8]) -> bool {
         && first[7..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut names = std::collections::HashSet::new();
     is_first
-        && data.len() <= product::MAX_BYTES
+        && data.len() <= load::MAX_BYTES
         && lines.all(|line| {
             let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
             fields.len() == 4

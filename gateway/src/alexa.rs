@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The largest body that is read to find out. Alexa's own limit on an exchange is 24 KiB; the rest is
 /// room for session attributes and contexts of future versions.
-pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The most values that a body may hold. Eight bytes of JSON (`{"a":0},`) can take more than 600 bytes
 /// in memory; this bounds what one request costs to about 2 MiB. Real requests hold some hundred.
@@ -13,7 +13,7 @@ const MAX_VALUES: usize = 4096;
 /// The intent's name when `body` is an Alexa request: `session.sessionId`,
 /// `session.application.applicationId` and `request.intent.name` are non-empty strings.
 /// Nothing says that a function of that name exists, or that it is a valid name at all.
-pub(crate) fn intent(body: &[u8]) -> Option<String> {
+pub fn intent(body: &[u8]) -> Option<String> {
     if body.len() > MAX_BODY_BYTES || values_at_most(body) > MAX_VALUES {
         return None;
     }

@@ -20,7 +20,7 @@ use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
 use crate::edge::{Behind, ControlPlane, Credentials, Door, Edge, Guard, HeadLimits, Listeners};
 use crate::functions::{Probe, Table};
-use crate::listen::{self, Listening};
+use crate::listen::Listening;
 use crate::load::Instance;
 use crate::metrics::Rejected;
 use crate::provider::local::{self, Local};
@@ -61,27 +61,26 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not start, or not go on.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub enum Error {
     /// A configuration that cannot be used.
     Configuration(String),
     /// Something the system refused.
     System(&'static str, io::Error),
     /// An address is not free, not allowed, or not there.
-    Listen(listen::Error),
+    Listen(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Configuration(text) => f.write_str(text),
+            Error::Configuration(text) | Error::Listen(text) => f.write_str(text),
             Error::System(action, source) => write!(f, "failed to {action}: {source}"),
-            Error::Listen(error) => error.fmt(f),
         }
     }
 }
 
 /// Serves until a signal ends it.
-pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
+pub fn run(config: &Config) -> Result<ExitCode, Error> {
     kit::log::init(config.log);
     if config.access_log {
         access_log::open();
@@ -96,7 +95,8 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     if let Some(state_dir) = &config.state_dir {
         control::check(state_dir).map_err(|why| Error::Configuration(format!("setting state_dir: {why}")))?;
     }
-    let Listening { listeners, addresses, first_admin } = config.places().open().map_err(Error::Listen)?;
+    let Listening { listeners, addresses, first_admin } =
+        config.places().open().map_err(|error| Error::Listen(error.to_string()))?;
     let share = config.shares.workers_per_function(config.room(open_files));
     let table = Table::new(client_config(config, open_files), Secrets::new(&config.secret_mount_path));
     let table = Arc::new(table.with_share(share));

@@ -1,5 +1,6 @@
 //! The gateway's settings: the table, the bounds, and the typed values that the rest of it sees.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -157,7 +158,7 @@ pub(crate) enum ProviderKind {
 
 /// The settings in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Config {
+pub struct Config {
     pub(crate) port: u16,
     /// Where to listen in the place of `port`.
     pub(crate) listen: Vec<Place>,
@@ -211,7 +212,7 @@ impl Config {
     ///
     /// # Errors
     /// The first value that cannot be used; its `Display` is what the user is told.
-    pub(crate) fn read(source: &dyn Source) -> Result<Config, Refused> {
+    pub fn read(source: &dyn Source) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
         let max_connections = optional_count(&reader, "max_connections", MAX_CONNECTIONS)?;
         let max_workers = count(&reader, "max_workers", 1, MAX_WORKERS)?;
@@ -260,9 +261,13 @@ impl Config {
         })
     }
 
-    /// Where to listen first of all: at least there functions are served.
-    pub(crate) fn first_place(&self) -> Place {
-        self.listen.first().copied().unwrap_or(Place::Everywhere(self.port))
+    /// Where `--healthcheck` reaches the gateway of this host: the first address that serves functions.
+    ///
+    /// # Errors
+    /// This machine has no address there; the text is for the user.
+    pub fn health_check_address(&self) -> Result<SocketAddr, String> {
+        let place = self.listen.first().copied().unwrap_or(Place::Everywhere(self.port));
+        place.reached_at().map_err(|error| format!("{place}: {error}"))
     }
 
     /// Where to listen.
@@ -292,7 +297,7 @@ impl Config {
     }
 
     /// The text of `--help`.
-    pub(crate) fn help() -> String {
+    pub fn help() -> String {
         kit::settings::help(USAGE, TABLE)
     }
 

@@ -13,13 +13,13 @@ use crate::name::FunctionName;
 pub(crate) const PATH: &[u8] = b"/load";
 
 /// The longest page that is read: some 8,000 functions with names of 20 bytes.
-pub(crate) const MAX_BYTES: usize = 256 * 1024;
+pub const MAX_BYTES: usize = 256 * 1024;
 
 const FORMAT: &str = "load 1 ";
 
 /// A running gateway: a random number, so that a gateway that starts again is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instance(pub(crate) u64);
+pub struct Instance(pub(crate) u64);
 
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,25 +29,27 @@ impl fmt::Display for Instance {
 
 /// The calls of one function, as one gateway or all others together know them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Load {
+pub struct Load {
     /// Calls that are served or wait.
-    pub(crate) in_flight: u32,
+    pub in_flight: u32,
     /// Calls that have ended.
-    pub(crate) ended: u64,
+    pub ended: u64,
     /// Replicas that are kept since alerts fire; 0 when none does.
-    pub(crate) kept: u32,
+    pub kept: u32,
 }
 
 /// A page that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
-    pub(crate) instance: Instance,
-    pub(crate) functions: HashMap<FunctionName, Load>,
+pub struct Page {
+    /// The gateway whose page it is.
+    pub instance: Instance,
+    /// Its calls, by function.
+    pub functions: HashMap<FunctionName, Load>,
 }
 
 impl Page {
     /// The page in `text`; `None` when it is anything else.
-    pub(crate) fn parse(text: &[u8]) -> Option<Page> {
+    pub fn parse(text: &[u8]) -> Option<Page> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_BYTES)?;
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let instance = instance(lines.next()?.strip_prefix(FORMAT)?)?;
@@ -68,10 +70,7 @@ impl Page {
 }
 
 /// The page's text. Functions that were never called are left out.
-pub(crate) fn write<'a>(
-    instance: Instance,
-    functions: impl Iterator<Item = (&'a FunctionName, Load)>,
-) -> String {
+pub fn write<'a>(instance: Instance, functions: impl Iterator<Item = (&'a FunctionName, Load)>) -> String {
     let mut text = format!("{FORMAT}{instance}\n");
     for (name, load) in functions.filter(|(_, load)| *load != Load::default()) {
         text += &format!("{name} {} {} {}\n", load.in_flight, load.ended, load.kept);

@@ -1,42 +1,12 @@
-//! The gateway: one address for all functions of a Docker Swarm, or of this machine.
+//! The program: configuration, the run, the exit code.
 #![forbid(unsafe_code)]
-
-mod access;
-mod access_log;
-mod alexa;
-mod app;
-mod authority;
-mod balance;
-mod base64;
-mod call;
-mod caller;
-mod config;
-mod control;
-mod digest;
-mod edge;
-mod failure;
-mod floor;
-mod functions;
-mod functions_file;
-mod kind;
-mod labels;
-mod listen;
-mod load;
-mod metrics;
-mod name;
-mod network;
-mod provider;
-mod proxies;
-mod route;
-mod scaler;
-mod secrets;
 
 use std::process::ExitCode;
 
 use kit::arguments::{EXIT_CONFIGURATION, EXIT_FAILURE, Program};
 use kit::settings::Environment;
 
-use config::Config;
+use gateway::Config;
 
 const PROGRAM: Program = Program { name: "gateway", version: env!("CARGO_PKG_VERSION"), help: Config::help };
 
@@ -49,9 +19,9 @@ fn serve() -> ExitCode {
         Ok(config) => config,
         Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
-    match app::run(&config) {
+    match gateway::run(&config) {
         Ok(code) => code,
-        Err(error @ app::Error::Configuration(_)) => PROGRAM.fail(EXIT_CONFIGURATION, error),
+        Err(error @ gateway::Error::Configuration(_)) => PROGRAM.fail(EXIT_CONFIGURATION, error),
         Err(error) => PROGRAM.fail(EXIT_FAILURE, error),
     }
 }
@@ -62,9 +32,9 @@ fn health_check() -> ExitCode {
         Ok(config) => config,
         Err(refused) => return PROGRAM.fail(EXIT_CONFIGURATION, refused),
     };
-    let place = config.first_place();
-    let address = place.reached_at().map_err(|error| format!("{place}: {error}"));
-    match address.and_then(|address| http1::client::health_check(address, "/healthz")) {
+    let checked =
+        config.health_check_address().and_then(|address| http1::client::health_check(address, "/healthz"));
+    match checked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => PROGRAM.fail(EXIT_FAILURE, format_args!("not healthy: {error}")),
     }

@@ -29,7 +29,7 @@ pub(crate) fn maybe_unknown(name: &str, problem: &str) -> String {
 
 /// A valid function name. Cloning shares the text; a map keyed by it is searched with a `&str`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FunctionName(Arc<str>);
+pub struct FunctionName(Arc<str>);
 
 impl FunctionName {
     /// The name that `bytes` spell, `None` if they are not one.
