@@ -1,4 +1,4 @@
-//! Functions that ask for a password, a token or a signature: who comes through, and that nothing else does.
+//! Functions with a password, a token or a signature: only callers with the secret reach them.
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +13,12 @@ use testkit::{Bin, Peer, Reply, Running, Script, eventually, proc};
 
 use crate::{ONE, SOON, at, counts, dogs, gateway, is_own, path, process, raw, rejected, well};
 
-/// The secret that [`signed`] signs with.
+/// The key of [`signed`].
 const SECRET: &str = "It's a Secret to Everybody";
 
 const BAD: (u16, &str) = (401, "bad_signature");
 
-/// More than is read before a call is begun.
+/// More than the gateway reads before it begins a call.
 const LARGE: usize = 300_000;
 
 fn labelled(mut function: Value, labels: Value) -> Value {
@@ -26,7 +26,7 @@ fn labelled(mut function: Value, labels: Value) -> Value {
     function
 }
 
-/// A gateway before one function, with these labels, and with these secrets.
+/// A gateway in front of one function with these labels and secrets.
 fn guarded(function: Value, labels: Value, secrets: &[(&str, &str)]) -> Bin {
     let bin = gateway(&[labelled(function, labels)]);
     for (name, content) in secrets {
@@ -40,7 +40,7 @@ fn before(peer: &Peer, labels: Value, secrets: &[(&str, &str)]) -> Running {
     guarded(at(ONE, &[peer.addr()]), labels, secrets).start()
 }
 
-/// A gateway before a function whose bodies are signed with [`SECRET`].
+/// A gateway in front of a function with bodies signed by [`SECRET`].
 fn signing(peer: &Peer) -> Running {
     before(peer, json!({ "faas.hmac": "hook" }), &[("hook", SECRET)])
 }
@@ -51,7 +51,7 @@ fn code(key: &[u8], data: &[u8]) -> Vec<u8> {
     code.finalize().into_bytes().to_vec()
 }
 
-/// The field with GitHub's signature of a body.
+/// The header with GitHub's signature of a body.
 fn signed(body: &[u8]) -> String {
     let digits: String = code(SECRET.as_bytes(), body).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("X-Hub-Signature-256: sha256={digits}\r\n")
@@ -70,13 +70,13 @@ fn echo() -> Peer {
     Peer::tcp(Script::new().request().answer(answer).repeat())
 }
 
-/// Has the gateway read its secrets again.
+/// Makes the gateway read its secrets again.
 #[track_caller]
 fn reread(gateway: &Running) {
     let count = || gateway.log().matches("read again").count();
     let before = count();
     gateway.signal(proc::SIGHUP);
-    // Both are told of: the secrets, then the file.
+    // The log has a line for the secrets and one for the file.
     eventually(SOON, || if count() >= before + 2 { Ok(()) } else { Err(gateway.log()) });
 }
 
@@ -160,7 +160,7 @@ fn a_client_that_guesses_passwords_of_a_function_is_refused_there() {
         let refused = ask(ONE, "10.0.0.1", Some(password));
         is_own(&refused, (429, "too_many_guesses"), &["wrong passwords", "faas.auth"]);
     }
-    // Not even by another error may a password be told from others.
+    // No other error may tell a right password from a wrong one.
     let unsigned = [("Authorization", right), ("X-Forwarded-For", "10.0.0.1")];
     is_own(&send(&gateway, &unsigned), (429, "too_many_guesses"), &[]);
     assert_eq!(peer.connections(), 0);
@@ -173,7 +173,7 @@ fn a_client_that_guesses_passwords_of_a_function_is_refused_there() {
     assert!((1..=4).contains(&lines.count()), "{log}");
 }
 
-/// Each way to a function leads by its guard.
+/// Every route to a function checks its secret.
 #[test]
 fn no_route_bypasses_the_secret() {
     let peer = well();
@@ -281,7 +281,7 @@ fn a_signed_body_arrives_however_it_is_split() {
         for at in head..=request.len() {
             let mut connection = gateway.connect();
             connection.send(&request[..at]).unwrap();
-            // What was sent has been seen, when something else has been answered since.
+            // The gateway has read the first part once it has answered another request.
             is_counted(&gateway);
             connection.send(&request[at..]).unwrap();
             let reply = connection.within(SOON).reply("POST").unwrap();
@@ -290,7 +290,7 @@ fn a_signed_body_arrives_however_it_is_split() {
     }
 }
 
-/// Something that takes a moment on the gateway's threads.
+/// Waits until the gateway's threads have answered one more request.
 fn is_counted(gateway: &Running) {
     assert_eq!(gateway.get("/healthz").status, 200);
 }
@@ -314,7 +314,7 @@ fn an_empty_body_is_signed_too() {
     assert_eq!(peer.requests().len(), 3);
 }
 
-/// A small body is judged before a connection is made, or a process started.
+/// The gateway checks a small body before it connects or starts a process.
 #[test]
 fn a_small_unsigned_body_reaches_no_function() {
     let mut function = process(ONE, "cat");
@@ -388,14 +388,14 @@ fn a_large_body_arrives_whole_only_with_its_signature() {
                 }
             }
         }
-        // Both good ones, and neither of the others.
+        // Only the two bodies with the right signature.
         let whole = peer.requests().iter().filter(|request| request.body == body).count();
         assert_eq!(whole, 2, "{size}");
     }
     is_own(&send(&gateway, &[]), BAD, &[]);
 }
 
-/// A process cannot take a body for the whole that is not signed.
+/// A process cannot take an unsigned body for complete.
 #[test]
 fn a_process_does_not_see_the_end_of_an_unsigned_body() {
     let function = process(ONE, "sh -c 'cat >\"$TMPDIR/got\" && touch \"$TMPDIR/whole\" && echo done'");
@@ -409,7 +409,7 @@ fn a_process_does_not_see_the_end_of_an_unsigned_body() {
     };
     is_own(&post(&signed(b"x")), BAD, &["`one`"]);
     counts(&gateway, "401", 1.0);
-    // Its process is ended, and has not come so far.
+    // The process is ended before it reaches the end of the body.
     eventually(SOON, || match gateway.descendants().len() {
         1 => Ok(()), // the replica's fwatchdog
         left => Err(format!("{left} processes run")),
@@ -419,16 +419,16 @@ fn a_process_does_not_see_the_end_of_an_unsigned_body() {
     assert!(whole.exists() && fs::read(gateway.dir().join("got")).unwrap() == body);
 }
 
-/// An answer that comes before the body has ended waits for the signature.
+/// An answer that comes before the end of the body waits for the signature.
 #[test]
 fn no_answer_is_sent_before_the_signature_is_checked() {
     let script = || Script::new().head().send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
-    // Whether there is an answer left once all was sent.
+    // Whether the answer is still there once all is sent.
     for (end, is_left) in [
         (script().close(), true),
         (script().body(), true),
         (script().reset(), false),
-        (script().stall(), false), // it never takes all
+        (script().stall(), false), // the peer never takes the whole body
     ] {
         let peer = Peer::tcp(end);
         let gateway = signing(&peer);
@@ -462,7 +462,7 @@ fn a_truncated_signed_body_does_not_arrive() {
         connection.send(&body[..size - 1]).unwrap();
         connection.end();
         connection.within(SOON).rest();
-        // The signature of what came, and more announced.
+        // The signature of the sent part, and a larger announced length.
         let mut connection = gateway.connect();
         let fields = format!("{}Transfer-Encoding: chunked\r\n", signed(&body));
         connection.send(raw("POST", &fields, "")).unwrap();
@@ -536,7 +536,7 @@ fn with_both_labels_a_call_needs_both_secrets() {
     assert_eq!(peer.requests().pop().unwrap().header("authorization"), None);
 }
 
-/// A large signed body is sent once more where nobody has seen anything of it.
+/// A large signed body is sent again if no replica has seen any of it.
 #[test]
 fn a_signed_body_is_retried_on_another_replica() {
     let peer = echo();

@@ -1,4 +1,4 @@
-//! The access log: a line for each request, and a reader of it that has stopped.
+//! The access log: a line for each request, and a stopped reader.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use testkit::{Peer, Reader, Running, Script, eventually, proc};
 
 use crate::{ONE, SOON, before, path, raw, well};
 
-/// The lines behind their time, once there are `count`.
+/// Waits for `count` lines; returns them without their time.
 #[track_caller]
 fn lines(gateway: &Running, count: usize) -> Vec<String> {
     let text = eventually(SOON, || match gateway.stdout() {
@@ -38,7 +38,7 @@ fn each_request_is_logged_as_one_line() {
     let mut client = gateway.connect();
     client.send("GET\u{1b}[31m / HTTP/1.1\r\n\r\n").unwrap();
     let refused = client.reply("GET").unwrap();
-    // A line is written behind the answer: lines of different connections may change places.
+    // A line is written after its answer, so lines of different connections may change places.
     let mut want = [
         "peer=127.0.0.1 method=GET function=one status=200 bytes=2 call=c1".to_owned(),
         format!("peer=127.0.0.1 method=GET function=missing status=404 bytes={} call=c2", missing.body.len()),

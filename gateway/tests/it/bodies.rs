@@ -1,4 +1,4 @@
-//! Bodies: framing, streaming in both directions, and that half of one is never taken for the whole.
+//! Bodies: framing, streaming both ways, and no half body taken for the whole.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::{OK, ONE, SOON, at, before, counts, dogs, gateway, is_own, is_well, p
 
 const MIB: u64 = 1024 * 1024;
 
-/// Answers each request with its own body, with a length.
+/// Answers each request with its body, with a length.
 fn echo() -> Peer {
     Peer::tcp(Script::new().request().answer(answer).repeat())
 }
@@ -44,7 +44,7 @@ fn a_body_with_a_length_keeps_it_and_one_without_is_chunked() {
         assert_eq!(got.header("content-length"), None);
         assert!(got.body == body);
     }
-    // Without a body there is nothing to tell; POST without one says so.
+    // Only POST tells that it has no body.
     gateway.get(&path(""));
     let got = peer.requests().pop().unwrap();
     assert_eq!((got.header("content-length"), got.header("transfer-encoding")), (None, None));
@@ -117,7 +117,7 @@ fn interim_answers_are_passed_on_to_clients_that_know_them() {
     }
 }
 
-/// Hints are worth something only before the answer is there.
+/// Hints are useful only before the answer.
 #[test]
 fn an_interim_answer_does_not_wait_for_the_answer() {
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
@@ -149,7 +149,7 @@ fn a_request_streams_piece_by_piece() {
     let gateway = before(&peer).start();
     let mut connection = gateway.connect();
     connection.send(raw("POST", "Transfer-Encoding: chunked\r\n", "")).unwrap();
-    // The head with the first piece, and each piece before the next is sent.
+    // The head comes with the first piece, and each piece before the next is sent.
     let mut sent = vec![];
     for piece in ["first ", "second ", "third"] {
         connection.send(chunked(piece.as_bytes())).unwrap();
@@ -234,14 +234,14 @@ fn many_small_chunks_in_one_read_are_all_forwarded() {
     }
 }
 
-/// The chunks behind a head in which no data is a line end.
+/// Counts the chunks after a head; no chunk contains a line end.
 fn count_chunks(message: &[u8]) -> usize {
     let text = String::from_utf8_lossy(message);
     let (_, body) = text.split_once("\r\n\r\n").unwrap();
     body.matches("\r\n").count() / 2
 }
 
-/// Each chunk that goes on is a call of the system, which costs more than all else that is done for it.
+/// Each forwarded chunk is a system call, which costs more than all other work for it.
 #[test]
 fn short_chunks_that_arrive_together_are_merged() {
     let short: Vec<u8> = (0..5000).flat_map(|_| chunked(b"x")).chain(*b"0\r\n\r\n").collect();
@@ -317,7 +317,7 @@ fn half_an_answer_is_never_taken_for_the_whole() {
                 Ok(reply) => is_own(&reply, (502, "upstream_closed"), &[ONE]),
                 Err(error) => panic!("{answer}: {error}"),
             }
-            // A client of HTTP/1.0 has no framing that would tell; it sees a reset.
+            // The framing of HTTP/1.0 cannot tell that a body was cut; the client sees a reset.
             match gateway.request().http10().path(path("")).send() {
                 Err(HttpError::CutBody(_) | HttpError::Broken(..)) => {}
                 Ok(reply) => is_own(&reply, (502, "upstream_closed"), &[ONE]),
@@ -368,14 +368,14 @@ fn bodies_in_uneven_pieces_arrive_whole() {
     assert_eq!(client.opened(), 1);
 }
 
-/// CPU time that the gateway takes while nothing can move.
+/// Measures the CPU time of the gateway while nothing can move.
 #[track_caller]
 fn is_at_rest(gateway: &Running) {
     const SPAN: Duration = Duration::from_millis(300);
-    // Buffers may still be filling at first.
+    // At first buffers may still be filling.
     eventually(SOON, || {
         let before = gateway.cpu_time();
-        thread::sleep(SPAN); // what is measured is what happens in it
+        thread::sleep(SPAN); // the span that is measured
         match gateway.cpu_time() - before {
             busy if busy <= SPAN / 10 => Ok(()),
             busy => Err(format!("{busy:?} of CPU time in {SPAN:?}")),
@@ -385,7 +385,7 @@ fn is_at_rest(gateway: &Running) {
 
 #[test]
 fn a_client_that_does_not_read_costs_no_memory_and_no_cpu() {
-    // More than the sockets in between take, so that the gateway has to wait for the client.
+    // More than the sockets buffer, so that the gateway has to wait for the client.
     const SENT: usize = 16 << 20;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SENT}\r\n\r\n");
     let peer = Peer::tcp(Script::new().request().send(head).send(vec![b'x'; SENT]));
@@ -400,14 +400,14 @@ fn a_client_that_does_not_read_costs_no_memory_and_no_cpu() {
     assert_eq!((rest.bytes.len(), rest.end), (SENT, End::Closed));
 }
 
-/// Writes until nothing more is taken, that is, until the gateway waits for its client.
+/// Writes until the gateway takes no more, because it waits for its client.
 fn fill(mut stream: &TcpStream) {
     let mut refused = 0;
     while refused < 50 {
         match stream.write(&[b'x'; 64 * 1024]).unwrap_or(0) {
             0 => {
                 refused += 1;
-                thread::sleep(Duration::from_millis(4)); // between two looks
+                thread::sleep(Duration::from_millis(4)); // between two attempts
             }
             _ => refused = 0,
         }
@@ -425,7 +425,7 @@ fn a_function_that_ends_early_does_not_make_the_gateway_spin() {
     function.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
     function.set_nonblocking(true).unwrap();
     fill(&function);
-    drop(function); // with most of the request unread, which makes a reset of it
+    drop(function); // most of the request is unread, so this resets the connection
     is_at_rest(&gateway);
     assert_eq!(connection.within(SOON).head().unwrap().status, 200);
     assert_eq!(connection.within(SOON).rest().end, End::Reset);

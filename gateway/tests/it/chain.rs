@@ -1,4 +1,4 @@
-//! What crosses the whole chain of real binaries: client, gateway, fwatchdog, process, and back.
+//! The whole chain of real binaries: client, gateway, fwatchdog, process, and back.
 
 use serde_json::{Value, json};
 use testkit::http::Connection;
@@ -7,7 +7,7 @@ use testkit::{Bin, Peer, Reply, Running, Script, is_installed, program};
 
 use crate::{ONE, SOON, at, gateway, path, process};
 
-/// The most bytes and fields of a head by default, and the most that may be set.
+/// Bytes and fields of the largest head: by default, and at the highest setting.
 const HEADS: [(usize, usize); 2] = [(64 << 10, 128), (120 << 10, 1024)];
 
 /// A gateway in front of a function that prints its environment.
@@ -33,7 +33,7 @@ fn zero_is_no_time_limit_in_the_whole_chain() {
     }
 }
 
-/// The head of a request with so many bytes and fields, the last of them a filler.
+/// The head of a request with so many bytes and fields; the last field is a filler.
 fn head(target: &str, (bytes, fields): (usize, usize), (colon, end): (&str, &str), filler: &str) -> String {
     let mut head = format!("GET {target} HTTP/1.1{end}Host{colon}h{end}Connection{colon}close{end}");
     for number in 3..fields {
@@ -54,12 +54,12 @@ fn with_heads(bin: Bin, (bytes, fields): (usize, usize)) -> Running {
     bin.env("max_header_bytes", bytes.to_string()).env("max_headers", fields.to_string()).start()
 }
 
-/// As [`with_heads`], behind a proxy, so that it appends to `X-Forwarded-For`.
+/// As [`with_heads`], behind a proxy, so that the gateway appends to `X-Forwarded-For`.
 fn behind_a_proxy(bin: Bin, most: (usize, usize)) -> Running {
     with_heads(bin.env("trusted_proxies", "127.0.0.1"), most)
 }
 
-/// The most that a gateway takes of a trusted proxy.
+/// The largest head that a gateway accepts from a trusted proxy.
 fn of_a_proxy((bytes, fields): (usize, usize)) -> (usize, usize) {
     (bytes + http1::head::PROXY_BYTES, fields + http1::head::PROXY_HEADERS)
 }
@@ -72,7 +72,7 @@ fn is_refused_beyond(gateway: &Running, (bytes, fields): (usize, usize)) {
     }
 }
 
-/// Whether all of a head reaches the process, in every form of it.
+/// Checks that a head reaches the process whole, in every form.
 fn arrives(gateway: &Running, target: &str, most: (usize, usize), fillers: &[&str]) {
     for form in [(":", "\n"), (": ", "\r\n")] {
         for (fields, filler) in fillers.iter().flat_map(|filler| [(most.1, filler), (4, filler)]) {
@@ -88,8 +88,8 @@ fn arrives(gateway: &Running, target: &str, most: (usize, usize), fillers: &[&st
     }
 }
 
-/// The shortest form of a field grows when it is passed on, and the gateway adds fields of its own. The filler becomes
-/// one variable of the process, and the gateway appends to some.
+/// The shortest form of a field grows when it is forwarded, and the gateway adds fields. The process gets the
+/// filler as one variable; the gateway appends to some.
 #[test]
 fn the_largest_head_of_a_request_reaches_the_process() {
     for most in HEADS {
@@ -103,7 +103,7 @@ fn the_largest_head_of_a_request_reaches_the_process() {
     }
 }
 
-/// What the first gateway takes, the last one takes from the gateways before it, and its fwatchdog from it.
+/// Each gateway accepts what the gateway before it forwards, and the last fwatchdog too.
 #[test]
 fn the_largest_heads_pass_a_chain_of_gateways_both_ways() {
     for most in HEADS {
@@ -137,7 +137,7 @@ fn the_longest_target_and_host_reach_the_process() {
     }
 }
 
-/// The fields of an answer's head with so many bytes and fields.
+/// The fields of an answer's head, with so many bytes and fields.
 fn answer((bytes, fields): (usize, usize), start: &str) -> String {
     let mut head = start.to_owned();
     for number in 1..fields {
@@ -182,7 +182,7 @@ fn the_largest_head_of_an_answer_reaches_the_client() {
     }
 }
 
-/// A client that sends its whole body before it reads: by `http.client`, and by `urllib`.
+/// A client that sends its whole body before it reads, with `http.client` and with `urllib`.
 const PYTHON_CLIENT: &str = "
 import http.client, sys, urllib.request
 host, path, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -220,7 +220,7 @@ fn echoes_to_python(gateway: &Running) {
     assert_eq!(printed, "200 True\n200 True\n", "{said}\n{}", gateway.log());
 }
 
-/// Neither the gateway nor fwatchdog cuts such a client off: its output waits in fwatchdog.
+/// Neither the gateway nor fwatchdog disconnects such a client: fwatchdog buffers the output.
 #[test]
 fn a_python_client_gets_its_answer_through_fwatchdog() {
     if !is_installed("python3") {

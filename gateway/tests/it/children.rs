@@ -1,5 +1,4 @@
-//! Functions that the gateway runs: how they are started, that they are started again, and that none of
-//! them outlives it.
+//! Functions that the gateway runs: their start, their restart, and that none outlives the gateway.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -32,7 +31,7 @@ fn a_killed_fwatchdog_is_restarted_while_calls_wait() {
     let before = dogs(&gateway, 1);
     proc::signal(before[0], proc::SIGKILL);
     gateway.wait_log("killed by signal 9", SOON);
-    // Nobody runs at first; its socket is there all the time.
+    // No process runs at first; the replica's socket is there all the time.
     thread::scope(|scope| {
         for client in 0..8 {
             let gateway = &gateway;
@@ -65,14 +64,14 @@ fn a_call_in_a_killed_fwatchdog_is_502() {
     }
 }
 
-/// The gateway raises its own limit of open files, and so does the fwatchdog of each replica.
+/// The gateway and each fwatchdog raise their own limit of open files.
 #[test]
 fn a_function_gets_the_gateways_original_limit_of_open_files() {
     let gateway = gateway(&[process(ONE, "sh -c 'ulimit -Sn'")]).soft_nofile(300).start();
     assert_eq!(gateway.get(&path("")).text(), "300\n");
 }
 
-/// fwatchdog takes connections before its process does.
+/// fwatchdog accepts connections before its process does.
 #[test]
 fn a_cold_start_includes_the_start_of_an_http_mode_process() {
     let serves = format!("sh -c 'exec {} $PORT 3000'", program("serves"));
@@ -85,7 +84,7 @@ fn a_cold_start_includes_the_start_of_an_http_mode_process() {
     assert_eq!(gateway.get(&path("")).header("x-cold-start-ms"), None);
 }
 
-/// Each has a port of its own, which it is told.
+/// Each process gets a port of its own in `PORT`.
 #[test]
 fn replicas_in_http_mode_do_not_share_a_port() {
     let serves = format!("sh -c 'exec {} $PORT'", program("serves"));

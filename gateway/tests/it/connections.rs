@@ -1,4 +1,4 @@
-//! What becomes of the connections to functions that somebody else runs.
+//! The gateway's connections to functions that it does not run.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -16,7 +16,7 @@ fn before(server: SocketAddr) -> Bin {
 
 #[test]
 fn surplus_bytes_after_an_answer_reach_no_client() {
-    // Where the first buffer ends; each size has a function, and so a pool, of its own.
+    // Sizes around the end of the first buffer. Each size has a function, and so a pool, of its own.
     let sizes = 8189..=8195;
     let peers: Vec<Peer> = sizes
         .map(|size| {
@@ -27,7 +27,7 @@ fn surplus_bytes_after_an_answer_reach_no_client() {
     let named = |(number, peer): (usize, &Peer)| at(&format!("f{number}"), &[peer.addr()]);
     let functions: Vec<Value> = peers.iter().enumerate().map(named).collect();
     let gateway = gateway(&functions).start();
-    // One client, so that all its calls are on one poller.
+    // One client, so that one poller serves all its calls.
     let mut client = gateway.client();
     for (number, peer) in peers.iter().enumerate() {
         let mut get =
@@ -42,7 +42,7 @@ fn surplus_bytes_after_an_answer_reach_no_client() {
     }
 }
 
-/// 16 clients before a function that sends bytes of random length at random times.
+/// 16 clients of a function that sends surplus bytes of random length at random times.
 #[test]
 fn no_client_gets_surplus_bytes_sent_at_random_times() {
     let surplus = Surplus::start(20, Rng::from_env().number());
@@ -76,7 +76,8 @@ fn a_server_of_one_connection_at_a_time_serves_every_call() {
         assert_eq!(slow.join().unwrap(), 200);
         others.into_iter().for_each(|other| assert_eq!(other.join().unwrap(), 200));
     });
-    // Connections go round all pollers: each call finds the idle connection with another one.
+    // Clients' connections are spread over all pollers, so each call finds the idle connection with another
+    // poller.
     for _ in 0..8 {
         assert_eq!(gateway.request().path(path("")).timeout(SOON).send().unwrap().status, 200);
     }

@@ -1,4 +1,4 @@
-//! The control plane: what it shows and changes, who may use it, and that nothing that happens to it touches calls.
+//! The control plane: what it shows and changes, who may use it, and that its failures do not touch calls.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,13 +13,13 @@ use crate::{
     OK, ONE, SOON, at, becomes, before, dogs, gateway, is_own, is_well, path, process, rejected, well,
 };
 
-/// How long the edge waits for the control plane, and then some.
+/// A little longer than the edge waits for the control plane.
 const HANG_TIME: Duration = Duration::from_secs(40);
 
-/// Why `/system` is answered 503 while the control plane is started again.
+/// The answer while the control plane is being restarted.
 const DOWN: (u16, &str) = (503, "control_down");
 
-/// One function that the gateway runs, [`ONE`], with these labels.
+/// The function [`ONE`], run by the gateway, with these labels.
 fn labelled(labels: Value) -> Value {
     let mut function = process(ONE, "cat");
     function["labels"] = labels;
@@ -52,7 +52,7 @@ fn scale(gateway: &Running, replicas: impl Into<Value>) -> Reply {
     gateway.post(&format!("/system/scale-function/{ONE}"), body.to_string())
 }
 
-/// A gateway with a `state_dir` of the test's own, and the socket there.
+/// A gateway with a `state_dir` of its own, and the path of its socket.
 fn with_state(bin: Bin) -> (Bin, PathBuf) {
     let state = bin.dir().join("state");
     (bin.env("state_dir", &state), state.join("control.sock"))
@@ -82,7 +82,7 @@ fn functions_are_listed_with_their_state() {
         "name": ONE, "image": "", "replicas": 1, "availableReplicas": 1, "invocationCount": 3,
         "envProcess": "", "labels": {}, "annotations": {},
     });
-    // A call is counted when its answer is out.
+    // A call is counted after its answer is sent.
     eventually(SOON, || match get(&gateway, &format!("/system/function/{ONE}")) {
         got if got == one => Ok(()),
         got => Err(got.to_string()),
@@ -135,7 +135,7 @@ fn each_route_accepts_only_its_methods() {
     }
     is_own(&send("GET", "/system/function/two"), (404, "unknown_function"), &["`two`"]);
     is_own(&send("GET", "/system/function/a b".replace(' ', "%20").as_str()), (404, "unknown_function"), &[]);
-    // What its server could not read does not get there.
+    // The edge refuses paths that tiny_http cannot read.
     let reply = gateway.request().path(b"/system/\xc3\xa4").send().unwrap();
     is_own(&reply, (404, "no_route"), &[]);
     assert_eq!(gateway.get(&format!("http://any.test{one}")).status, 200);
@@ -222,7 +222,7 @@ fn alerts_scale_by_a_step_up_to_the_maximum() {
     }
 }
 
-/// Alertmanager sends what goes on firing again and again.
+/// Alertmanager repeats a firing alert.
 #[test]
 fn a_repeated_alert_keeps_its_replicas_and_adds_none() {
     let labels = json!({ "com.openfaas.scale.max": "15" });
@@ -241,7 +241,7 @@ fn a_repeated_alert_keeps_its_replicas_and_adds_none() {
         let reply = is_json(&alerts(&gateway, &[since("firing", early)]), 200);
         assert_eq!((&reply["scaled"], &reply["ignored"]), (&json!([]), &kept));
     }
-    // Somebody asks for fewer: the alert still counts.
+    // After a scale request for fewer replicas the alert still counts.
     let fewer = gateway.post(&format!("/system/scale-function/{ONE}"), "{\"replicas\": 2}");
     assert_eq!(fewer.status, 202, "{}", fewer.text());
     gateway.wait_log("function `one`: from 2 to 4 replicas", SOON);
@@ -254,7 +254,7 @@ fn a_repeated_alert_keeps_its_replicas_and_adds_none() {
     assert_eq!(reply["scaled"], json!([{ "name": ONE, "from": 7, "to": 10 }]), "it was over");
 }
 
-/// The files of a user `admin` with the password `pa:ss`.
+/// Writes the password `pa:ss` of the user `admin` into files.
 pub(crate) fn secrets(bin: Bin) -> Bin {
     bin.file("basic-auth-user", "admin\n");
     bin.file("basic-auth-password", "pa:ss\n");
@@ -282,7 +282,7 @@ fn basic_auth_guards_only_the_control_plane() {
     let reply = gateway.request().method("POST").path("/system/alert").body("x".repeat(100_000)).send();
     is_own(&reply.unwrap(), (401, "unauthorized"), &[]);
     is_json(&with("/system/info", right), 200);
-    // A function's own business.
+    // Functions check passwords themselves.
     assert_eq!(with(&path(""), "Basic bm8=").status, 200);
     assert_eq!(peer.requests()[0].header("authorization"), Some("Basic bm8="));
     assert_eq!((gateway.get("/healthz").status, gateway.get("/metrics").status), (200, 200));
@@ -332,7 +332,7 @@ fn bodies_are_bounded() {
     is_json(&chunked(LIMIT), 200);
     is_own(&gateway.post("/system/alert", body(LIMIT + 1)), (413, "body_too_large"), &["1048576"]);
     is_own(&chunked(LIMIT + 1), (413, "body_too_large"), &["1048576"]);
-    // One that lies is refused by its length, or as any that does not come.
+    // A false length is refused as too large.
     let mut connection = gateway.connect();
     connection
         .send("POST /system/alert HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
@@ -352,7 +352,7 @@ fn only_the_gateways_user_may_open_the_socket() {
     let (bin, socket) = with_state(secrets(gateway(&[process(ONE, "cat")])));
     let gateway = bin.start();
     assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
-    // Who may open it needs no password.
+    // The socket needs no password.
     let info = http::request(&*socket).path("/system/info").send().unwrap();
     assert_eq!(info.status, 200, "{}", info.text());
     let request = http::request(&*socket).method("POST").path("/system/scale-function/one");
@@ -407,7 +407,7 @@ fn calls_go_on_without_the_control_socket() {
     is_well(&gateway);
     let log = gateway.log();
     assert_eq!(log.lines().filter(|line| line.contains("no control plane")).count(), 1, "{log}");
-    // It is there once it can be.
+    // The socket is created as soon as that is possible.
     fs::remove_file(&file).unwrap();
     is_up(&gateway);
 }
@@ -424,7 +424,7 @@ fn a_removed_control_socket_is_made_again() {
     assert_eq!(mode(&socket), 0o600);
 }
 
-/// tiny_http would allocate that, and end the process.
+/// tiny_http would allocate that length, and the process would abort.
 #[test]
 fn a_false_content_length_at_the_socket_does_not_end_the_gateway() {
     let peer = well();
@@ -464,7 +464,7 @@ fn the_control_plane_comes_back_after_files_run_out() {
     let mut client = gateway.client();
     let mut call = || client.request().path(path("/well")).send().map(|reply| reply.status);
     assert_eq!(call().unwrap(), 200);
-    // Each takes two files of the gateway's. The first that finds none ends tiny_http's accepting thread.
+    // Each connection takes two files. The first one without a file ends tiny_http's accept thread.
     let mut held = Vec::new();
     eventually(SOON, || match Connection::open(&*socket) {
         Err(_) => Ok(()),
@@ -488,7 +488,7 @@ fn the_control_plane_comes_back_after_files_run_out() {
 fn a_hung_control_plane_is_restarted_and_delays_no_call() {
     let peer = Peer::tcp(Script::new().request().send(OK).repeat());
     let (bin, socket) = with_state(before(&peer));
-    // Half of the workers, so two, may wait for it.
+    // Half of the workers, two, may wait for the control plane.
     let gateway = bin.env("max_workers", "4").start();
     let hang = || {
         let mut connection = Connection::open(&*socket).unwrap();
@@ -496,7 +496,7 @@ fn a_hung_control_plane_is_restarted_and_delays_no_call() {
         connection
     };
     let hanging = [hang(), hang(), hang()];
-    // Until all of its threads are busy with them, another request is answered.
+    // Requests are answered until the hanging ones occupy all threads.
     let mut last = eventually(SOON, || {
         let mut connection = Connection::open(&*socket).unwrap();
         connection.send("GET /system/info HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -505,7 +505,7 @@ fn a_hung_control_plane_is_restarted_and_delays_no_call() {
             Ok(reply) => Err(format!("answered with {}", reply.status)),
         }
     });
-    // Two of the three, whichever they are.
+    // Any two of these three may wait.
     let mut waiting = [gateway.connect(), gateway.connect(), gateway.connect()];
     for connection in &mut waiting {
         connection.send("GET /system/info HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -1,6 +1,6 @@
-//! The end: SIGTERM lets what runs finish, and nothing is left behind.
+//! The drain: after SIGTERM running calls finish, and nothing is left behind.
 //!
-//! Where an end must not wait for `drain_timeout`, that is so long that the test would fail for it.
+//! A test whose end must not wait for `drain_timeout` sets it so long that waiting would fail the test.
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic;
@@ -13,7 +13,7 @@ use testkit::{Gate, Peer, Running, Script, eventually, proc, program};
 
 use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
 
-/// Longer than any wait for an end.
+/// Longer than any test waits for an end.
 const LONG: &str = "60s";
 
 #[track_caller]
@@ -101,7 +101,7 @@ fn drain_timeout_ends_unfinished_calls() {
     assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
     assert!(gateway.log().contains("drain_timeout passed"), "{}", gateway.log());
     leaves_nothing(&gateway);
-    // The call ends with the process that served it, or with the gateway; it has not succeeded.
+    // The process or the gateway ends the call; it does not succeed.
     if let Ok(reply) = running.within(SOON).reply("GET") {
         assert!(reply.status >= 500, "{}", reply.status);
     }
@@ -131,15 +131,15 @@ fn idle_connections_do_not_delay_the_end() {
     drop((idle, silent));
 }
 
-/// A port that is free, and that no connection of anybody's gets while it is (ip_local_port_range begins above it).
+/// A free port below ip_local_port_range, so that no outgoing connection takes it.
 fn lasting_port() -> u16 {
     let first = 20_000 + (std::process::id() % 10_000) as u16;
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (first..32_768).find(is_free).unwrap()
 }
 
-/// Each call is answered, by the function or with 503 `draining`, or was not taken at all; and the function has seen no
-/// other calls than those that it answered.
+/// Each call is answered by the function or with 503 `draining`, or was never accepted. The function sees
+/// only the calls that it answers.
 #[test]
 fn a_restart_under_load_answers_every_accepted_call() {
     let peer = well();
@@ -154,12 +154,12 @@ fn a_restart_under_load_answers_every_accepted_call() {
             };
             let began = Instant::now();
             if connection.send(raw("POST", "Content-Length: 2\r\n", "hi")).is_err() {
-                continue; // it was not taken
+                continue; // it was not accepted
             }
             match connection.within(SOON).reply("POST") {
                 Ok(reply) if reply.status == 200 => answered += 1,
                 Ok(reply) => is_own(&reply, (503, "draining"), &["drain_timeout"]),
-                Err(error) => assert!(began.elapsed() < SOON, "{error}"), // likewise
+                Err(error) => assert!(began.elapsed() < SOON, "{error}"), // nor was this one
             }
         }
         answered
@@ -175,7 +175,7 @@ fn a_restart_under_load_answers_every_accepted_call() {
                 assert_eq!(gateway.wait(SOON).code(), Some(0), "round {round}: {}", gateway.log());
             }
         }));
-        is_over.store(true, Relaxed); // also when a check in there failed
+        is_over.store(true, Relaxed); // also after a failed check
         let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
         ends.unwrap_or_else(|panic| panic::resume_unwind(panic));
         answered

@@ -1,4 +1,4 @@
-//! The gateway's own answers: each status of its table, with a kind and one line that says what to do.
+//! The gateway's own answers: each status has a kind and one line that says what to do.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ use crate::{
     OK, ONE, SOON, at, becomes, before, counts, gateway, is_own, is_well, path, raw, rejected, well,
 };
 
-/// Signals that hold a process and let it go on (signal(7)).
+/// The signals that stop a process and continue it (signal(7)).
 const STOP: i32 = 19;
 const CONTINUE: i32 = 18;
 
-/// A function that reads a request and answers nothing, until its caller leaves.
+/// A function that reads a request and never answers.
 fn silent() -> Peer {
     Peer::tcp(Script::new().head().end())
 }
@@ -53,7 +53,7 @@ fn a_stalled_body_is_408() {
         assert!(!reply.head.keeps_alive());
         is_left_alone(&peer);
     }
-    // The same where the body is read to find out whether it is Alexa's.
+    // The same when the gateway reads the body to look for Alexa's request.
     let mut connection = gateway.connect();
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").unwrap();
     is_own(&connection.within(SOON).reply("POST").unwrap(), (408, "body_stall"), &["body_stall_timeout"]);
@@ -135,7 +135,7 @@ fn a_refused_connection_is_502() {
     let started = Instant::now();
     let reply = gateway.post(&path(""), "x");
     is_own(&reply, (502, "connect"), &["`one`", &address, "refused", "connect_timeout"]);
-    // It might only be on its way up: it is tried for as long as a connect may take, and not much longer.
+    // The function may be starting, so the gateway tries for `connect_timeout`, and hardly longer.
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(2) && took < SOON, "{took:?}");
     let started = Instant::now();
@@ -187,14 +187,14 @@ fn a_function_that_cannot_be_started_is_503() {
 
 #[test]
 fn more_calls_than_workers_and_queue_are_503() {
-    // The queue has a place for each worker, and at least 64.
+    // The queue has as many places as there are workers, and at least 64.
     const SERVED: usize = 2 + 64;
     let peer = silent();
     let gateway = before(&peer).env("max_workers", "2").start();
     let mut connections: Vec<_> = (0..SERVED).map(|_| gateway.connect()).collect();
     connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
     peer.wait_requests(2, SOON);
-    // Each further one is refused as soon as all of the others have arrived.
+    // Further calls are refused once all the others have arrived.
     eventually(SOON, || {
         let mut connection = gateway.connect();
         connection.send(raw("GET", "", "")).unwrap();
@@ -208,7 +208,7 @@ fn more_calls_than_workers_and_queue_are_503() {
     });
     assert_eq!(peer.requests().len(), 2);
     assert_eq!(gateway.get("/healthz").status, 200, "it is busy and not sick");
-    // There is one thread for such pages, which the one before may not have left yet.
+    // The thread for such pages may not have finished the one before.
     let page = eventually(SOON, || match gateway.get("/metrics") {
         reply if reply.status == 200 => Ok(reply.text()),
         reply => Err(reply.text()),
@@ -235,7 +235,7 @@ fn a_slow_connect_is_502_or_504() {
     counts(&gateway, "504", 1.0);
 }
 
-/// A function that is too busy may say so before it reads anything, and its connection and its answer are seen at once.
+/// A busy function may answer before it reads: the gateway sees the connection and the answer together.
 #[test]
 fn an_answer_sent_before_the_request_is_read_is_passed_on() {
     let deaf = Deaf::new();
@@ -250,7 +250,7 @@ fn an_answer_sent_before_the_request_is_read_is_passed_on() {
     assert_eq!(client.within(SOON).reply("GET").unwrap().status, 200);
 }
 
-/// A connect that its client did not wait for says nothing of the replica: that it is down stays known.
+/// A connect without its client says nothing about the replica, which stays marked down.
 #[test]
 fn a_client_that_leaves_during_a_connect_does_not_clear_the_failure_of_the_replica() {
     let deaf = Deaf::new();
@@ -285,7 +285,7 @@ fn a_late_answer_is_504() {
     is_left_alone(&peer);
     assert_eq!(peer.requests().len(), 1, "it is not repeated");
     counts(&gateway, "504", 1.0);
-    // A caller may want it sooner.
+    // A caller may set a shorter limit.
     let gateway = before(&peer).start();
     let reply = gateway.request().path(path("")).header("X-Timeout", "800ms").send().unwrap();
     is_own(&reply, (504, "timeout_first_byte"), &["800ms", "see X-Timeout"]);

@@ -1,13 +1,14 @@
-//! A limit of open files that is low: a line and an end below the number that one call needs, service from there on.
+//! A low limit of open files: below the need of one call the gateway ends with a line, from there on it
+//! serves.
 
 use testkit::{Output, eventually};
 
 use crate::{ONE, SOON, before, gateway, path, process, well};
 
-/// With a few descriptors in use, and too few for the control plane.
+/// A few descriptors beyond those in use, too few for the control plane.
 const TOO_FEW: u64 = 20;
 
-/// Expects the line about the limit, and returns the least number that it names.
+/// Expects the line about the limit, and returns the least number in it.
 #[track_caller]
 fn refused(output: &Output) -> u64 {
     assert_eq!(output.code(), 1, "{output:?}");
@@ -29,7 +30,7 @@ fn the_gateway_starts_only_with_enough_open_files() {
         assert_eq!(refused(&bin().nofile(least - 1).run()), least, "{name}");
         let gateway = bin().nofile(least).start();
         let is_served = |path: &str| {
-            // The one worker may still be with the connection before.
+            // The one worker may still have the connection before.
             eventually(SOON, || match gateway.get(path).status {
                 200 => Ok(()),
                 status => Err(format!("{name}: {path} is {status}: {}", gateway.log())),

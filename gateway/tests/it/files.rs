@@ -1,5 +1,5 @@
-//! Files and directories that settings name, or that others may write to: only regular files are read, nothing else
-//! holds the gateway up, and nobody else's socket is asked.
+//! Files and directories in settings: only regular files are read, no other file blocks the gateway, and no
+//! foreign socket is used.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -14,7 +14,7 @@ const KINDS: [&str; 4] = ["fifo", "directory", "/dev/zero", "link to a fifo"];
 
 const REGULAR: &str = "expected a regular file";
 
-/// Puts something at `place` that is no regular file.
+/// Puts something that is no regular file at `place`.
 fn put(kind: &str, place: &Path) {
     let made = match kind {
         "fifo" => {
@@ -59,8 +59,8 @@ fn a_functions_file_that_is_no_regular_file_changes_nothing_at_sighup() {
     let gateway = bin.start();
     for kind in KINDS {
         let said = gateway.log().len();
-        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file)); // put shows whether it is gone
-        let _ = fs::remove_file(file.with_extension("fifo")); // as above
+        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file)); // `put` fails if it is still there
+        let _ = fs::remove_file(file.with_extension("fifo")); // the same
         put(kind, &file);
         gateway.signal(proc::SIGHUP);
         eventually(SOON, || {
@@ -88,7 +88,7 @@ fn a_secret_that_is_no_regular_file_ends_the_start_and_a_symlink_is_followed() {
             refused(bin.env("secret_mount_path", folder), &["secret_mount_path", name, REGULAR]);
         }
     }
-    // As Kubernetes mounts secrets.
+    // Kubernetes mounts secrets as symbolic links.
     let bin = gateway(&[]).env("basic_auth", "true");
     fs::create_dir(bin.dir().join("..data")).unwrap();
     for (name, text) in [("basic-auth-user", "admin"), ("basic-auth-password", "secret")] {
@@ -142,7 +142,7 @@ fn the_socket_of_another_process_gets_no_request() {
     listener.set_nonblocking(true).unwrap();
     let reply = gateway.get("/system/info");
     crate::is_own(&reply, (503, "control_down"), &["another process"]);
-    // The gateway puts its own there again.
+    // The gateway puts its own socket there again.
     eventually(SOON, || match gateway.get("/system/info").status {
         200 => Ok(()),
         status => Err(format!("{status}\n{}", gateway.log())),
@@ -150,7 +150,7 @@ fn the_socket_of_another_process_gets_no_request() {
     while let Ok((mut stream, _)) = listener.accept() {
         stream.set_nonblocking(false).unwrap();
         let mut received = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut stream, &mut received); // nothing, or nothing and a reset
+        let _ = std::io::Read::read_to_end(&mut stream, &mut received); // nothing, or a reset
         assert_eq!(String::from_utf8_lossy(&received), "");
     }
 }

@@ -1,4 +1,4 @@
-//! What is added to the heads that cross the gateway, what stays, and what does not go on.
+//! Headers: what the gateway adds, what it forwards, and what it drops.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use testkit::{Peer, Script};
 
 use crate::{OK, ONE, at, before, counts, gateway as gateway_of, path, well};
 
-/// The lines of a head as the function got them, without the first.
+/// The lines of a head that the function got, without the first.
 fn lines(request: &Request) -> Vec<String> {
     let head = String::from_utf8_lossy(&request.head).into_owned();
     head.trim_end().split("\r\n").skip(1).map(str::to_owned).collect()
@@ -18,7 +18,7 @@ fn answering(answer: &str) -> Peer {
     Peer::tcp(Script::new().request().send(answer).repeat())
 }
 
-/// A duration as the gateway writes it.
+/// Parses a duration as the gateway writes it.
 fn ms(text: &str) -> u64 {
     text.strip_suffix("ms").and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
 }
@@ -53,7 +53,7 @@ fn the_function_learns_the_caller_and_the_time_limit() {
     assert_eq!(got.header("x-forwarded-proto"), Some("http"));
     assert_eq!(got.header("x-timeout"), None, "its answer may stream for as long as it likes");
 
-    // Behind a proxy that is trusted; the caller's time is for the whole call.
+    // Behind a trusted proxy, with a limit of the caller for the whole call.
     let request = gateway.request().path(path("")).header("X-Forwarded-For", "9.9.9.9");
     let request = request.header("x-forwarded-for", "8.8.8.8").header("X-Forwarded-Host", "outer.test");
     request.header("X-Forwarded-Proto", "https").header("X-Timeout", "5s").send().unwrap();
@@ -99,7 +99,7 @@ fn a_client_cannot_forge_its_address() {
     }
 }
 
-/// Programs that make variables of fields, or look them up as such, cannot tell `_` from `-`.
+/// Programs that look headers up as variables cannot tell `_` from `-`.
 #[test]
 fn no_forwarded_field_can_be_mistaken_for_another() {
     let peer = well();
@@ -121,7 +121,7 @@ fn no_forwarded_field_can_be_mistaken_for_another() {
 
 #[test]
 fn a_retry_tells_the_remaining_time() {
-    // The first try waits before it is broken off; what the second is told is less by that much.
+    // The first try lasts a while before it breaks off; the second is told that much less.
     let scripts = [
         Script::new().request().send(OK).request().pause(Duration::from_millis(300)).close(),
         Script::new().request().send(OK).repeat(),
@@ -161,7 +161,7 @@ fn a_call_has_the_same_id_in_request_and_answer() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 4, "{seen:?}");
-    // The gateway's own answers have it too.
+    // The gateway's own answers have the id too.
     let refusing = Refusing::new();
     let gateway = gateway_of(&[at(ONE, &[refusing.addr()])]).env("connect_timeout", "100ms").start();
     let reply = gateway.request().path(path("")).header("X-Call-Id", "mine-2").send().unwrap();

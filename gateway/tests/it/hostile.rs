@@ -10,7 +10,7 @@ use testkit::{Bin, Peer, Script, eventually, floods};
 
 use crate::{OK, ONE, SOON, at, before, gateway, is_well, path, process, raw, rejected, well};
 
-/// A function that counts the requests that it got whole, and answers each with its body.
+/// A function that counts its whole requests, and answers each with its body.
 fn counting() -> (Peer, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -27,9 +27,9 @@ fn counting() -> (Peer, Arc<AtomicUsize>) {
     (peer, count)
 }
 
-/// The rows for a path of the function; all of them, or those that are to be served.
+/// The rows of the table for a path of the function, filtered.
 fn rows(is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
-    // Nothing there is the function's.
+    // `OPTIONS *` has no path, so it reaches no function.
     let is_its_own = |row: &Row| row.name != "OPTIONS *";
     hostile::requests(&path("/"), hostile::Heads::DEFAULT)
         .into_iter()
@@ -103,7 +103,7 @@ fn every_hostile_answer_is_handled_as_its_row_says() {
 
 #[test]
 fn surplus_bytes_cannot_mix_up_answers() {
-    // What comes after an answer is not the answer to the next request.
+    // Bytes after an answer are not the answer to the next request.
     let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
     let scripts = [
         Script::new().request().send([OK, forged].concat()).request().send(OK).repeat(),
@@ -118,7 +118,7 @@ fn surplus_bytes_cannot_mix_up_answers() {
     assert_eq!(peer.connections(), 5, "each connection serves one call from then on");
 }
 
-/// Some answers end with their head, whatever it says and whatever follows.
+/// Some answers end with their head, whatever the head says.
 #[test]
 fn bytes_after_an_answer_without_a_body_are_discarded() {
     let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
@@ -149,7 +149,7 @@ fn bytes_after_an_answer_without_a_body_are_discarded() {
     }
 }
 
-/// Whether it is read to its end or the connection closed: a body is never taken for the next request.
+/// The body is read to its end or the connection is closed; it is never taken for the next request.
 #[test]
 fn an_unread_body_is_never_taken_for_a_request() {
     let peer = well();
@@ -174,7 +174,7 @@ fn an_unread_body_is_never_taken_for_a_request() {
     assert!(seen.iter().all(|target| target == "/next"), "{seen:?}");
 }
 
-/// Both kinds of functions, for the floods.
+/// A process and a scripted peer, for the floods.
 fn usual(peer: &Peer) -> Bin {
     gateway(&[at(ONE, &[peer.addr()]), process("cat", "cat")])
 }
@@ -194,7 +194,7 @@ fn sixty_connections_are_answered_with_forty_open_files() {
     for _ in 0..5 {
         both_are_well(&gateway);
     }
-    // As many at once as there are workers for.
+    // As many at once as there are workers.
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| both_are_well(&gateway));
@@ -205,7 +205,7 @@ fn sixty_connections_are_answered_with_forty_open_files() {
     assert!(gateway.fds() < 40);
 }
 
-/// More than a gateway of 128 MiB could hold.
+/// More heads than a gateway with 128 MiB could hold.
 #[test]
 fn three_thousand_unfinished_heads_take_little_memory_and_delay_no_call() {
     const MAX_RSS: u64 = 32 << 20;
@@ -229,7 +229,7 @@ fn an_absurd_content_length_allocates_nothing() {
     connection.send(raw("POST", "Content-Length: 1000000000000000\r\n", "some")).unwrap();
     let reply = connection.within(SOON).reply("POST").unwrap();
     assert_eq!(reply.status, 200);
-    // Answers of the gateway's own.
+    // Answers of the gateway itself.
     for (target, status) in [("/nowhere", 404), ("/healthz", 405), ("/", 400), ("/function/two", 404)] {
         let mut connection = gateway.connect();
         let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n");
@@ -267,7 +267,7 @@ fn two_hundred_clients_of_a_byte_a_second_delay_no_call() {
         both_are_well(&gateway);
     }
     assert_eq!(slow.open(), 200);
-    // A few workers more where one has not come back yet when the next call is there.
+    // A worker that is not back yet makes the next call start another.
     assert!(gateway.threads() < 20, "{} threads", gateway.threads());
 }
 
@@ -289,7 +289,7 @@ fn slow_heads_end_at_header_timeout() {
 
 #[test]
 fn idle_clients_cost_no_threads_and_little_memory() {
-    /// Main thread, two that poll, provider and scaler; four of the control plane and five of its server.
+    /// Main thread, two pollers, provider and scaler; four of the control plane and five of its server.
     const THREADS: usize = 5 + 4 + 5;
     let peer = well();
     let gateway = before(&peer).start();

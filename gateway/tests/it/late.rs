@@ -1,4 +1,4 @@
-//! Tasks that run and do not listen, or not yet.
+//! Tasks that run and do not listen, or do not listen yet.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -10,7 +10,7 @@ use crate::engines::{below, gateway, knows};
 use crate::swarm::{Engine, serves, service, task};
 use crate::{OK, SOON, is_own, well};
 
-/// Waits until so many calls of a function wait.
+/// Waits until so many calls of a function are waiting.
 #[track_caller]
 fn wait(gateway: &Running, name: &str, count: f64) {
     eventually(SOON, || {
@@ -20,7 +20,7 @@ fn wait(gateway: &Running, name: &str, count: f64) {
     });
 }
 
-/// The task says that it runs as soon as its container does, whether or not the program in there listens.
+/// A task is reported as running when its container runs, whether or not its program listens.
 #[test]
 fn calls_wait_until_a_running_task_listens() {
     const CALLS: usize = 20;
@@ -46,7 +46,7 @@ fn calls_wait_until_a_running_task_listens() {
 fn calls_avoid_a_new_task_until_it_listens() {
     let (engine, first) = (Engine::start(), well());
     let port = first.addr().port();
-    // The same port at another address of loopback, which is the second task's.
+    // The second task: the same port at another loopback address.
     let late = SocketAddr::from(([127, 0, 0, 2], port));
     let service = service("grows", json!({}), first.addr());
     engine.runs(service.clone(), first.addr());
@@ -80,7 +80,7 @@ fn a_task_that_never_listens_is_504_with_a_kind_of_its_own() {
     is_own(&gateway.get("/function/deaf"), (504, "timeout_replica"), &parts);
 }
 
-/// A task that ended with these words, and whose place another one takes after a pause.
+/// A task that ended with this error; another one follows after a pause.
 fn ended(service: &Value, (version, state, error): (u64, &str, &str)) -> Value {
     json!({
         "ID": format!("{}-{version}", service["ID"].as_str().unwrap()),
@@ -109,7 +109,8 @@ fn broken_functions_are_refused_in_the_engines_words_with_one_request_for_all() 
             .map(|version| ended(service, (version, "failed", &format!("task: non-zero exit (10{number})"))))
     };
     let all = services.iter().zip(0..).flat_map(|(service, number)| fails(service, number)).chain(waiting);
-    // The same list for those that are meant to run: the gateway asks for these apart, and has to look at their state.
+    // The gateway asks for tasks that should run separately, and must check their state: the script gives the
+    // same list.
     engine.says("tasks", json!(all.collect::<Vec<_>>()));
     for number in 0..FUNCTIONS {
         let reply = gateway.get(&format!("/function/broken{number}"));
@@ -145,7 +146,7 @@ fn an_unhealthy_task_is_called_only_without_a_healthy_one() {
     engine.says("services", json!([service]));
     let unhealthy =
         |task: &Value| json!([{ "Id": "c1", "Labels": { "com.docker.swarm.task.id": task["ID"] } }]);
-    engine.says("containers/json", unhealthy(&one)); // since before the gateway
+    engine.says("containers/json", unhealthy(&one)); // unhealthy before the gateway starts
     let gateway = gateway(&engine.peer).start();
     serves(&gateway, "echo");
     let ready = || gateway.metrics("/metrics").value("gateway_service_ready", &[("function_name", "echo")]);
@@ -157,7 +158,7 @@ fn an_unhealthy_task_is_called_only_without_a_healthy_one() {
         let after = [&first, &second].map(|peer| peer.requests().len());
         [after[0] - before[0], after[1] - before[1]]
     };
-    // What the engine tells reaches the calls a moment later.
+    // The engine's news reach the calls a moment later.
     let share_becomes = |what: &str, is: fn([usize; 2]) -> bool| {
         eventually(SOON, || match calls() {
             share if is(share) => Ok(()),

@@ -36,7 +36,7 @@ fn the_ipv4_and_ipv6_wildcards_share_a_port() {
         return eprintln!("skipped: there is no IPv6 here");
     }
     let peer = well();
-    // A port that is free may be taken before the gateway has it: then by somebody who was started at the same time.
+    // Another process may take a free port before the gateway does; then try another.
     let start = || {
         let port = Refusing::new().addr().port();
         let list = format!("[::]:{port},0.0.0.0:{port}");
@@ -94,7 +94,7 @@ fn admin_listen_serves_only_the_control_plane_and_metrics() {
     }
     assert_eq!(peer.requests().len(), 0);
     is_well(&gateway);
-    // A kept connection stays what it is.
+    // A kept connection serves the same paths as before.
     let mut client = testkit::http::Client::new(admin);
     for (path, status) in [("/metrics", 200), ("/function/one", 404), ("/metrics", 200)] {
         assert_eq!(client.request().path(path).send().unwrap().status, status, "{path}");

@@ -1,4 +1,4 @@
-//! The log, and a reader of it that has stopped.
+//! The log, and a stopped reader of it.
 
 use serde_json::json;
 use testkit::{Reader, eventually, proc};

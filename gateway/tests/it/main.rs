@@ -1,5 +1,5 @@
-//! The gateway as its users see it: the real binary with its local provider, over real sockets, in front
-//! of scripted peers and of real processes behind fwatchdog.
+//! The gateway as its users see it: the real binary with its local provider, over real sockets, in front of
+//! scripted peers and of real processes behind fwatchdog.
 
 mod access;
 mod access_log;
@@ -39,28 +39,28 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Bin, Peer, Reply, Running, Script, eventually, proc};
 
-/// How long something may take that happens at once.
+/// Time limit of what should happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A whole answer of a function.
+/// A complete answer of a function.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// The name of the function in tests that need only one.
 const ONE: &str = "one";
 
-/// A gateway that serves these entries of a functions file.
+/// A gateway with this functions file.
 fn gateway(functions: &[Value]) -> Bin {
     let bin = Bin::gateway().env("provider", "local");
     let file = bin.file("functions.json", json!({ "functions": functions }).to_string());
     bin.env("functions_file", file)
 }
 
-/// A gateway in front of one function, [`ONE`], which is served by `peer`.
+/// A gateway in front of one function, [`ONE`], at `peer`.
 fn before(peer: &Peer) -> Bin {
     gateway(&[at(ONE, &[peer.addr()])])
 }
 
-/// A function that somebody else runs.
+/// A function that the gateway does not run.
 fn at(name: &str, addresses: &[SocketAddr]) -> Value {
     let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     json!({ "name": name, "address": addresses })
@@ -76,17 +76,17 @@ fn well() -> Peer {
     Peer::tcp(Script::new().request().send(OK).repeat())
 }
 
-/// The path of [`ONE`] with something below it.
+/// The path `below` of [`ONE`].
 fn path(below: &str) -> String {
     format!("/function/{ONE}{below}")
 }
 
-/// A request of [`ONE`] with header lines and what follows the head, byte by byte.
+/// A request to [`ONE`]: header lines, then the bytes after the head.
 fn raw(method: &str, fields: &str, rest: &str) -> String {
     format!("{method} {} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{rest}", path(""))
 }
 
-/// Waits until so many calls of [`ONE`] are counted under `code`: a call is counted when its answer is out.
+/// Waits until `want` calls of [`ONE`] are counted under `code`: a call is counted after its answer is sent.
 #[track_caller]
 fn counts(gateway: &Running, code: &str, want: f64) {
     eventually(SOON, || {
@@ -104,8 +104,8 @@ fn rejected(gateway: &Running, reason: &str) -> f64 {
     gateway.metrics("/metrics").value("gateway_rejected_total", &[("reason", reason)]).unwrap_or(0.0)
 }
 
-/// The fwatchdogs, once there are exactly `count`: children are started behind the line that says that the gateway
-/// listens, and between fork and exec each one's own child has its name too.
+/// The fwatchdogs, once there are exactly `count`. Children start after the line `listening on`, and between
+/// fork and exec a child of fwatchdog has its name too.
 #[track_caller]
 fn dogs(gateway: &Running, count: usize) -> Vec<u32> {
     let is_dog = |pid: &u32| {
@@ -118,7 +118,7 @@ fn dogs(gateway: &Running, count: usize) -> Vec<u32> {
     })
 }
 
-/// Expects an answer of the gateway itself: one line of text that holds `parts`.
+/// Expects an answer of the gateway itself: one line of text with `parts`.
 #[track_caller]
 fn is_own(reply: &Reply, (status, kind): (u16, &str), parts: &[&str]) {
     let text = reply.text();
@@ -129,7 +129,7 @@ fn is_own(reply: &Reply, (status, kind): (u16, &str), parts: &[&str]) {
     assert_eq!(reply.header("retry-after").is_some(), matches!(status, 429 | 503), "{text}");
 }
 
-/// Expects that the next good call is answered as if nothing had been.
+/// Expects that the next good call is answered.
 #[track_caller]
 fn is_well(gateway: &Running) {
     let reply = gateway.post(&path("/well"), "hello");
@@ -145,7 +145,7 @@ fn becomes(gateway: &Running, name: &str, want: f64) {
     });
 }
 
-/// The values of the series of [`ONE`], added up; 0 while there is none.
+/// The sum of the series of [`ONE`]; 0 without series.
 fn of_one(gateway: &Running, name: &str) -> f64 {
     gateway.metrics("/metrics").sum(name, &[("function_name", ONE)])
 }

@@ -1,4 +1,4 @@
-//! What Prometheus sees: each call once, refusals by reason, only functions that are known.
+//! The metrics: each call once, refusals by reason, only known functions.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -70,13 +70,13 @@ fn promtool_accepts_the_metrics() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        #[allow(clippy::disallowed_methods)] // whether a skip is a failure is said there
+        #[allow(clippy::disallowed_methods)] // `is_ci` decides whether a skip is a failure
         let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!is_ci, "promtool is not installed");
         eprintln!("skipped: promtool is not installed");
         return;
     };
-    promtool.stdin.take().unwrap().write_all(&page).unwrap(); // and closed, which promtool waits for
+    promtool.stdin.take().unwrap().write_all(&page).unwrap(); // closed as well, which promtool waits for
     let output = promtool.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && text.trim().is_empty(), "{text}");
@@ -98,7 +98,7 @@ fn each_call_is_counted_once_however_it_ends() {
     let gateway = before(&peer).env("max_body", "100").start();
     let get = |below: &str| gateway.get(&path(below)).status;
     assert_eq!([get(""), get("/x"), get("/teapot"), get("/bad")], [200, 200, 418, 502]);
-    // The only one that is meant to run out of time.
+    // The only call that should time out.
     let slow = gateway.request().path(path("/slow")).header("X-Timeout", "300ms").send().unwrap();
     assert_eq!(slow.status, 504);
     let seen = peer.requests().len();
@@ -106,7 +106,7 @@ fn each_call_is_counted_once_however_it_ends() {
     over.send(raw("POST", "Transfer-Encoding: chunked\r\n", "")).unwrap();
     over.send(chunked(&[0; 50])).unwrap();
     peer.wait_requests(seen + 1, SOON);
-    over.send(chunked(&[0; 51])).unwrap(); // with the head it would reach no function
+    over.send(chunked(&[0; 51])).unwrap(); // together with the head the body would reach no function
     assert_eq!(over.within(SOON).reply("POST").unwrap().status, 413);
     let seen = peer.requests().len();
     let mut leaves = gateway.connect();
@@ -121,7 +121,7 @@ fn each_call_is_counted_once_however_it_ends() {
     let seconds = of_one(&gateway, "gateway_functions_seconds_sum");
     assert!((0.3..30.0).contains(&seconds), "{seconds}");
     becomes(&gateway, "gateway_function_inflight", 0.0);
-    // What reaches no function is no call.
+    // A request that reaches no function is no call.
     gateway.get("/function/two");
     gateway.get("/nowhere");
     assert_eq!(gateway.metrics("/metrics").sum("gateway_functions_seconds_count", &[]), 7.0);
@@ -135,7 +135,7 @@ fn calls_in_flight_are_counted_until_they_end() {
     let mut connections: Vec<_> = (0..5).map(|_| gateway.connect()).collect();
     connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
     becomes(&gateway, "gateway_function_inflight", 5.0);
-    // The one that asks is among them; the one that asked before it may still be there.
+    // The request for the metrics counts; the one before may still be there.
     eventually(SOON, || {
         let metrics = gateway.metrics("/metrics");
         let active = metrics.sum("gateway_connections", &[("state", "active")]);

@@ -1,4 +1,4 @@
-//! What a local function may not do to the gateway and its neighbours, and machines that lack what others have.
+//! What a local function cannot do to the gateway and its neighbours, and machines that lack a feature.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -9,10 +9,10 @@ use testkit::{Bin, eventually, is_root, proc, program};
 
 use crate::{ONE, SOON, dogs, gateway, path, process, swarm};
 
-/// Somebody who is not root and nobody else.
+/// A user that is not root and owns nothing.
 const USER: u32 = 60_000;
 
-/// System calls by their numbers; those from 424 on are the same on all architectures.
+/// Numbers of system calls; from 424 on they are the same on all architectures.
 const CAPSET: u32 = if cfg!(target_arch = "x86_64") { 126 } else { 91 };
 const PIDFD_SEND_SIGNAL: u32 = 424;
 const PIDFD_OPEN: u32 = 434;
@@ -55,7 +55,7 @@ fn a_function_cannot_look_into_the_gateway_that_runs_as_the_same_user() {
     }
 }
 
-/// A gateway of root's whose functions are other users, `first` and those above. Everybody may reach its binaries.
+/// A gateway started as root, with functions as the users from `first` on. Everybody may reach its binaries.
 fn separated(first: u32, functions: &[Value]) -> Bin {
     let bin = gateway(functions).reachable();
     let temporary = bin.dir().join("tmp");

@@ -1,5 +1,5 @@
-//! Several gateways of one service before a scripted engine: what they decide together, and what a gateway does whose
-//! peers do not tell it their load.
+//! Several gateways of one service with a scripted engine: their common decisions, and peers that do not tell
+//! their load.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,13 +12,13 @@ use testkit::{Bin, Peer, Running, Script, eventually, proc};
 use crate::engines::{below, document, head};
 use crate::{SOON, at, gateway as local_gateway};
 
-/// A zero that comes after the pause that a new gateway makes before it takes anything away.
+/// A `zero-duration` longer than a new gateway waits before it takes anything away.
 const LATER: &str = "12s";
 
-/// How long a zero may take.
+/// How long scaling to zero may take.
 const ZERO: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// A scripted engine with functions, whose replicas can be changed, and gateways.
+/// A scripted engine with gateways, and functions that can be scaled.
 struct Engine {
     peer: Peer,
     state: Arc<Mutex<State>>,
@@ -27,7 +27,7 @@ struct Engine {
 #[derive(Default)]
 struct State {
     functions: Vec<Function>,
-    /// The ports of the gateways that run.
+    /// The ports of the running gateways.
     gateways: Vec<u16>,
     /// Each change of a number of replicas.
     writes: Vec<(String, u64, u64)>,
@@ -42,7 +42,7 @@ struct Function {
 }
 
 impl Engine {
-    /// With functions by name and labels, each with one replica, which listens on a port of this host.
+    /// Starts with functions by name and labels; each has one replica at a port of this host.
     fn start(functions: &[(&'static str, Value)], port: u16) -> Engine {
         let functions = functions.iter().map(|(name, labels)| Function {
             name,
@@ -101,7 +101,7 @@ impl State {
         let not_found = || b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_vec();
         match below(request) {
             "/_ping" => head("Api-Version: 1.41\r\nContent-Length: 2\r\n", "OK"),
-            "events" => head("Transfer-Encoding: chunked\r\n", ""), // none ever comes
+            "events" => head("Transfer-Encoding: chunked\r\n", ""), // no event ever comes
             "networks" => {
                 document(&json!([{ "Id": "n1", "Name": "functions", "Driver": "overlay", "Scope": "swarm" }]))
             }
@@ -127,7 +127,7 @@ impl State {
                 let name = path.trim_start_matches("services/").trim_end_matches("/update").to_owned();
                 match self.function(&name) {
                     Some(function) if request.method == "GET" => document(&function.service()),
-                    // Another gateway was quicker.
+                    // Another gateway wrote first.
                     Some(function)
                         if !request.target.ends_with(&format!("?version={}", function.version)) =>
                     {
@@ -188,18 +188,18 @@ fn to_zero(name: &'static str, after: &str) -> (&'static str, Value) {
     (name, json!({ "com.openfaas.scale.zero": "true", "com.openfaas.scale.zero-duration": after }))
 }
 
-/// A function of which each replica is to have two calls.
+/// A function with a target of two calls for each replica.
 fn of_two(name: &'static str) -> (&'static str, Value) {
     (name, json!({ "com.openfaas.scale.target": "2" }))
 }
 
-/// A function that agrees to another protocol, and holds the call until the client ends it.
+/// A function that accepts an upgrade, and holds the call until the client ends it.
 fn holding() -> Peer {
     const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
     Peer::tcp(Script::new().head().send(AGREE).end().close())
 }
 
-/// Calls of a function that are held.
+/// Sends calls that the function holds.
 fn hold(gateway: &Running, name: &str, count: usize) -> Vec<Connection> {
     let upgrade = "Connection: Upgrade\r\nUpgrade: echo\r\n";
     let mut connections: Vec<_> = (0..count).map(|_| gateway.connect()).collect();
@@ -210,7 +210,7 @@ fn hold(gateway: &Running, name: &str, count: usize) -> Vec<Connection> {
     connections
 }
 
-/// The functions and loads in a gateway's load page.
+/// The lines of a gateway's load page.
 fn load(gateway: &Running) -> Vec<String> {
     let reply = gateway.get("/load");
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain; charset=utf-8")));
@@ -228,7 +228,7 @@ fn an_idle_gateway_does_not_scale_away_another_gateways_websocket() {
     let functions = [to_zero("one", "1s"), to_zero("two", "1s"), to_zero("idle", LATER)];
     let engine = Engine::start(&functions, function.addr().port());
     let gateways = [engine.gateway(), engine.gateway()];
-    // Whichever of them takes away: each uses a function that the other one does not.
+    // Either gateway may take replicas away; each uses a function that the other does not.
     let mut sockets = [hold(&gateways[0], "one", 1), hold(&gateways[1], "two", 1)];
     for socket in sockets.iter_mut().flatten() {
         assert_eq!(socket.within(SOON).head().unwrap().status, 101);
@@ -279,7 +279,7 @@ fn gateways_that_start_and_end_take_no_used_replica() {
     drop(third);
 }
 
-/// An alert reaches one gateway, whichever it is.
+/// An alert reaches any one of the gateways.
 #[test]
 fn all_gateways_keep_the_replicas_that_an_alert_asked_one_of_them_for() {
     let function = holding();
@@ -295,7 +295,7 @@ fn all_gateways_keep_the_replicas_that_an_alert_asked_one_of_them_for() {
     assert_eq!((engine.replicas("raised"), engine.replicas("other")), (5, 5));
 }
 
-/// A peer that should tell its load and does not may use what seems idle.
+/// A peer that does not tell its load may use a function that seems idle.
 #[test]
 fn no_replica_is_taken_away_while_a_peer_does_not_tell_its_load() {
     let function = holding();

@@ -9,14 +9,14 @@ use testkit::{Bin, Gate, Peer, Running, Script, eventually, proc};
 
 use crate::{OK, ONE, SOON, at, becomes, dogs, gateway, is_own, path, process, raw, well};
 
-/// A started gateway, and the file that it reads.
+/// A running gateway, and its functions file.
 fn started(functions: &[Value]) -> (Running, PathBuf) {
     let bin: Bin = gateway(functions);
     let file = bin.dir().join("functions.json");
     (bin.start(), file)
 }
 
-/// Writes the file and has it read; waits for what is said of it.
+/// Writes the file, sends SIGHUP, and waits for the log line about it.
 #[track_caller]
 fn reload(gateway: &Running, file: &PathBuf, content: &str) -> String {
     let before = gateway.log().len();
@@ -47,7 +47,7 @@ fn sighup_adds_removes_and_keeps_functions() {
     });
     assert_eq!(gateway.post("/function/cat", "hello").text(), "hello");
     assert_eq!(dogs(&gateway, 1), kept, "what did not change runs on");
-    // Another command is another process; fewer functions are fewer processes.
+    // Another command needs another process; fewer functions need fewer processes.
     reload(&gateway, &file, &list(&[process("cat", "cat -")]));
     eventually(SOON, || match (gateway.post("/function/cat", "x").text().as_str(), dogs(&gateway, 1)) {
         ("x", pids) if pids != kept => Ok(()),
@@ -57,7 +57,7 @@ fn sighup_adds_removes_and_keeps_functions() {
     dogs(&gateway, 0);
 }
 
-/// With no place among the calls nobody looks at the one that waits, so that it sees both changes as one.
+/// Without a free place no poller looks at the waiting call, so the call sees both changes at once.
 #[test]
 fn a_waiting_call_starts_a_function_that_was_removed_and_added_again() {
     let gate = Gate::new();
@@ -89,7 +89,7 @@ fn a_waiting_call_starts_a_function_that_was_removed_and_added_again() {
     becomes(&gateway, "gateway_function_inflight", 0.0);
 }
 
-/// A call that waited for its turn goes on when the limit is taken away, and is not in line any more.
+/// A waiting call goes on when the limit is removed, and leaves the queue.
 #[test]
 fn a_limit_that_is_removed_and_set_again_blocks_no_call() {
     let gates = [Gate::new(), Gate::new()];
@@ -130,7 +130,7 @@ fn sighup_changes_addresses_and_replicas() {
     let kept = dogs(&gateway, 1);
     reload(&gateway, &file, &list(&[at(ONE, &[two.addr()]), cats(3)]));
     assert!(dogs(&gateway, 3).contains(&kept[0]));
-    // Calls go to the new address a moment later, and from then on to no other.
+    // Calls reach the new address a moment later, and from then on no other.
     eventually(SOON, || match (gateway.get(&path("")).status, two.requests().len()) {
         (200, 1) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -158,7 +158,7 @@ fn a_running_call_survives_the_end_of_its_function() {
         2.0 => Ok(()),
         count => Err(format!("{count} in flight")),
     });
-    // The process must have begun: its fwatchdog is about to be told to end.
+    // The process must run before its fwatchdog gets SIGTERM.
     eventually(SOON, || if gateway.descendants().len() > 1 { Ok(()) } else { Err("not yet".to_owned()) });
     reload(&gateway, &file, &list(&[]));
     eventually(SOON, || match gateway.metrics("/metrics").sum("gateway_service_count", &[]) {
@@ -236,7 +236,7 @@ fn calls_that_wait_for_a_removed_function_are_answered_at_once() {
     for connection in &mut waiting {
         is_own(&connection.within(SOON).reply("GET").unwrap(), (404, "unknown_function"), &["`one`"]);
     }
-    let took = began.elapsed(); // one for each look, every 50 ms, would be 20 s and more
+    let took = began.elapsed(); // one call each 50 ms would take 20 s and more
     assert!(took < Duration::from_secs(10), "the last was told after {took:?}");
     println!("told after {took:?}");
 }

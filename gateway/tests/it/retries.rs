@@ -1,4 +1,4 @@
-//! What is sent a second time, and what never is; how calls are spread over replicas.
+//! Retries: which calls are sent again and which never; and how calls are spread over replicas.
 
 use std::thread;
 
@@ -8,14 +8,14 @@ use testkit::{Gate, Peer, Running, Script, eventually};
 
 use crate::{OK, ONE, SOON, at, before, counts, gateway, is_own, path, raw, well};
 
-/// The number of calls that were sent once more for `reason`.
+/// The number of retries for `reason`.
 fn retries(gateway: &Running, reason: &str) -> f64 {
     let labels = [("function_name", ONE), ("reason", reason)];
     gateway.metrics("/metrics").value("gateway_upstream_retries_total", &labels).expect("a series")
 }
 
-/// Sends with `method` and a body. Over one connection of the client's, where the gateway has taken back
-/// its own to the function by the time that it reads the next request.
+/// Sends a body over one connection of the client. Before the gateway reads the next request, it has taken
+/// back its own connection to the function.
 fn send(client: &mut Client, method: &str) -> testkit::Reply {
     client.request().method(method).path(path("")).body("hello").send().unwrap()
 }
@@ -33,7 +33,7 @@ fn a_refused_connection_is_retried_on_another_replica() {
     assert_eq!(peer.requests().len(), 60);
     assert!(peer.requests().iter().all(|request| request.body == b"hello"));
     counts(&gateway, "200", 60.0);
-    // Once it is known it is avoided for a while, and then tried again.
+    // A failed replica is avoided for a while, then tried again.
     let count = retries(&gateway, "connect");
     assert!((1.0..30.0).contains(&count), "{count} connects were repeated for 60 calls");
 }
@@ -64,7 +64,7 @@ fn two_replicas_share_the_calls() {
         assert_eq!(client.request().path(path("")).send().unwrap().status, 200);
     }
     let counts = [one.requests().len(), two.requests().len()];
-    // Fair draws leave this range once in ten million times.
+    // Fair random picks leave this range once in ten million runs.
     assert!(counts.iter().all(|count| (60..=140).contains(count)), "{counts:?}");
 }
 
@@ -99,7 +99,7 @@ fn a_stale_connection_is_replaced_for_repeatable_methods() {
             let peer = Peer::tcp_each(vec![first, Script::new().request().send(OK).repeat()]);
             let gateway = before(&peer).start();
             let mut client = gateway.client();
-            // An answer to HEAD would have no body, which this peer does not know.
+            // The script would send a body in its answer to HEAD.
             assert_eq!(client.request().path(path("/1")).send().unwrap().status, 200);
             let request = client.request().method(method).path(path("/2"));
             let reply = request.header("X-Call-Id", "same").body("hello").send().unwrap();
@@ -126,14 +126,14 @@ fn a_call_survives_more_stale_connections_than_it_has_tries() {
     connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
     peer.wait_requests(KEPT, SOON);
     gate.open();
-    counts(&gateway, "200", KEPT as f64); // and by then all of them are kept
+    counts(&gateway, "200", KEPT as f64); // then all connections are kept
     assert_eq!(gateway.get(&path("")).status, 200);
     assert_eq!((peer.connections(), peer.requests().len()), (KEPT + 1, KEPT + 2));
 }
 
 #[test]
 fn a_call_that_may_have_been_executed_is_not_retried() {
-    // The first request of each connection is answered, the second is read and then broken off.
+    // The peer answers the first request of each connection, and closes after it has read the second.
     for ends_with_reset in [false, true] {
         let script = Script::new().request().send(OK).request();
         let peer = Peer::tcp(if ends_with_reset { script.reset() } else { script.close() });
@@ -217,8 +217,8 @@ fn retries_are_bounded() {
     }
 }
 
-/// A server that closes each connection after one answer, without a word: the next request may be on its
-/// way by then. Whatever is lost in this race, nothing is executed twice and no GET fails.
+/// A server that closes each connection after one answer: the next request may be on its way already. In this
+/// race nothing is executed twice, and no GET fails.
 #[test]
 fn a_connection_closed_during_reuse_fails_no_get_and_repeats_no_post() {
     let peer = Peer::tcp(Script::new().request().send(OK).close());

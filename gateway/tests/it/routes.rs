@@ -1,4 +1,4 @@
-//! Which requests reach which function, and as what.
+//! Routes: which request reaches which function, and in which form.
 
 use serde_json::json;
 use testkit::{Peer, Reply, Running};
@@ -113,7 +113,7 @@ fn alexa(gateway: &Running, body: impl Into<Vec<u8>>) -> Reply {
     gateway.request().method("POST").body(body).send().unwrap()
 }
 
-/// A request as Alexa sends it, with `filler` more bytes.
+/// A request of Alexa, with `filler` more bytes.
 fn intent(name: &str, filler: usize) -> String {
     let session = json!({ "sessionId": "s", "application": { "applicationId": "a" }, "new": true });
     let request = json!({ "type": "IntentRequest", "intent": { "name": name, "slots": {} } });
@@ -130,7 +130,7 @@ fn alexa_is_routed_by_the_name_of_the_intent() {
     assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/"));
     assert!(request.body == body.as_bytes(), "the function gets the whole of it");
     assert_eq!(request.header("content-length"), Some(&*body.len().to_string()));
-    // Also where its length is only known at its end; then the gateway knows it.
+    // Chunked: the gateway knows the length once it has read the body.
     let pieces = body.as_bytes().chunks(7).map(<[u8]>::to_vec).collect::<Vec<_>>();
     assert_eq!(gateway.request().method("POST").path("/?a=b").chunks(pieces).send().unwrap().status, 200);
     let request = peer.requests().pop().unwrap();
@@ -153,7 +153,7 @@ fn alexa_bodies_are_read_up_to_a_limit() {
     let chunks = over.as_bytes().chunks(50_000).map(<[u8]>::to_vec).collect::<Vec<_>>();
     let reply = gateway.request().method("POST").chunks(chunks).send().unwrap();
     is_own(&reply, (400, "not_alexa"), &["256 KiB"]);
-    // Of a body that says it is larger nothing is read.
+    // A body with a larger announced length is not read.
     let mut connection = gateway.connect();
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n{").unwrap();
     is_own(&connection.within(SOON).reply("POST").unwrap(), (400, "not_alexa"), &[]);

@@ -1,4 +1,4 @@
-//! Who may use the control plane: browsers of other sites, names that lead here, passwords that are guessed.
+//! Who may use the control plane: pages of other sites, untrusted names, guessed passwords.
 
 use testkit::{Reply, Running};
 
@@ -7,7 +7,7 @@ use crate::{SOON, before, gateway, is_own, is_well, path, process, rejected, wel
 const CROSS_SITE: (u16, &str) = (403, "cross_site");
 const UNTRUSTED_HOST: (u16, &str) = (403, "untrusted_host");
 
-/// Sends a request with these fields besides.
+/// Sends a request with these extra fields.
 fn send(gateway: &Running, request: &str, fields: &[(&str, &str)]) -> Reply {
     let (method, path) = request.split_once(' ').unwrap();
     let request = gateway.request().method(method).path(path);
@@ -40,7 +40,7 @@ fn a_page_of_another_site_cannot_use_the_control_plane() {
         for request in ["GET /system/functions", "HEAD /system/info"] {
             assert_eq!(send(&gateway, request, &fields).status, 200, "{request} {fields:?}");
         }
-        // A function decides for itself.
+        // Functions decide for themselves.
         assert_eq!(send(&gateway, &format!("POST {}", path("")), &fields).status, 200);
     }
     assert_eq!(rejected(&gateway, "cross_site"), 28.0);
@@ -51,7 +51,7 @@ fn a_page_of_another_site_cannot_use_the_control_plane() {
         vec![("Host", "[::1]:8080"), ("Origin", "http://[::1]:8080")],
         vec![("Host", "10.0.0.1"), ("Origin", "https://10.0.0.1")],
     ] {
-        is_own(&send(&gateway, alert, &fields), (400, "bad_request"), &[]); // it has no body
+        is_own(&send(&gateway, alert, &fields), (400, "bad_request"), &[]); // it lacks a body
     }
     is_well(&gateway);
 }
@@ -86,13 +86,13 @@ fn with_a_password_any_name_serves_and_other_sites_are_refused() {
     assert_eq!(send(&gateway, "GET /system/info", &fields).status, 200);
     let fields = [host, ("Sec-Fetch-Site", "same-origin")];
     is_own(&send(&gateway, "GET /system/info", &fields), (401, "unauthorized"), &[]);
-    // A browser adds the password that it knows by itself.
+    // A browser adds a known password by itself.
     let fields = [host, ("Origin", "http://page.test"), right];
     is_own(&send(&gateway, "POST /system/alert", &fields), CROSS_SITE, &[]);
     is_own(&send(&gateway, "POST /system/alert", &fields[..2]), CROSS_SITE, &[]);
 }
 
-/// User `admin` with the password that [`crate::control::secrets`] writes, and with another one.
+/// The user `admin` with the password of [`crate::control::secrets`], and with a wrong one.
 const RIGHT: (&str, &str) = ("Authorization", "Basic YWRtaW46cGE6c3M=");
 const WRONG: (&str, &str) = ("Authorization", "Basic YWRtaW46bm8=");
 
@@ -112,12 +112,12 @@ fn a_client_that_guesses_passwords_is_refused_and_other_clients_are_served() {
         let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
-    // A browser that knows no password yet is told that one is needed.
+    // A browser without a password is told that one is needed.
     is_own(&send(&gateway, "GET /ui/", &[("X-Forwarded-For", "10.0.0.1")]), (401, "unauthorized"), &[]);
     for client in ["10.0.0.2", "127.0.0.1", "2001:db8::1"] {
         assert_eq!(from(client, RIGHT).status, 200, "{client}");
     }
-    // All that one network of IPv6 has is one client.
+    // An IPv6 network (/64) is one client.
     for number in 1..=20 {
         is_own(&from(&format!("2001:db8::{number:x}"), WRONG), (401, "unauthorized"), &[]);
     }
@@ -135,7 +135,7 @@ fn the_log_names_the_client_of_each_change() {
     let gateway = crate::control::secrets(gateway(&[process("one", "cat")])).start();
     let request =
         gateway.request().method("POST").path("/system/scale-function/one").header(RIGHT.0, RIGHT.1);
-    // What a client says of itself does not count.
+    // A client's own `X-Forwarded-For` does not count.
     let request =
         request.header("X-Caller", "user root, client 9.9.9.9").header("X-Forwarded-For", "9.9.9.9");
     assert_eq!(request.body("{\"replicas\": 2}").send().unwrap().status, 202);

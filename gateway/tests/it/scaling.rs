@@ -1,4 +1,4 @@
-//! Functions without a replica, functions with a limit of calls, and what waits for either.
+//! Functions without a replica, functions with `faas.concurrency`, and the calls that wait for either.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use testkit::{Gate, Peer, Running, Script, eventually, proc};
 
 use crate::{OK, ONE, SOON, at, becomes, counts, dogs, gateway, is_own, of_one, path, raw, well};
 
-/// A function that the gateway runs, with no replica at first.
+/// A function that the gateway runs, without a replica at first.
 fn sleeping(fprocess: &str, labels: &Value) -> Value {
     json!({ "name": ONE, "fprocess": fprocess, "replicas": 0, "labels": labels })
 }
 
-/// A function that `peer` serves, with a limit of calls for each replica.
+/// A function at `peer`, with a limit of calls for each replica.
 fn limited(peer: &Peer, limit: &str) -> Value {
     let mut function = at(ONE, &[peer.addr()]);
     function["labels"] = json!({ "faas.concurrency": limit });
     function
 }
 
-/// Connections on which a request was sent.
+/// Connections with one request sent on each.
 fn send(gateway: &Running, count: usize) -> Vec<testkit::http::Connection> {
     let mut connections: Vec<_> = (0..count).map(|_| gateway.connect()).collect();
     connections.iter_mut().for_each(|connection| connection.send(raw("GET", "", "")).unwrap());
@@ -89,7 +89,7 @@ fn calls_beyond_the_limit_wait_until_other_calls_end() {
     assert_eq!(peer.requests().len(), 20);
 }
 
-/// Whichever poller they wait with.
+/// The order holds across pollers.
 #[test]
 fn waiting_calls_are_served_in_order_of_arrival() {
     let gate = Gate::new();
@@ -188,9 +188,9 @@ fn full_queues_leave_connections_for_other_requests() {
     waits(7.0);
 }
 
-/// Its time is up while nobody is free to say so; when somebody is, there is room at the replica.
+/// The timeout passes while all workers are busy; when one is free, there is a slot too.
 #[test]
-fn a_slot_that_comes_after_the_timeout_goes_to_another_call() {
+fn a_call_past_its_timeout_takes_no_slot() {
     let (gate, other_gate) = (Gate::new(), Gate::new());
     let peer = Peer::tcp(Script::new().request().wait(&gate).send(OK).repeat());
     let other = Peer::tcp(Script::new().request().wait(&other_gate).send(OK).repeat());
@@ -255,7 +255,7 @@ fn calls_that_wait_at_the_end_of_the_drain_are_answered_503() {
     assert_eq!(gateway.wait(SOON).code(), Some(1));
 }
 
-/// A POST whose body is not whole keeps its replica busy.
+/// Sends a part of a POST, which keeps its replica busy.
 fn begin(gateway: &Running) -> testkit::http::Connection {
     let mut connection = gateway.connect();
     connection.send(raw("POST", "Content-Length: 5\r\n", "hel")).unwrap();
@@ -287,7 +287,7 @@ fn scaling_down_ends_no_call() {
     }
 }
 
-/// That the time of all is up at once refuses none of them, and nobody else.
+/// When many waits expire together, none is refused for a full queue, and no other call either.
 #[test]
 fn many_waits_that_time_out_together_are_all_answered_and_delay_no_call() {
     kit::sys::limits::raise_open_files(4096).unwrap();

@@ -1,4 +1,4 @@
-//! What one client or function may have of the gateway, and what a client has that owes the body of its request.
+//! The shares of one client or function, and clients that owe the body of their request.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,20 +11,20 @@ use crate::{OK, ONE, SOON, at, becomes, before, dogs, gateway, is_own, of_one, p
 /// A function beside [`ONE`].
 const OTHER: &str = "other";
 
-/// Fields of a request whose client owes ten bytes.
+/// Header fields of a request that announces ten bytes of body.
 const OWES: &str = "Content-Length: 10\r\n";
 
-/// An answer that agrees to a change of protocol.
+/// An answer that accepts an upgrade.
 const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
-/// Connections on which a request of [`ONE`] was sent.
+/// Connections with one request to [`ONE`] sent on each.
 fn send(gateway: &Running, count: usize, request: &str) -> Vec<Connection> {
     let mut connections: Vec<_> = (0..count).map(|_| gateway.connect()).collect();
     connections.iter_mut().for_each(|connection| connection.send(request).unwrap());
     connections
 }
 
-/// Waits until the gateway has so many connections with a request, that of the figures included.
+/// Waits until so many connections have a request, including the one that asks.
 #[track_caller]
 fn are_active(gateway: &Running, count: usize) {
     eventually(SOON, || {
@@ -35,7 +35,7 @@ fn are_active(gateway: &Running, count: usize) {
     });
 }
 
-/// Calls a function while others hang, and gives it a minute.
+/// Calls a function while other calls hang; its limit is a minute.
 fn call(gateway: &Running, name: &str) -> u16 {
     gateway.request().path(format!("/function/{name}")).timeout(3 * SOON).send().unwrap().status
 }
@@ -181,8 +181,7 @@ fn a_drain_answers_requests_whose_body_has_not_begun() {
     assert_eq!(gateway.wait(SOON).code(), Some(0), "{}", gateway.log());
 }
 
-/// A function that answers each call when the gate opens, and one that answers at once, behind a proxy that is this
-/// machine.
+/// A function that answers when the gate opens, and one that answers at once; this machine is the proxy.
 fn behind_a_proxy(gate: &Gate) -> (Peer, Peer, testkit::Bin) {
     let slow = Peer::tcp(Script::new().request().wait(gate).send(OK).repeat());
     let other = well();
@@ -200,7 +199,7 @@ fn calls_beyond_a_clients_share_wait_and_other_clients_overtake() {
     let gate = Gate::new();
     let (slow, _other, bin) = behind_a_proxy(&gate);
     let gateway = bin.env("max_workers_per_client", "2").env("header_timeout", "2s").start();
-    // One site has a /64, and the address of its router changes nothing.
+    // A site has one /64 network, so these are one client.
     let mut calls: Vec<Connection> = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::"]
         .map(|client| send(&gateway, 1, &raw("GET", &from(client), "")).remove(0))
         .into();
@@ -301,7 +300,7 @@ fn a_client_at_its_share_of_connections_loses_its_oldest_idle_one() {
     };
     assert_eq!(ask(&mut kept).status, 200);
     let mut own: Vec<_> = (0..4).map(|_| connect_from(&gateway, 8)).collect();
-    // The one that has waited longest, though that of another client has waited longer.
+    // The client's longest idle connection is closed, although another client's is idle for longer.
     let raw = own.remove(0).within(SOON).rest();
     assert_eq!((raw.bytes, raw.end), (vec![], End::Closed));
     own.iter_mut().for_each(|connection| assert_eq!(ask(connection).status, 200));
@@ -322,7 +321,7 @@ fn a_client_whose_connections_are_all_busy_gets_429() {
     own.iter_mut().for_each(|connection| {
         assert_eq!(connection.within(SOON).reply("GET").unwrap().status, 200);
     });
-    // Among its own connections one that owes a body goes first.
+    // Of a client's connections, one that owes a body is closed first.
     let mut owes = own.remove(0);
     owes.send(raw("POST", OWES, "")).unwrap();
     own[0].send(raw("GET", "", "")).unwrap();
@@ -339,7 +338,7 @@ fn connections_with_silent_bodies_make_way_for_other_requests() {
     let mut last = send(&gateway, 1, &raw("POST", &format!("{OWES}Expect: 100-continue\r\n"), "")).remove(0);
     assert_eq!(last.within(SOON).head().unwrap().status, 100);
     assert_eq!(call(&gateway, ONE), 200);
-    // The requests for figures are connections too, and may find the one before not closed yet.
+    // The requests for metrics are connections too, and may come before the last one is closed.
     assert!(rejected(&gateway, "too_many_of_client") >= 1.0);
     last.send("0123456789").unwrap();
     assert_eq!(last.within(SOON).reply("POST").unwrap().status, 200);

@@ -1,4 +1,4 @@
-//! Settings, arguments, exit codes, health checks, and which provider is taken.
+//! Settings, arguments, exit codes, health checks, and the choice of the provider.
 
 use serde_json::json;
 use testkit::unreachable::Refusing;
@@ -6,7 +6,7 @@ use testkit::{Bin, Gate, Peer, Script, proc};
 
 use crate::{OK, ONE, SOON, before, gateway, is_own, path, process, raw, well};
 
-/// Runs with `pairs` and expects exit code 2 and one line with each of `parts`, behind the log.
+/// Runs with `pairs`; expects exit code 2 and, after the log, one line with `parts`.
 #[track_caller]
 fn refused(pairs: &[(&str, &str)], parts: &[&str]) {
     let bin = Bin::gateway().env("provider", "local");
@@ -76,7 +76,7 @@ fn a_broken_functions_file_ends_the_start() {
 
 #[test]
 fn a_reader_may_close_the_help_early() {
-    // The reader is gone before anything is written, as `| head -n 0` may be.
+    // The reader is gone before the first byte, as with `| head -n 0`.
     let script = "exec 1> >(true); wait $!; exec \"$0\" --help";
     let output = Bin::at("bash").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gateway")).run();
     assert_eq!((output.code(), &*output.stderr), (0, ""));
@@ -156,7 +156,7 @@ fn the_health_check_answers_by_its_exit_code() {
     let free = Refusing::new();
     let output = check(free.addr().port());
     assert_eq!((output.code(), output.stderr.lines().count()), (1, 1), "{output:?}");
-    // One that is being stopped is not healthy.
+    // A gateway that is draining is not healthy.
     let mut running = gateway.connect();
     running.send(raw("GET", "", "")).unwrap();
     peer.wait_requests(1, SOON);

@@ -1,4 +1,4 @@
-//! Answers that stream: how long they may go on, and what ends them.
+//! Streaming answers: how long they may last, and what ends them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn labelled(peer: &Peer, label: &str, value: &str) -> Value {
     function
 }
 
-/// Calls a function whose answer begins well and is then broken off.
+/// Calls a function whose answer begins and is then broken off.
 #[track_caller]
 fn is_broken_off(gateway: &Running, limit: Option<&str>) {
     let mut request = gateway.request().path(path("")).timeout(2 * SOON);

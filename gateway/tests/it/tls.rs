@@ -1,5 +1,5 @@
-//! TLS by a proxy in front, as docs/swarm.md has it: a real Caddy with the document's own Caddyfile and a certificate of
-//! its own authority, and a real client that trusts that authority.
+//! TLS by a proxy in front, as in docs/swarm.md: a real Caddy with the Caddyfile of the document and a
+//! certificate of its own authority, and a real client that trusts that authority.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use testkit::{Bin, Output, Peer, Process, Script, document, eventually};
 
 use crate::{ONE, SOON, at, gateway, path, process};
 
-/// The address of the client, which tells it from the proxy.
+/// The address of the client, different from the proxy's.
 const CLIENT: &str = "127.0.0.2";
 
-/// Caddy as the document has it, except for its ports, its files and the authority of the certificate.
+/// Caddy as in the document, except for ports, files and the authority.
 struct Caddy {
     _process: Process,
     port: u16,
@@ -50,7 +50,7 @@ impl Caddy {
         caddy
     }
 
-    /// A request over TLS; what is printed is the answer's body, a line feed and its status.
+    /// Sends a request over TLS; prints the answer's body, a line feed and its status.
     fn curl(&self, path: &str, arguments: &[&str]) -> Output {
         let authority = self.authority.display().to_string();
         let trusting = ["--cacert", &authority];
@@ -66,7 +66,7 @@ impl Caddy {
     }
 }
 
-/// `text` with `new` for `old`, which is there.
+/// Replaces `old`, which must occur, by `new`.
 #[track_caller]
 fn replaced(text: &str, old: &str, new: &str) -> String {
     assert!(text.contains(old), "`{old}` in {text}");
@@ -93,14 +93,14 @@ fn a_function_behind_caddy_learns_the_clients_address() {
     assert_eq!(got.header("x-forwarded-host"), Some(host.as_str()));
     assert_eq!(got.header("host"), Some(host.as_str()));
 
-    // A body of some length, both ways.
+    // A body of some length both ways.
     let body = "0123456789abcdef".repeat(1 << 16);
     let bin = Bin::at("true");
     let file = format!("@{}", bin.file("body", &body).display());
     let answer = caddy.curl("/function/echo", &["--data-binary", &file]);
     assert!(answer.stdout == body + "\n200", "{} bytes, {}", answer.stdout.len(), answer.stderr);
 
-    // Without trust in the authority there is no connection.
+    // A client that does not trust the authority cannot connect.
     let answer = caddy.curl_without_trust("/healthz", &[]);
     assert_eq!(answer.code(), 60, "{}{}", answer.stdout, answer.stderr);
 }

@@ -1,4 +1,4 @@
-//! Connections whose protocol is changed: WebSocket, with a library that nobody here wrote, and what may go wrong.
+//! Upgrades: WebSocket with an independent library, and what may go wrong.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ const ASK: &str = "Connection: Upgrade\r\nUpgrade: echo\r\n";
 const AGREE: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-A: 1\r\n\r\n";
 
-/// A function that echoes the messages of so many WebSockets, one after the other.
+/// A function that echoes the messages of so many WebSockets, one socket after the other.
 fn echo(sockets: usize) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -98,7 +98,7 @@ fn a_function_that_declines_an_upgrade_answers_normally() {
     counts(&gateway, "200", 2.0);
 }
 
-/// Nobody may be taken through a door that was not asked for, and the way to HTTP/2 stays shut.
+/// Upgrades that the client did not ask for, and upgrades to HTTP/2, are not forwarded.
 #[test]
 fn only_valid_upgrades_are_forwarded() {
     let peer = Peer::tcp(Script::new().request().send(OK).repeat());
@@ -129,7 +129,7 @@ fn only_valid_upgrades_are_forwarded() {
     assert_eq!(client.within(SOON).reply("GET").unwrap().status, 502);
 }
 
-/// The time limit of a call ends with its answer's head; a silent tunnel is closed after `idle_timeout`.
+/// The timeout of a call ends with the answer's head; a silent tunnel is closed after `idle_timeout`.
 #[test]
 fn a_tunnel_outlives_upstream_timeout_and_ends_at_idle_timeout() {
     let (function, _thread) = echo(1);
@@ -148,7 +148,7 @@ fn a_tunnel_outlives_upstream_timeout_and_ends_at_idle_timeout() {
     counts(&gateway, "101", 1.0);
 }
 
-/// Neither side may leave the other, or the gateway, with half a tunnel.
+/// No side leaves the other, or the gateway, with half a tunnel.
 #[test]
 fn a_tunnel_ends_when_either_side_vanishes() {
     let script = || Script::new().head().send(AGREE);

@@ -1,4 +1,4 @@
-//! A real Alertmanager between a real Prometheus and a gateway: an alert that goes on firing keeps what it asked for.
+//! A real Alertmanager between a real Prometheus and a gateway: a firing alert keeps its replicas.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,16 +11,16 @@ use testkit::{Bin, Process, Running, eventually, http};
 use crate::prometheus::{Prometheus, checked_replace};
 use crate::text;
 
-/// How long an alert may take from the load to the gateway, and an end.
+/// How long an alert, or its end, may take to reach the gateway.
 const ALERT_TIME: Duration = Duration::from_secs(60);
 
-/// The gateway keeps a need for a minute. Whoever kept replicas for that alone would be seen after it.
+/// The gateway keeps a need for a minute; replicas that are there after it are there for the alert.
 const BEYOND_A_MINUTE: Duration = Duration::from_secs(75);
 
-/// Until the replicas are gone after the end of the alert: steps of ten seconds, and the minute.
+/// How long the replicas may stay after the end of the alert: the minute, and steps of ten seconds.
 const GONE_TIME: Duration = Duration::from_secs(180);
 
-/// The old rule of the platform that these labels come from.
+/// The old rule of the platform from which the labels come.
 const RULES: &str = "groups:
   - name: openfaas
     rules:
@@ -32,7 +32,7 @@ const RULES: &str = "groups:
           severity: major
 ";
 
-/// The function, with the labels of a maximum of 15: a step is 3.
+/// The function; its maximum of 15 makes a step of 3.
 const NAME: &str = "one";
 
 struct Alertmanager {
@@ -41,7 +41,8 @@ struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// One as in the document, that sends to this gateway, and again each second.
+    /// Starts Alertmanager with the configuration of the document; it sends to this gateway, and repeats each
+    /// second.
     fn start(gateway: SocketAddr, password: &Path) -> Alertmanager {
         let bin = Bin::at("prometheus-alertmanager");
         let blocks = testkit::document::blocks(&text("docs/scaling.md")).expect("a document");
@@ -69,7 +70,7 @@ impl Alertmanager {
         Alertmanager { process, addr }
     }
 
-    /// Requests that the gateway has answered well.
+    /// The number of requests that the gateway answered with success.
     fn sent(&self) -> f64 {
         let reply = http::request(self.addr).path("/metrics").send();
         let reply = reply.unwrap_or_else(|error| panic!("{error}\n{}", self.process.report()));
@@ -135,7 +136,7 @@ fn replicas_for_an_alert_are_kept_while_it_fires() {
     wait_wanted(&gateway, 1.0, GONE_TIME);
 }
 
-/// Ends the load also when a check in between fails.
+/// Ends the load, also after a failed check.
 struct OnDrop<'a>(&'a AtomicBool);
 
 impl Drop for OnDrop<'_> {

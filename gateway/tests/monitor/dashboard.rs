@@ -1,4 +1,5 @@
-//! The Grafana dashboard: its queries, as Grafana sends them, and what can be seen of its looks without one.
+//! The Grafana dashboard: its queries as Grafana sends them, and those parts of its layout that need no
+//! Grafana.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +7,17 @@ use serde_json::Value;
 
 use crate::text;
 
-/// One query of a panel.
+/// A query of a panel.
 #[derive(Clone)]
 pub(crate) struct Query {
-    /// Its panel's title.
+    /// The title of the panel.
     pub(crate) panel: String,
     /// The expression, with Grafana's variables.
     pub(crate) expr: String,
 }
 
 impl Query {
-    /// The expression with the variables as Grafana replaces them; `instances` are those chosen.
+    /// The expression with its variables replaced as Grafana does; `instances` are the chosen ones.
     pub(crate) fn filled_in(&self, instances: &[String]) -> String {
         let instances: Vec<String> = instances.iter().map(|instance| instance.replace('.', r"\\.")).collect();
         let filled = self
@@ -44,7 +45,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&text("monitor/grafana-dashboard.json")).expect("JSON")
 }
 
-/// The panels, rows among them.
+/// All panels, including rows.
 fn panels() -> Vec<Value> {
     list(&dashboard()["panels"]).to_vec()
 }
@@ -57,7 +58,7 @@ fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The names of metrics in an expression, or families in a document: words that begin as theirs do.
+/// The metric names in an expression or a document: words with their prefixes.
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_word(c));

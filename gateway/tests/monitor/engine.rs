@@ -1,6 +1,5 @@
-//! As much of a Docker engine as the Swarm provider asks for: one network, services whose tasks run or not as
-//! the test says. It brings what the local provider never has: functions that are waited for, and an engine
-//! that goes away.
+//! The part of a Docker engine that the Swarm provider uses: one network, and services with tasks that the
+//! test starts and stops. Unlike the local provider it has functions without a replica, and can go away.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,17 +12,17 @@ use testkit::{Address, Peer, Script};
 /// The network of the functions.
 pub(crate) const NETWORK: &str = "functions";
 
-/// Where the only task of a service runs, if it does.
+/// The address of the only task of a service, if it runs.
 type Tasks = Arc<Mutex<BTreeMap<&'static str, (SocketAddr, bool)>>>;
 
-/// The engine. Dropped, it is not reachable any more.
+/// The engine; dropping it makes it unreachable.
 pub(crate) struct Engine {
     peer: Peer,
     tasks: Tasks,
 }
 
 impl Engine {
-    /// One with these services; none has a running task.
+    /// Starts an engine with these services and no running task.
     pub(crate) fn new(services: &[(&'static str, SocketAddr)]) -> Engine {
         let tasks: Tasks = Arc::default();
         let with_addresses = services.iter().map(|(name, address)| (*name, (*address, false)));
@@ -41,7 +40,7 @@ impl Engine {
         }
     }
 
-    /// Lets the task of a service run, or not.
+    /// Starts or stops the task of a service.
     pub(crate) fn run(&self, service: &str, is_running: bool) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.get_mut(service).expect("a service").1 = is_running;
@@ -50,7 +49,7 @@ impl Engine {
 
 fn respond(request: &Request, tasks: &Tasks) -> Vec<u8> {
     let path = request.target.split('?').next().unwrap_or_default();
-    // Below the version: `/v1.41/services`.
+    // The path without the version of `/v1.41/services`.
     let path =
         path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')).map_or(path, |(_, below)| below);
     let network = json!({ "Id": "n1", "Name": NETWORK, "Driver": "overlay", "Scope": "swarm" });
@@ -61,7 +60,7 @@ fn respond(request: &Request, tasks: &Tasks) -> Vec<u8> {
         "networks" => document(&json!([network])),
         "services" => document(&services(tasks)),
         "tasks" => document(&running(tasks)),
-        "events" => head("Transfer-Encoding: chunked\r\n", ""), // none ever comes
+        "events" => head("Transfer-Encoding: chunked\r\n", ""), // no event ever comes
         _ => b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
     }
 }

@@ -1,5 +1,4 @@
-//! The files of `monitor/` by themselves: Prometheus's own checks, a case of each kind for each alert, and the
-//! table of the document.
+//! The files of `monitor/`: Prometheus's own checks, cases for each alert, and the table in the document.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -23,7 +22,7 @@ fn promtool_passes_configuration_rules_and_cases() {
     }
 }
 
-/// What the document adds to the configuration: a password for the job `gateway`, and an Alertmanager.
+/// The document adds a password for the job `gateway`, and an Alertmanager.
 #[test]
 fn the_configuration_of_the_document_can_be_added() {
     if !testkit::is_installed("promtool") {
@@ -78,7 +77,7 @@ fn each_alert_has_a_duration_a_severity_and_a_summary() {
             let text = rule["annotations"][annotation].as_str().unwrap_or_default();
             assert!(text.len() > 15, "{name} has no {annotation}");
         }
-        // Prometheus has `process_*` and `up` of its own.
+        // Metrics of Prometheus itself.
         let expr = rule["expr"].as_str().expect("an expression");
         assert!(expr.contains(r#"job="gateway""#), "{name} looks at others too: {expr}");
     }

@@ -1,5 +1,5 @@
-//! A real Prometheus over real gateways under load: every query of the dashboard has figures, alerts fire for
-//! what is wrong and for nothing else.
+//! A real Prometheus with real gateways under load: every query of the dashboard has figures, and only the
+//! right alerts fire.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use crate::prometheus::Prometheus;
 use crate::scene::Scene;
 use crate::{alerts, dashboard};
 
-/// How long an alert may take: the figure, its reading, two evaluations, a second each; on a busy machine longer.
+/// How long an alert may take: a second each for the figure, its reading and two evaluations; longer on a
+/// busy machine.
 const ALERT_TIME: Duration = Duration::from_secs(60);
 
-/// How long it may take until all of it has been read a few times.
+/// How long it may take until everything was read a few times.
 const FIGURES_TIME: Duration = Duration::from_secs(60);
 
-/// What must fire under the load, and for whom.
+/// The alerts that must fire under the load, with their functions.
 const UNDER_LOAD: [(&str, &str); 4] = [
     ("FunctionErrors", "failing"),
     ("FunctionErrors", "broken"),
@@ -24,7 +25,7 @@ const UNDER_LOAD: [(&str, &str); 4] = [
     ("FunctionCallsWaiting", "waited-for"),
 ];
 
-/// What may fire beside it: whose replicas come and go all the time, or who has none.
+/// Further alerts that may fire: for functions whose replicas come and go, or that have none.
 const MAY_FIRE: [(&str, &str); 5] = [
     ("FunctionWithoutReplica", "waited-for"),
     ("FunctionWithoutReplica", "cold"),
@@ -44,7 +45,7 @@ fn every_panel_has_figures_and_the_right_alerts_fire() {
     panels_have_figures(&prometheus, &scene);
     rules_are_well(&prometheus);
     eventually(ALERT_TIME, || fires(&prometheus, &UNDER_LOAD));
-    // A machine that is busy for seconds may keep a gateway from answering one reading or two.
+    // On a machine that is busy for seconds a gateway may miss a reading or two.
     let is_expected = |(alert, about): &(String, String)| {
         let pair = (&**alert, &**about);
         UNDER_LOAD.contains(&pair) || MAY_FIRE.contains(&pair)
@@ -58,12 +59,12 @@ fn every_panel_has_figures_and_the_right_alerts_fire() {
     swarm.signal(proc::SIGKILL);
     eventually(ALERT_TIME, || fires(&prometheus, &[("GatewayDown", &swarm_addr)]));
     let is_about = |alert: &(String, String)| alert.1 == local_addr || alert.0 == "GatewayAbsent";
-    none_fires(&prometheus, is_about); // one gateway is there
+    none_fires(&prometheus, is_about); // one gateway is still there
     local.signal(proc::SIGKILL);
     eventually(ALERT_TIME, || fires(&prometheus, &[("GatewayDown", &local_addr), ("GatewayAbsent", "")]));
 }
 
-/// Waits until each query of the dashboard has a value, and those of processes no others than the gateways'.
+/// Waits until each query of the dashboard has a value; those of processes only of the gateways.
 fn panels_have_figures(prometheus: &Prometheus, scene: &Scene) {
     let instances = scene.addresses().map(|addr| addr.to_string());
     let mut left = dashboard::queries();
@@ -90,7 +91,7 @@ fn panels_have_figures(prometheus: &Prometheus, scene: &Scene) {
     }
 }
 
-/// Waits until each rule of the file was evaluated, without an error.
+/// Waits until each rule was evaluated without an error.
 fn rules_are_well(prometheus: &Prometheus) {
     let names: BTreeSet<String> = eventually(ALERT_TIME, || {
         let data = prometheus.api("/api/v1/rules")?;

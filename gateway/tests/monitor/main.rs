@@ -1,5 +1,5 @@
-//! What is in `monitor/`, which Prometheus and Grafana read: that it is sound, that each alert fires when it
-//! should and only then, and that a real Prometheus gets figures for all of it from real gateways under load.
+//! The files in `monitor/` for Prometheus and Grafana: they are valid, each alert fires when it should and
+//! only then, and a real Prometheus gets all figures from real gateways under load.
 
 mod alertmanager;
 mod dashboard;
@@ -33,7 +33,7 @@ fn yaml(path: &str) -> Yaml {
     document
 }
 
-/// The items of a list, none where there is no list.
+/// The items of a list; none if it is no list.
 fn items(list: &Yaml) -> &[Yaml] {
     list.as_vec().map_or(&[], Vec::as_slice)
 }

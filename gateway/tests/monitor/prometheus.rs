@@ -1,5 +1,4 @@
-//! A real Prometheus on a free port of loopback, with the files of `monitor/` as far as they can be kept, and
-//! questions to it.
+//! A real Prometheus on a free loopback port, with the files of `monitor/` little changed, and queries to it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +10,7 @@ use testkit::{Bin, Process, eventually, http, proc};
 
 use crate::{alerts, text};
 
-/// How long it may take to start, and to read its configuration again.
+/// How long Prometheus may take to start, or to read its configuration again.
 const START_TIME: Duration = Duration::from_secs(60);
 
 /// A running Prometheus.
@@ -21,13 +20,13 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that reads these gateways every second.
+    /// Starts Prometheus, which reads these gateways every second.
     pub(crate) fn start(gateways: &[SocketAddr]) -> Prometheus {
         let bin = Bin::at("prometheus");
         bin.file("alerts.yml", rules());
         let config = bin.file("prometheus.yml", configuration(gateways));
         let prometheus = Prometheus::run(bin, &config);
-        // Now that it is known where it is itself it can read that too.
+        // Now the port is known, so Prometheus can read itself too.
         let own = checked_replace(&configuration(gateways), "localhost:9090", &prometheus.addr.to_string());
         fs::write(config, own).unwrap();
         prometheus.await_ready();
@@ -39,7 +38,8 @@ impl Prometheus {
         prometheus
     }
 
-    /// Starts one that reads a gateway every second and sends alerts by these rules to an Alertmanager.
+    /// Starts Prometheus with these rules; it reads a gateway every second and sends alerts to an
+    /// Alertmanager.
     pub(crate) fn with_rules(gateway: SocketAddr, rules: &str, alertmanager: SocketAddr) -> Prometheus {
         let bin = Bin::at("prometheus");
         bin.file("rules.yml", rules);
@@ -55,7 +55,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Starts one with this configuration, and has found out where it listens when it returns.
+    /// Starts Prometheus with this configuration, and waits until its port is known.
     fn run(bin: Bin, config: &Path) -> Prometheus {
         let data = bin.dir().join("data");
         let bin = bin
@@ -65,7 +65,7 @@ impl Prometheus {
         let process = bin.spawn();
         let addr = eventually(START_TIME, || {
             let log = process.log();
-            // The port is chosen by the kernel: only the log has it.
+            // The kernel chooses the port; only the log tells it.
             let line = log.lines().find(|line| line.contains(r#"msg="Listening on""#));
             let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
             address.and_then(|text| text.parse().ok()).ok_or_else(|| process.report())
@@ -86,7 +86,7 @@ impl Prometheus {
         values.is_ok_and(|values| !values.is_empty())
     }
 
-    /// The answer of its API, or what it says instead.
+    /// The answer of the API, or its error.
     pub(crate) fn api(&self, path: &str) -> Result<Value, String> {
         let reply = http::request(self.addr).path(path).send().map_err(|e| format!("{path}: {e}"))?;
         let answer: Value = serde_json::from_slice(&reply.body).map_err(|e| format!("{path}: {e}"))?;
@@ -97,7 +97,7 @@ impl Prometheus {
         }
     }
 
-    /// The values that an expression has now.
+    /// The current values of an expression.
     pub(crate) fn ask(&self, expr: &str) -> Result<Vec<f64>, String> {
         let data = self.api(&format!("/api/v1/query?query={}", encode(expr)))?;
         let results = data["result"].as_array().ok_or_else(|| format!("no vector: {data}"))?;
@@ -105,7 +105,7 @@ impl Prometheus {
         results.iter().map(|result| value(result).ok_or_else(|| format!("no value: {result}"))).collect()
     }
 
-    /// The alerts that fire, with the function or the instance that they are about.
+    /// The firing alerts, each with its function or instance.
     pub(crate) fn firing(&self) -> Result<Vec<(String, String)>, String> {
         let data = self.api("/api/v1/alerts")?;
         let all = data["alerts"].as_array().ok_or_else(|| format!("no alerts: {data}"))?;
@@ -116,7 +116,8 @@ impl Prometheus {
     }
 }
 
-/// `monitor/prometheus.yml`, with the gateways' addresses for those that the Swarm tells, every second.
+/// `monitor/prometheus.yml` with the gateways' addresses in the place of the Swarm's names, read every
+/// second.
 fn configuration(gateways: &[SocketAddr]) -> String {
     let found = "    dns_sd_configs:
       - names: [tasks.gateway]
@@ -133,7 +134,7 @@ fn configuration(gateways: &[SocketAddr]) -> String {
     config
 }
 
-/// `monitor/alerts.yml`, with a second for each time that an alert must be true before it fires.
+/// `monitor/alerts.yml` with a second for each duration before an alert fires.
 fn rules() -> String {
     let rules = text("monitor/alerts.yml");
     let is_wait = |line: &&str| line.trim_start().starts_with("for: ");
@@ -142,7 +143,7 @@ fn rules() -> String {
     rules.lines().map(|line| shorten(line).to_owned() + "\n").collect()
 }
 
-/// Replaces what must be there exactly once.
+/// Replaces text that must occur exactly once.
 #[track_caller]
 pub(crate) fn checked_replace(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "`{from}` in\n{text}");

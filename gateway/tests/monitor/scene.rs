@@ -1,5 +1,5 @@
-//! Two gateways, one that runs its functions and one on a Swarm, and load that brings figures into every series
-//! there is: calls that go well, fail, take long, wait, are tried twice or refused.
+//! Two gateways, a local one and one on a Swarm, under load that gives every series a figure: calls that
+//! succeed, fail, last long, wait, are retried or refused.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use testkit::{Bin, Peer, Running, Script, eventually, program};
 
 use crate::engine::{Engine, NETWORK};
 
-/// How long something may take that happens at once.
+/// Time limit of what should happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Between two rounds of calls. Prometheus reads every second, so a few of them are between two readings.
+/// The pause between two rounds of calls. Prometheus reads every second, so it sees several rounds at a time.
 const PACE: Duration = Duration::from_millis(50);
 
-/// For how long a call waits for its first replica, at least.
+/// How long a call waits at least for its first replica.
 const COLD: Duration = Duration::from_millis(200);
 
-/// Calls of a function that never has a replica.
+/// Calls to a function that never has a replica.
 const WAITING: usize = 5;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What is read by Prometheus, and what it needs.
+/// The gateways that Prometheus reads, and their servers.
 pub(crate) struct Scene {
     pub(crate) local: Running,
     pub(crate) swarm: Running,
@@ -42,7 +42,7 @@ impl Scene {
     pub(crate) fn new() -> Scene {
         let answers = Peer::tcp(Script::new().request().send(OK).repeat());
         let slow = Peer::tcp(Script::new().request().pause(Duration::from_millis(300)).send(OK).repeat());
-        // Each connection that was kept is closed when it is used again.
+        // A kept connection is closed when it is used again.
         let stale = Peer::tcp(Script::new().request().send(OK).request().close());
         let refusing = Refusing::new();
         let local = local(&json!({ "functions": [
@@ -79,7 +79,7 @@ impl Scene {
         load
     }
 
-    /// Takes the engine away; all calls must have ended. What is left is both gateways.
+    /// Removes the engine after all calls have ended; both gateways stay.
     pub(crate) fn without_engine(self) -> (Running, Running) {
         assert_eq!(Arc::strong_count(&self.engine), 1, "the load uses the engine");
         (self.local, self.swarm)
@@ -87,13 +87,13 @@ impl Scene {
 }
 
 fn local(functions: &serde_json::Value) -> Running {
-    // The figure of the access log is there only with one.
+    // The metric of the access log needs an access log.
     let bin = Bin::gateway().env("provider", "local").env("access_log", "true");
     let file = bin.file("functions.json", functions.to_string());
     bin.env("functions_file", file).start()
 }
 
-/// Calls that go on; dropped, they end.
+/// Repeated calls; dropping this ends them.
 pub(crate) struct Load {
     waiting: Vec<Connection>,
     threads: Vec<(Sender<()>, JoinHandle<()>)>,
@@ -123,7 +123,7 @@ impl Drop for Load {
     }
 }
 
-/// One call of each kind whose answer is there at once.
+/// One call of each kind that is answered at once.
 fn round(gateway: SocketAddr, client: &mut Client) {
     expect(gateway, "/function/well", 200);
     expect(gateway, "/function/failing", 500);
@@ -131,7 +131,7 @@ fn round(gateway: SocketAddr, client: &mut Client) {
     expect(gateway, "/function/partly", 200);
     expect(gateway, "/function/nobody", 404);
     expect(gateway, "/nowhere", 404);
-    // Over one connection: by the next call the gateway has taken back its own to the function.
+    // Over one connection: the gateway has taken back its own connection before the next call.
     let reply = client.request().path("/function/stale").send().expect("an answer");
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
@@ -142,7 +142,7 @@ fn expect(gateway: SocketAddr, path: &str, status: u16) {
     assert_eq!(reply.status, status, "{path}: {}", reply.text());
 }
 
-/// A call of a function that is down, which comes up while it waits.
+/// A call to a function without a replica, which starts while the call waits.
 fn cold_start(gateway: SocketAddr, engine: &Engine) {
     engine.run("cold", false);
     eventually(SOON, || {
@@ -151,7 +151,7 @@ fn cold_start(gateway: SocketAddr, engine: &Engine) {
         if ready == Some(0.0) { Ok(()) } else { Err(format!("{ready:?} replicas")) }
     });
     let mut waiting = call(gateway, "cold");
-    // The call must be there before its replica: what the gateway has not answered by then waits for it.
+    // The call must arrive before the replica starts: an unanswered call waits for it.
     let head = waiting.within(COLD).head();
     assert!(head.is_err(), "answered without a replica: {head:?}");
     engine.run("cold", true);
@@ -159,7 +159,7 @@ fn cold_start(gateway: SocketAddr, engine: &Engine) {
     assert!(reply.status == 200 && reply.header("x-cold-start-ms").is_some(), "{}", reply.text());
 }
 
-/// A call that is sent, and whose answer is not waited for.
+/// Sends a call, and does not wait for the answer.
 fn call(gateway: SocketAddr, function: &str) -> Connection {
     let mut connection = Connection::open(gateway).expect("a connection");
     connection.send(format!("GET /function/{function} HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");

@@ -6,7 +6,7 @@ use crate::{rust, serve};
 
 const NAME: &str = "hostname-intent";
 
-/// A request as Alexa sends it, of `kind` and with this intent.
+/// A request of Alexa, of `kind` and with this intent.
 fn request(kind: &str, intent: &str) -> String {
     json!({
         "version": "1.0",
@@ -49,6 +49,6 @@ fn other_requests_are_answered_too() {
     let answer: Value = serde_json::from_slice(&broken.body).unwrap();
     assert_eq!((broken.status, broken.header("x-exit-code")), (500, Some("1")));
     assert!(answer["error"].as_str().unwrap().starts_with("expected the JSON of an Alexa request: "));
-    // Another intent is another function's.
+    // Another intent belongs to another function.
     assert_eq!(gateway.post("/", request("IntentRequest", "other")).status, 404);
 }

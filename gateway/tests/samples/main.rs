@@ -1,5 +1,5 @@
-//! The sample functions as their users see them: the real gateway with its local provider, the real fwatchdog,
-//! the real programs.
+//! The sample functions as their users see them: the real gateway with its local provider, the real
+//! fwatchdog, the real programs.
 
 mod catservice;
 mod hello_python;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Bin, Reply, Running, sample};
 
-/// How long something may take that happens at once.
+/// Time limit of what should happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A gateway that serves one function.
@@ -31,7 +31,7 @@ fn rust(name: &str, environment: Value) -> Value {
     json!({ "name": name, "fprocess": sample(name), "environment": environment })
 }
 
-/// A sample that `command` runs in its folder.
+/// A sample that `command` runs in its directory.
 fn script(name: &str, command: &str, directory: &Path) -> Value {
     let environment = json!({ "content_type": "text/plain; charset=utf-8" });
     json!({ "name": name, "fprocess": command, "directory": directory, "environment": environment })
@@ -41,7 +41,7 @@ fn script(name: &str, command: &str, directory: &Path) -> Value {
 #[track_caller]
 fn is_text(reply: &Reply, status: u16, want: &str) {
     assert_eq!((reply.status, &*reply.text()), (status, want));
-    // A process that failed is the function's own answer, not the gateway's.
+    // A failed process is the function's own answer, not the gateway's.
     assert_eq!(reply.header("x-gateway-error"), None);
     assert_eq!(reply.header("x-exit-code"), (status == 500).then_some("1"));
 }

@@ -21,6 +21,6 @@ fn nodeinfo_describes_its_host() {
     assert!(text.starts_with(&format!("Hostname: {}\nPlatform: linux\n", host.trim_end())), "{text}");
     let verbose = gateway.post("/function/nodeinfo", "verbose").text();
     assert!(verbose.contains("model: ") && verbose.contains("times: "), "{verbose}");
-    // A body that is not read to its end is no failure.
+    // A process need not read its body to the end.
     assert_eq!(gateway.post("/function/nodeinfo", vec![b'x'; 1 << 20]).status, 200);
 }

@@ -54,7 +54,7 @@ fn a_picture_too_large_to_scale_is_refused_at_once() {
     let gateway = serve(&rust("resize", json!({ "content_type": "image/png" })));
     let mut picture = Vec::new();
     drop(Encoder::new(&mut picture, 1, 16 << 20).write_header().unwrap());
-    // The function does not wait for the rest, and whoever sends it gets the answer all the same.
+    // The function does not wait for the rest; the sender gets the answer.
     picture.resize(8 << 20, 0);
     let want = "expected at most 16384 pixels on each side, got 1 x 16777216\n";
     is_text(&gateway.post("/function/resize", picture), 500, want);

@@ -11,7 +11,7 @@ use crate::{SOON, is_text, rust, serve};
 
 const NAME: &str = "webhookstash";
 
-/// A stash of its own in `directory`, which is the function's current one as in its image.
+/// A stash in `directory`, which is the current directory as in the image.
 fn function(directory: &Path) -> Value {
     let mut function = rust(NAME, json!({ "content_type": "text/plain" }));
     function["directory"] = json!(directory);
@@ -57,7 +57,7 @@ fn find_lists_the_stash() {
     let gateway = serve(&function(stash.path()));
     post(&gateway, r#"{"event": "fork", "repo": "alexellis2/faas"}"#);
     post(&gateway, "");
-    // As `docker exec ID find .` runs it: the image's /bin/find is a link to the function.
+    // As with `docker exec ID find .`: the image's /bin/find is a link to the function.
     let output = Command::new(sample(NAME)).arg0("find").arg(".").current_dir(stash.path()).output().unwrap();
     let mut lines: Vec<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
@@ -76,7 +76,7 @@ fn a_failed_write_is_reported() {
     gateway.wait_log("webhookstash: failed to create `/proc/nowhere/.", SOON);
 }
 
-/// How many stashes have a file in `directory` open.
+/// How many processes have a file in `directory` open.
 fn writing(gateway: &Running, directory: &Path) -> usize {
     let directory = directory.canonicalize().unwrap();
     let is_in = |path: &Path| path.starts_with(&directory) && path != directory;
@@ -111,7 +111,7 @@ fn a_truncated_webhook_leaves_no_file() {
         for client in &mut clients {
             client.send(format!("{head}{body}")).unwrap();
         }
-        // Each in the middle of its file.
+        // Each is in the middle of its file.
         expect(CLIENTS, || writing(&gateway, stash.path()));
         for (number, client) in clients.into_iter().enumerate() {
             if number % 2 == 0 { client.reset() } else { drop(client) }
