@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The packages of others between the bytes and the product.
-const SHARED: [&str; 6] = ["httparse", "itoa", "libc", "log", "memchr", "serde_json"];
+const SHARED: [&str; 5] = ["itoa", "libc", "log", "memchr", "serde_json"];
 
 /// The versions in a lock file, by package.
 fn versions(path: &str) -> BTreeMap<String, Vec<String>> {

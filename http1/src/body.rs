@@ -1,7 +1,10 @@
 //! The framing of bodies (RFC 9112 sections 6 and 7), without I/O: bytes in, spans of data out.
 
 use crate::Refusal;
-use crate::head::{MAX_LENGTH, is_token};
+use crate::octets::is_token;
+
+/// The largest length of a body and of a chunk. Every reader on the way has a number for it, with or without a sign.
+pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// The longest extension of one chunk; extensions are dropped.
 pub const MAX_EXTENSION_BYTES: usize = 4096;

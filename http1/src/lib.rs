@@ -7,10 +7,10 @@
 
 pub mod body;
 pub mod client;
-mod flaw;
 pub mod forward;
 pub mod head;
 mod name;
+mod octets;
 pub mod refusal;
 pub mod server;
 mod span;

@@ -69,7 +69,7 @@ mod tests {
             assert!(is_same(name.to_uppercase().as_bytes(), &name) && is_same(name.as_bytes(), &name));
             assert!(!is_same(format!("{name}a").as_bytes(), &name));
             for place in 0..length {
-                for byte in (0..=127u8).filter(|byte| crate::head::is_token(*byte)) {
+                for byte in (0..=127u8).filter(|byte| crate::octets::is_token(*byte)) {
                     let mut changed = name.clone().into_bytes();
                     changed[place] = byte;
                     assert_eq!(is_same(&changed, &name), changed.eq_ignore_ascii_case(name.as_bytes()));

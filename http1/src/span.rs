@@ -10,10 +10,24 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The place of `part`, which is a slice of `whole`.
-    pub(crate) fn of(whole: &[u8], part: &[u8]) -> Span {
-        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        Span { start: start as u32, length: part.len() as u32 }
+    /// The bytes from `start` on. A head is shorter than 4 GiB by far.
+    pub(crate) fn new(start: usize, length: usize) -> Span {
+        Span { start: start as u32, length: length as u32 }
+    }
+
+    /// The part of this span from `start` on.
+    pub(crate) fn from(self, start: usize) -> Span {
+        Span { start: self.start + start as u32, length: self.length - start as u32 }
+    }
+
+    /// This span without its last `count` bytes.
+    pub(crate) fn without_last(self, count: usize) -> Span {
+        Span { length: self.length - count as u32, ..self }
+    }
+
+    /// A part of this span.
+    pub(crate) fn part(self, range: Range<usize>) -> Span {
+        Span::new(self.start as usize + range.start, range.len())
     }
 
     pub(crate) fn is_empty(self) -> bool {

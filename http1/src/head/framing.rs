@@ -2,10 +2,7 @@
 
 use super::headers::{Headers, Version};
 use crate::Refusal;
-use crate::body::Framing;
-
-/// The largest length of a body and of a chunk. Every reader on the way has a number for it, with or without a sign.
-pub const MAX_LENGTH: u64 = i64::MAX as u64;
+use crate::body::{Framing, MAX_LENGTH};
 
 pub(super) fn of_request(headers: Headers<'_>, version: Version) -> Result<Framing, Refusal> {
     Ok(declared(headers, version)?.unwrap_or(Framing::Empty))

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::name::is_same;
-use crate::span::{Field, Span};
+use crate::span::Field;
 
 /// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,27 +39,19 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// The fields of the head in `bytes`; `list` is empty.
-    pub(crate) fn of(bytes: &[u8], headers: &[httparse::Header<'_>], mut list: Vec<Field>) -> Fields {
-        let mut names = Names::default();
-        for header in headers {
-            let name = header.name.as_bytes();
-            names.0 |= Names::bit(name);
-            list.push(Field { name: Span::of(bytes, name), value: Span::of(bytes, trim(header.value)) });
-        }
-        Fields { list, names }
+    /// No fields, with the memory of `list`, which is empty.
+    pub(crate) fn within(list: Vec<Field>) -> Fields {
+        Fields { list, names: Names::default() }
+    }
+
+    /// Adds a field of the head in `bytes`.
+    pub(crate) fn push(&mut self, bytes: &[u8], field: Field) {
+        self.names.0 |= Names::bit(field.name.in_bytes(bytes));
+        self.list.push(field);
     }
 
     pub(crate) fn headers<'a>(&'a self, bytes: &'a [u8]) -> Headers<'a> {
         Headers { bytes, fields: &self.list, names: self.names }
-    }
-}
-
-/// A value without white space behind it; the tokeniser has taken what was before it.
-fn trim(value: &[u8]) -> &[u8] {
-    match value {
-        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => value.trim_ascii(),
-        _ => value,
     }
 }
 

@@ -4,29 +4,31 @@
 //! A head is parsed once, when its end has arrived ([`Scan`]). The parser accepts what RFC 9112 allows and one thing
 //! more: a bare LF as the end of a line (section 2.2).
 
+mod flaw;
 mod framing;
 mod headers;
 mod scan;
 mod target;
+mod tokens;
 
-use std::mem::{MaybeUninit, take};
+use std::mem::take;
 
-pub use framing::MAX_LENGTH;
+use flaw::Kind;
+pub use flaw::MAX_METHOD_BYTES;
+pub(crate) use flaw::why_start;
 use headers::Fields;
 pub(crate) use headers::Line;
 pub use headers::{Headers, Version, list};
 pub use scan::Scan;
 use target::Target;
 pub use target::{MAX_HOST_BYTES, authority};
+use tokens::{Flaw, RequestLine, Tokens};
 
 use crate::Refusal;
 use crate::body::Framing;
-use crate::flaw::{self, Kind};
+pub use crate::body::MAX_LENGTH;
 use crate::span::{Field, Span};
 use crate::spare;
-
-/// The longest method that is served.
-pub const MAX_METHOD_BYTES: usize = 32;
 
 /// The longest request target that is served: room for any URI in use, and half of the default head.
 pub const MAX_TARGET_BYTES: usize = 32 * 1024;
@@ -51,9 +53,6 @@ pub const PROXY_BYTES: usize = ADDED_BYTES / 2;
 
 /// The fields among them.
 pub const PROXY_HEADERS: usize = ADDED_HEADERS / 2;
-
-/// The most fields that are ever read.
-const MOST_HEADERS: usize = MAX_HEADERS + ADDED_HEADERS;
 
 /// Whether a request with this method may be executed twice (RFC 9110 section 9.2.2).
 #[must_use]
@@ -85,32 +84,23 @@ impl RequestHead {
     /// # Errors
     /// The reason to refuse it.
     pub fn parse(bytes: Vec<u8>, max_headers: usize) -> Result<RequestHead, Refusal> {
-        let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        let room = max_headers.min(MOST_HEADERS);
-        let mut parsed = httparse::Request::new(&mut []);
-        let result = parsed.parse_with_uninit_headers(&bytes, &mut fields[..room]);
-        if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
-            return Err(flaw::of(result, &bytes, Kind::Request));
-        }
-        let method = parsed.method.unwrap_or_default();
-        let target = parsed.path.unwrap_or_default();
-        if method.len() > MAX_METHOD_BYTES {
+        let (line, mut fields) =
+            read_request(&bytes, max_headers).map_err(|flaw| flaw::of(flaw, &bytes, Kind::Request))?;
+        let RequestLine { method, target, version } = line;
+        if method.in_bytes(&bytes).len() > MAX_METHOD_BYTES {
             return Err(Refusal::Method);
         }
-        if target.len() > MAX_TARGET_BYTES {
+        if target.in_bytes(&bytes).len() > MAX_TARGET_BYTES {
             return Err(Refusal::TargetTooLong);
         }
-        let version = version(parsed.version);
-        let mut fields = Fields::of(&bytes, parsed.headers, spare::fields());
         let headers = fields.headers(&bytes);
         target::check_host(headers, version)?;
         let framing = framing::of_request(headers, version)?;
-        let target = Target::parse(method, target.as_bytes())?;
-        if let Some(authority) = target.authority {
-            target::set_host(&mut fields, &bytes, authority);
+        let parts = Target::parse(method.in_bytes(&bytes), target.in_bytes(&bytes))?;
+        if let Some(authority) = parts.authority {
+            target::set_host(&mut fields, &bytes, target.part(authority));
         }
-        let (method, path_length) = (Span::of(&bytes, method.as_bytes()), target.path_length);
-        let target = Span::of(&bytes, target.whole);
+        let (target, path_length) = (target.from(parts.start), parts.path_length);
         Ok(RequestHead { method, target, path_length, version, fields, framing, bytes })
     }
 
@@ -229,20 +219,11 @@ impl ResponseHead {
         if bytes.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(Refusal::RequestLine); // empty lines are forgiven to clients only (RFC 9112 section 2.2)
         }
-        let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        let room = max_headers.min(MOST_HEADERS);
-        let mut parsed = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let result = config.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields[..room]);
-        if !matches!(result, Ok(httparse::Status::Complete(length)) if length == bytes.len()) {
-            return Err(flaw::of(result, &bytes, Kind::Response));
-        }
-        let status = parsed.code.unwrap_or_default();
+        let (version, status, fields) =
+            read_response(&bytes, max_headers).map_err(|flaw| flaw::of(flaw, &bytes, Kind::Response))?;
         if !(100..=599).contains(&status) {
             return Err(Refusal::RequestLine);
         }
-        let version = version(parsed.version);
-        let fields = Fields::of(&bytes, parsed.headers, spare::fields());
         let has_body = !to_head && status >= 200 && !matches!(status, 204 | 304);
         let framing = framing::of_response(fields.headers(&bytes), version, has_body)?;
         Ok(ResponseHead { status, version, fields, framing, bytes })
@@ -271,8 +252,19 @@ impl ResponseHead {
     }
 }
 
-fn version(minor: Option<u8>) -> Version {
-    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
+fn read_request(bytes: &[u8], max_headers: usize) -> Result<(RequestLine, Fields), Flaw> {
+    let mut tokens = Tokens::new(bytes);
+    let line = tokens.request_line()?;
+    if str::from_utf8(line.target.in_bytes(bytes)).is_err() {
+        return Err(Flaw::Line);
+    }
+    Ok((line, tokens.fields(max_headers, spare::fields())?))
+}
+
+fn read_response(bytes: &[u8], max_headers: usize) -> Result<(Version, u16, Fields), Flaw> {
+    let mut tokens = Tokens::new(bytes);
+    let (version, status) = tokens.status_line()?;
+    Ok((version, status, tokens.fields(max_headers, spare::fields())?))
 }
 
 /// RFC 9112 section 9.3.
@@ -283,11 +275,6 @@ fn keeps_alive(version: Version, headers: Headers<'_>) -> bool {
             headers.has_token("connection", "keep-alive") && !headers.has_token("connection", "close")
         }
     }
-}
-
-/// A character of a token (RFC 9110 section 5.6.2).
-pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The end of a head in a growing buffer.
 
+use crate::octets::line_feeds;
+
 /// Finds the end of a head and reads each byte once, however the head was split.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scan {
@@ -17,22 +19,38 @@ impl Scan {
             self.seen = start.map_or(buffer.len(), |start| self.seen + start);
         }
         let mut at = self.seen;
-        while let Some(found) = line_feed(&buffer[at..]) {
-            let line_end = at + found;
-            let end = match &buffer[line_end + 1..] {
-                [b'\n', ..] => Some(line_end + 2),
-                [b'\r', b'\n', ..] => Some(line_end + 3),
-                [] | [b'\r'] => None, // the next byte decides
-                _ => {
-                    at = line_end + 1;
-                    continue;
+        while let Some(word) = buffer[at..].first_chunk() {
+            let mut places = line_feeds(*word);
+            while places != 0 {
+                let line_end = at + places.trailing_zeros() as usize / 8;
+                if let Some(end) = self.end_behind(buffer, line_end) {
+                    return end;
                 }
-            };
-            self.seen = line_end; // the next look begins here
-            return end;
+                places &= places - 1;
+            }
+            at += word.len();
+        }
+        for line_end in at..buffer.len() {
+            if buffer[line_end] == b'\n'
+                && let Some(end) = self.end_behind(buffer, line_end)
+            {
+                return end;
+            }
         }
         self.seen = buffer.len();
         None
+    }
+
+    /// The end of the head if an empty line follows the line feed at `line_end`; `Some(None)` if the next byte decides.
+    fn end_behind(&mut self, buffer: &[u8], line_end: usize) -> Option<Option<usize>> {
+        let end = match &buffer[line_end + 1..] {
+            [b'\n', ..] => Some(line_end + 2),
+            [b'\r', b'\n', ..] => Some(line_end + 3),
+            [] | [b'\r'] => None,
+            _ => return None,
+        };
+        self.seen = line_end; // the next look begins here
+        Some(end)
     }
 
     /// Counts bytes that are thrown away unread.
@@ -49,40 +67,5 @@ impl Scan {
     #[must_use]
     pub fn has_begun(self) -> bool {
         self.has_begun
-    }
-}
-
-/// The place of the first line feed. Eight bytes are compared at a time.
-fn line_feed(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        let differs = u64::from_le_bytes(*chunk) ^ (ONES * b'\n' as u64);
-        let found = differs.wrapping_sub(ONES) & !differs & (ONES * 0x80); // the lowest bit set is right
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    bytes[at..].iter().position(|byte| *byte == b'\n').map(|place| at + place)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_feed_is_found_among_all_bytes_wherever_it_is() {
-        for length in 0..20 {
-            for byte in 0..=255 {
-                let without = vec![if byte == b'\n' { b'x' } else { byte }; length];
-                assert_eq!(line_feed(&without), None, "{byte}");
-                for place in 0..length {
-                    let mut with = without.clone();
-                    with[place] = b'\n';
-                    assert_eq!(line_feed(&with), Some(place), "{byte}");
-                }
-            }
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Targets and hosts of requests (RFC 9112 section 3.2).
 
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use super::headers::{Fields, Headers, Version};
 use crate::Refusal;
@@ -69,59 +70,61 @@ fn port_of(text: &[u8]) -> Option<Option<u16>> {
     Some((!digits.is_empty()).then_some(u16::try_from(number).ok()?))
 }
 
-/// The part of a target that is served, and where its parts are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
-    /// The authority of an absolute target.
-    pub(super) authority: Option<&'a [u8]>,
-    /// Path and query.
-    pub(super) whole: &'a [u8],
+/// The parts of a target.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The place of the authority of an absolute target.
+    pub(super) authority: Option<Range<usize>>,
+    /// The start of path and query, which are served.
+    pub(super) start: usize,
     /// The bytes of the path.
     pub(super) path_length: usize,
 }
 
-impl Target<'_> {
+impl Target {
     /// Reads a target. The authority form is refused: nothing here is a tunnel.
-    pub(super) fn parse<'a>(method: &str, text: &'a [u8]) -> Result<Target<'a>, Refusal> {
-        let (authority, whole) = match text {
-            _ if method == "CONNECT" => return Err(Refusal::Target),
-            [b'/', ..] => (None, text),
-            b"*" if method == "OPTIONS" => (None, text),
-            _ => absolute(text)?,
+    pub(super) fn parse(method: &[u8], text: &[u8]) -> Result<Target, Refusal> {
+        let authority = match text {
+            _ if method == b"CONNECT" => return Err(Refusal::Target),
+            [b'/', ..] => None,
+            b"*" if method == b"OPTIONS" => None,
+            _ => Some(authority_of(text)?),
         };
-        let mut path_length = whole.len();
-        for (place, byte) in whole.iter().enumerate() {
+        let start = authority.as_ref().map_or(0, |authority| authority.end);
+        let mut path_end = text.len();
+        for (place, byte) in text.iter().enumerate().skip(start) {
             match byte {
                 // A fragment is the client's own (RFC 9110 section 4.1), and no path goes on behind it.
                 b'#' => return Err(Refusal::Target),
-                b'?' if path_length == whole.len() => path_length = place,
+                b'?' if path_end == text.len() => path_end = place,
                 _ => {}
             }
         }
-        Ok(Target { authority, whole, path_length })
+        Ok(Target { authority, start, path_length: path_end - start })
     }
 }
 
-/// The authority of an absolute target, and its rest.
-fn absolute(text: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Refusal> {
+/// The place of the authority of an absolute target.
+fn authority_of(text: &[u8]) -> Result<Range<usize>, Refusal> {
     let scheme = ["http://", "https://"].iter().find(|scheme| {
         text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
     });
-    let rest = &text[scheme.ok_or(Refusal::Target)?.len()..];
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    match rest.split_at(end) {
+    let start = scheme.ok_or(Refusal::Target)?.len();
+    let length = text[start..].iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let end = length.map_or(text.len(), |length| start + length);
+    match (&text[start..end], &text[end..]) {
         // Without a host, or with a user, such a URI is not valid (RFC 9110 sections 4.2.1 and 4.2.4).
         ([] | [b':', ..], _) | (_, [b'?', ..]) => Err(Refusal::Target),
         (host, _) if authority(host).is_none() => Err(Refusal::Target),
-        (authority, path) => Ok((Some(authority), path)),
+        _ => Ok(start..end),
     }
 }
 
 /// Puts the authority of an absolute target in the place of the value of `Host` (RFC 9112 section 3.2.2): every program
 /// behind then reads the same host.
-pub(super) fn set_host(fields: &mut Fields, bytes: &[u8], authority: &[u8]) {
+pub(super) fn set_host(fields: &mut Fields, bytes: &[u8], authority: Span) {
     let host = fields.list.iter_mut().find(|field| is_same(field.name.in_bytes(bytes), "host"));
     if let Some(field) = host {
-        field.value = Span::of(bytes, authority);
+        field.value = authority;
     }
 }

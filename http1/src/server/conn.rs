@@ -17,8 +17,7 @@ use super::table::Token;
 use super::worker::MAX_URGENT;
 use crate::Refusal;
 use crate::body::Length;
-use crate::flaw;
-use crate::head::{RequestHead, Scan};
+use crate::head::{RequestHead, Scan, why_start};
 use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
 use crate::written::Written;
@@ -169,7 +168,7 @@ impl Conn {
 
     /// Why no request can begin with what has arrived, as far as its first byte tells it.
     pub(super) fn why_start(&self) -> Option<Refusal> {
-        flaw::why_start(self.incoming.pending())
+        why_start(self.incoming.pending())
     }
 
     /// The length of the next head, if it is there whole.

@@ -13,6 +13,7 @@ pub use crate::name::{is_hop_by_hop, is_taken_for};
 use crate::body::Length;
 use crate::head::{Headers, Line, list};
 use crate::name::is_same;
+use crate::octets::control;
 use crate::written::Written;
 
 /// What a head says of the connection after its message (RFC 9112 section 9.3).
@@ -83,7 +84,7 @@ impl HeadWriter {
     /// Adds a field as it came in a parsed head.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut HeadWriter {
         self.has_date |= is_same(name, "date");
-        if may_have_forbidden(value) {
+        if control(value).is_some() {
             let allowed: Vec<u8> = value.iter().copied().filter(|byte| !is_forbidden(*byte)).collect();
             self.bytes.put_field(name, &allowed);
         } else {
@@ -272,24 +273,6 @@ fn is_forbidden(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Whether a value has to be read byte by byte, since it has a control character, or a tab. Eight bytes are compared at a
-/// time.
-fn may_have_forbidden(value: &[u8]) -> bool {
-    let (words, rest) = value.as_chunks();
-    match value.last_chunk() {
-        Some(last) => words.iter().any(has_control) || has_control(last),
-        None => rest.iter().any(u8::is_ascii_control),
-    }
-}
-
-fn has_control(bytes: &[u8; 8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let word = u64::from_ne_bytes(*bytes);
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = word ^ (ONES * 0x7f);
-    (below_space | delete.wrapping_sub(ONES) & !delete) & (ONES * 0x80) != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +285,7 @@ mod tests {
                     let mut value = vec![0xe4; length];
                     value[place] = byte;
                     assert!(
-                        !is_forbidden(byte) || may_have_forbidden(&value),
+                        !is_forbidden(byte) || control(&value).is_some(),
                         "{byte} at {place} of {length}"
                     );
                     let mut head = HeadWriter::response(200);

@@ -1,22 +1,25 @@
-//! What is wrong with a head that the tokeniser gave up, which does not say where it did. Only refused messages come
-//! here.
+//! The reason to refuse a head that the tokeniser gave up.
 
+use super::tokens::Flaw;
 use crate::Refusal;
-use crate::head::{MAX_METHOD_BYTES, is_token};
+use crate::octets::is_token;
+
+/// The longest method that is served.
+pub const MAX_METHOD_BYTES: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     Request,
     Response,
 }
 
 /// Names the reason for which the tokeniser gave up.
-pub(crate) fn of(result: httparse::Result<usize>, bytes: &[u8], kind: Kind) -> Refusal {
-    match result {
-        Err(httparse::Error::TooManyHeaders) => Refusal::TooManyHeaders,
-        Err(httparse::Error::HeaderName) => why_name(bytes),
-        Err(httparse::Error::HeaderValue) => Refusal::HeaderValue,
-        _ => {
+pub(super) fn of(flaw: Flaw, bytes: &[u8], kind: Kind) -> Refusal {
+    match flaw {
+        Flaw::Count => Refusal::TooManyHeaders,
+        Flaw::Name => why_name(bytes),
+        Flaw::Value => Refusal::HeaderValue,
+        Flaw::Line => {
             let line = lines(bytes).first().copied().unwrap_or_default();
             let why = if kind == Kind::Request { why_request_line(line) } else { why_status_line(line) };
             why.unwrap_or(Refusal::HeaderValue) // a stray CR further down
