@@ -8,17 +8,27 @@ pub fn timestamp(seconds: u64, ms: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// The bytes of an HTTP date.
+pub const HTTP_DATE_BYTES: usize = 29;
+
 /// The date of an HTTP message: `Mon, 23 Nov 2026 09:20:00 GMT` (RFC 9110 section 5.6.7).
 #[must_use]
-pub fn http_date(seconds: u64) -> String {
+pub fn http_date(seconds: u64) -> [u8; HTTP_DATE_BYTES] {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // 1970 began on a Thursday
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let days = seconds / 86_400;
     let (year, month, day) = civil_date(days);
     let (hour, minute, second) = time_of_day(seconds);
-    let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    let mut text = *b"---, -- --- ---- --:--:-- GMT";
+    text[..3].copy_from_slice(DAYS[(days % 7) as usize].as_bytes());
+    text[8..11].copy_from_slice(MONTHS[(month - 1) as usize].as_bytes());
+    for (at, number) in
+        [(5, day), (12, year / 100 % 100), (14, year % 100), (17, hour), (20, minute), (23, second)]
+    {
+        text[at..at + 2].copy_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+    }
+    text
 }
 
 fn time_of_day(seconds: u64) -> (u64, u64, u64) {
@@ -52,7 +62,7 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00.000Z", "Mon, 01 Mar 2100 00:00:00 GMT"),
         ];
         for (seconds, log, http) in cases {
-            assert_eq!((timestamp(seconds, 0).as_str(), http_date(seconds).as_str()), (log, http));
+            assert_eq!((timestamp(seconds, 0).as_str(), &http_date(seconds)[..]), (log, http.as_bytes()));
         }
     }
 }

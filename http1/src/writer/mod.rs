@@ -3,16 +3,17 @@
 
 mod status;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kit::calendar::{HTTP_DATE_BYTES, http_date};
 pub use status::reason_phrase;
-
-pub use crate::name::{is_hop_by_hop, is_taken_for};
 
 use crate::body::Length;
 use crate::head::{Headers, Line, list};
 use crate::name::is_same;
+pub use crate::name::{is_hop_by_hop, is_taken_for};
 use crate::octets::control;
 use crate::written::Written;
 
@@ -187,8 +188,7 @@ impl HeadWriter {
     #[must_use]
     pub fn finish(mut self, length: Length, chunked: bool, persistence: Persistence) -> Written {
         if !self.has_date {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.text("Date", &kit::calendar::http_date(now));
+            self.bytes.put_field(b"Date", &date());
         }
         match length {
             _ if self.has_no_framing() => {}
@@ -229,6 +229,21 @@ impl HeadWriter {
             Kind::Response { status } => status == 304,
         }
     }
+}
+
+/// The date of this second. Each thread writes it once a second.
+fn date() -> [u8; HTTP_DATE_BYTES] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; HTTP_DATE_BYTES])> = const { Cell::new((u64::MAX, [0; HTTP_DATE_BYTES])) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (second, text) = LAST.get();
+    if second == now {
+        return text;
+    }
+    let text = http_date(now);
+    LAST.set((now, text));
+    text
 }
 
 /// A short text that is written from its last character to its first, as numbers are.
