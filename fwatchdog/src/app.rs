@@ -79,7 +79,7 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     if let Err(error) = child::become_subreaper() {
         log::warn!("cannot adopt orphans: {error}; a process that leaves its session may survive its call");
     }
-    table::look_at_proc();
+    table::check_proc();
     let server_config = server_config(&config, open_files(&config)?);
     let lock_path = config.lock_file.clone();
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.

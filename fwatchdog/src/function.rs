@@ -1,7 +1,7 @@
 //! What all calls share.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
@@ -45,6 +45,7 @@ impl Function {
             combines_output: config.combine_output,
             kill_grace: config.kill_grace,
             groups: Arc::default(),
+            spare: Mutex::default(),
         };
         Ok(Arc::new(Function {
             launcher: Arc::new(launcher),

@@ -55,7 +55,7 @@ impl Call<'_> {
         let (request, length) = (exchange.request(), exchange.body_length());
         let mark = Mark::new();
         if !config.cgi_headers {
-            return launcher.start(mark, &launcher.environment(mark, 0, 0));
+            return launcher.start(mark, launcher.environment(mark, 0, 0));
         }
         let names = Names { are_cgi_too: config.cgi_response, underscores: config.underscores };
         let (variables, bytes) = variables::room(request, names);
@@ -64,7 +64,7 @@ impl Call<'_> {
         if config.cgi_response {
             meta::add(&mut environment, request, length, exchange.peer());
         }
-        launcher.start(mark, &environment)
+        launcher.start(mark, environment)
     }
 
     fn run(&self, exchange: &mut Exchange<'_>, instance: Instance) -> Served {

@@ -19,7 +19,7 @@ const RESERVED: [&[u8]; 6] = [b"Method", b"Path", b"Query", b"Contentlength", b"
 const OWN_VARIABLES: usize = 5;
 const OWN_BYTES: usize = 160;
 
-/// Room for the name of most variables.
+/// Room on the stack for the name of most variables.
 const USUAL_NAME_BYTES: usize = 64;
 
 /// Which variables the fields of a request become.
@@ -60,14 +60,24 @@ pub(crate) fn room(head: &RequestHead, names: Names) -> (usize, usize) {
 
 /// Headers that have the same variable are one.
 fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names) {
-    let mut name = Vec::with_capacity(USUAL_NAME_BYTES);
+    let (mut usual, mut long) = ([0; USUAL_NAME_BYTES], Vec::new());
     for (header, value) in headers.iter() {
-        if !write_variable(header, names, &mut name) || RESERVED.contains(&&name[PREFIX.len()..]) {
+        let size = PREFIX.len() + header.len();
+        let name = match usual.get_mut(..size) {
+            Some(name) => name,
+            None => {
+                long.resize(size, 0);
+                &mut long[..]
+            }
+        };
+        if !write_variable(header, names, name) || RESERVED.contains(&&name[PREFIX.len()..]) {
             continue;
         }
-        environment.add(&name, separator(&name), value);
-        if let (true, Some(cgi_name)) = (names.are_cgi_too, meta::field(&name)) {
-            environment.add(&cgi_name, separator(&name), value);
+        environment.add(name, separator(name), value);
+        if names.are_cgi_too
+            && let Some(cgi_name) = meta::field(name)
+        {
+            environment.add(&cgi_name, separator(name), value);
         }
     }
 }
@@ -81,21 +91,19 @@ fn separator(variable: &[u8]) -> &'static [u8] {
 /// Writes the variable of a header to `name`: that of `x-forwarded-FOR` is `Http_X_Forwarded_For`, as people write the
 /// header. False for a header that becomes no variable. No two headers may have the same one, or pass for each other in
 /// a program that turns more than `-` into `_`: so names have letters, digits and `-` alone.
-fn write_variable(header: &[u8], names: Names, name: &mut Vec<u8>) -> bool {
-    name.clear();
-    name.extend_from_slice(PREFIX);
-    name.resize(PREFIX.len() + header.len(), b'_');
+fn write_variable(header: &[u8], names: Names, name: &mut [u8]) -> bool {
+    let (prefix, rest) = name.split_at_mut(PREFIX.len());
+    prefix.copy_from_slice(PREFIX);
     let mut begins_word = true;
-    for (byte, out) in header.iter().zip(&mut name[PREFIX.len()..]) {
-        match byte {
-            b'-' => begins_word = true,
-            b'_' if names.underscores && !is_hop_by_hop(header) => begins_word = true,
-            letter if letter.is_ascii_alphanumeric() => {
-                *out = if begins_word { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
-                begins_word = false;
-            }
-            _ => return false,
-        }
+    for (byte, out) in header.iter().zip(rest) {
+        *out = match byte {
+            b'-' => b'_',
+            b'_' if names.underscores && !is_hop_by_hop(header) => b'_',
+            letter if !letter.is_ascii_alphanumeric() => return false,
+            letter if begins_word => letter.to_ascii_uppercase(),
+            letter => letter.to_ascii_lowercase(),
+        };
+        begins_word = *out == b'_';
     }
     true
 }
@@ -111,7 +119,8 @@ mod tests {
         let mut inherited = Environment::default();
         inherited.set(b"Http_Query", &[b"stale"]);
         inherited.set(b"Http_Host", &[b"stale"]);
-        let mut environment = inherited.with_room(0, 0);
+        let mut environment = Environment::default();
+        environment.copy(&inherited, 0, 0);
         let head = RequestHead::parse(head.as_bytes().to_vec(), 128).unwrap();
         add(&mut environment, &head, length, names);
         environment

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kit::sys::child::{Environment, Spawn};
@@ -16,6 +16,10 @@ use super::mark::{ENV_MARK, Mark};
 /// The bytes of the mark in an environment.
 const MARK_BYTES: usize = ENV_MARK.len() + "=0123456789abcdef\0".len();
 
+/// The environments whose memory is kept, and the most that each may have.
+const MAX_SPARE: usize = 16;
+const MAX_SPARE_BYTES: usize = 16 * 1024;
+
 /// How processes are started.
 pub(crate) struct Launcher {
     pub(crate) command: Vec<CString>,
@@ -26,12 +30,15 @@ pub(crate) struct Launcher {
     /// From SIGTERM to SIGKILL for a process that must end.
     pub(crate) kill_grace: Duration,
     pub(crate) groups: Arc<Groups>,
+    /// Memory for the environments of the next processes.
+    pub(crate) spare: Mutex<Vec<Environment>>,
 }
 
 impl Launcher {
     /// The environment of a process, with room for `variables` more, of `bytes` together.
     pub(crate) fn environment(&self, mark: Mark, variables: usize, bytes: usize) -> Environment {
-        let mut environment = self.environment.with_room(variables + 1, bytes + MARK_BYTES);
+        let mut environment = self.spare().pop().unwrap_or_default();
+        environment.copy(&self.environment, variables + 1, bytes + MARK_BYTES);
         environment.set(ENV_MARK.as_bytes(), &[&mark.digits()]);
         environment
     }
@@ -40,7 +47,20 @@ impl Launcher {
     ///
     /// # Errors
     /// What the system says; nothing was started then.
-    pub(crate) fn start(&self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
+    pub(crate) fn start(&self, mark: Mark, environment: Environment) -> io::Result<Instance> {
+        let instance = self.spawn(mark, &environment);
+        let mut spare = self.spare();
+        if spare.len() < MAX_SPARE && environment.capacity() <= MAX_SPARE_BYTES {
+            spare.push(environment);
+        }
+        instance
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Environment>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
         let (stderr, child_stderr): (_, Option<OwnedFd>) = if self.combines_output {
@@ -74,9 +94,10 @@ mod tests {
             combines_output: false,
             kill_grace: Duration::ZERO,
             groups: Arc::default(),
+            spare: Mutex::default(),
         };
         let mark = Mark::new();
-        let instance = launcher.start(mark, &launcher.environment(mark, 0, 0)).unwrap();
+        let instance = launcher.start(mark, launcher.environment(mark, 0, 0)).unwrap();
         let pid = instance.child.pid();
         assert_eq!(launcher.groups.lock()[..], [pid]);
         let panics = std::panic::AssertUnwindSafe(move || {

@@ -182,7 +182,7 @@ impl Refill<'_> {
     fn fill(&mut self, now: Instant) {
         while now >= self.next_start && self.pool.count() < self.size {
             let mark = Mark::new();
-            match self.launcher.start(mark, &self.launcher.environment(mark, 0, 0)) {
+            match self.launcher.start(mark, self.launcher.environment(mark, 0, 0)) {
                 Ok(process) => {
                     self.pool.stock().waiting.push_back(Waiting { process, since: Instant::now() })
                 }

@@ -115,7 +115,7 @@ impl Supervisor<'_> {
         if let Some(port) = &self.port {
             environment.set(ENV_PORT.as_bytes(), &[port.number.to_string().as_bytes()]);
         }
-        self.launcher.start(mark, &environment)
+        self.launcher.start(mark, environment)
     }
 
     fn rest(&self, pause: Duration) {

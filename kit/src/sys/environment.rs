@@ -30,17 +30,22 @@ impl Environment {
         environment
     }
 
-    /// A copy with room for `variables` more, of `bytes` together, so that setting them takes no more memory.
+    /// Becomes a copy of `base`, with room for `variables` more of `bytes` together. Takes memory only where its own is
+    /// not enough.
+    pub fn copy(&mut self, base: &Environment, variables: usize, bytes: usize) {
+        self.bytes.clear();
+        self.bytes.reserve(base.bytes.len() + bytes);
+        self.bytes.extend_from_slice(&base.bytes);
+        self.entries.clear();
+        self.entries.reserve(base.entries.len() + variables);
+        self.entries.extend_from_slice(&base.entries);
+        self.own = base.bytes.len();
+    }
+
+    /// The memory that it has, in bytes.
     #[must_use]
-    pub fn with_room(&self, variables: usize, bytes: usize) -> Environment {
-        let mut copy = Environment {
-            bytes: Vec::with_capacity(self.bytes.len() + bytes),
-            entries: Vec::with_capacity(self.entries.len() + variables),
-            own: self.bytes.len(),
-        };
-        copy.bytes.extend_from_slice(&self.bytes);
-        copy.entries.extend_from_slice(&self.entries);
-        copy
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
     /// Sets a variable to `parts`, joined by nothing; an earlier value is replaced. NUL bytes are dropped,
@@ -63,7 +68,7 @@ impl Environment {
     }
 
     fn write(&mut self, place: Option<usize>, name: &[u8], parts: &[&[u8]]) {
-        if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, b'=' | 0)) {
             return;
         }
         let entry = Entry { start: self.bytes.len() as u32, name: name.len() as u32 };
@@ -101,11 +106,12 @@ impl Environment {
     }
 
     fn place(&self, name: &[u8]) -> Option<usize> {
-        let is_it = |entry: &Entry| {
-            let start = entry.start as usize;
-            entry.name as usize == name.len() && self.bytes[start..start + name.len()] == *name
-        };
-        self.entries.iter().position(is_it)
+        for (place, entry) in self.entries.iter().enumerate() {
+            if entry.name as usize == name.len() && self.bytes[entry.start as usize..].starts_with(name) {
+                return Some(place);
+            }
+        }
+        None
     }
 
     fn value(&self, place: usize) -> &[u8] {
@@ -120,13 +126,16 @@ impl Environment {
         start + size.unwrap_or_default() // each entry has one
     }
 
-    /// The array that execve(2) takes: a pointer to each entry, then a null pointer. It is valid as long as
-    /// `self` is not changed.
-    pub(super) fn pointers(&self) -> Vec<*const libc::c_char> {
-        let mut pointers = Vec::with_capacity(self.entries.len() + 1);
+    /// The number of variables.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Appends a pointer to each entry, then a null pointer, as execve(2) takes them. They are valid as long as `self`
+    /// is not changed.
+    pub(super) fn write_pointers(&self, pointers: &mut Vec<*const libc::c_char>) {
         pointers.extend(self.entries.iter().map(|entry| self.bytes[entry.start as usize..].as_ptr().cast()));
         pointers.push(std::ptr::null());
-        pointers
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
             environment.set(refused, &[b"x"]);
         }
         assert_eq!(environment.get(b"A"), Some(&b"3, 4"[..]));
-        assert_eq!(environment.pointers().len(), 3);
+        assert_eq!(environment.count(), 2);
         environment.remove(b"A");
         assert_eq!((environment.get(b"A"), environment.get(b"AB")), (None, Some(&b"2"[..])));
     }
@@ -154,12 +163,14 @@ mod tests {
         let mut environment = Environment::default();
         environment.set(b"A", &[b"stale"]);
         environment.set(b"C", &[b"3"]);
-        let mut environment = environment.with_room(1, 4);
+        let base = environment;
+        let mut environment = Environment::default();
+        environment.copy(&base, 1, 4);
         for (name, value) in [(b"A", &b"1"[..]), (b"B", b"2"), (b"A", b"\04"), (b"A", b"5")] {
             environment.add(name, b", ", value);
         }
         let values = [b"A", b"B", b"C"].map(|name| environment.get(name).unwrap());
         assert_eq!(values, [&b"1, 4, 5"[..], b"2", b"3"]);
-        assert_eq!(environment.pointers().len(), 4);
+        assert_eq!(environment.count(), 3);
     }
 }

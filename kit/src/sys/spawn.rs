@@ -68,16 +68,18 @@ impl<'a> Spawn<'a> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a child needs a program"));
         };
         let descriptors = self.descriptors()?;
-        let argv: Vec<*const libc::c_char> =
-            self.argv.iter().map(|argument| argument.as_ptr()).chain([ptr::null()]).collect();
-        let environment = self.environment.pointers();
+        // The arguments, then the environment, each up to a null pointer.
+        let mut pointers = Vec::with_capacity(self.argv.len() + 1 + self.environment.count() + 1);
+        pointers.extend(self.argv.iter().map(|argument| argument.as_ptr()));
+        pointers.push(ptr::null());
+        self.environment.write_pointers(&mut pointers);
         let programs = Programs::of(program, self.environment);
         let plan = Plan {
             descriptors: &descriptors[..3 + usize::from(self.listener.is_some())],
             directory: self.directory,
             programs: &programs,
-            argv: argv.as_ptr(),
-            environment: environment.as_ptr(),
+            argv: pointers.as_ptr(),
+            environment: pointers[self.argv.len() + 1..].as_ptr(),
             not_default: signal::not_default(),
             files: limits::inherited_files(),
             mark: self.mark.and_then(limits::marked),
