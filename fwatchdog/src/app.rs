@@ -85,21 +85,21 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
     let function = Function::new(config, config::base_environment())?;
-    let refill = start_refill(&function)?;
+    let refill = start_refill(function)?;
     let supervisor = match &function.resident {
         Some(resident) => Some(supervisor::start(resident, &function.launcher)?),
         None => None,
     };
-    let service = FunctionService::new(Arc::clone(&function));
+    let service = FunctionService::new(function);
     let server = Server::start(listener, server_config, Arc::clone(&service) as Arc<_>)?;
     let lock = lock_path.and_then(|path| LockFile::create(&path));
     log::log!(level, "listening on {}", server.address());
-    serve(&function, &all, &ends);
+    serve(function, &all, &ends);
     drop(lock);
-    Ok(drain(Parts { function: &function, service, server, refill, supervisor }, &ends))
+    Ok(drain(Parts { function, service, server, refill, supervisor }, &ends))
 }
 
-fn start_refill(function: &Function) -> io::Result<Option<JoinHandle<()>>> {
+fn start_refill(function: &'static Function) -> io::Result<Option<JoinHandle<()>>> {
     let config = &function.config;
     if config.prewarm == 0 {
         return Ok(None);

@@ -1,13 +1,15 @@
-//! What all calls share.
+//! What all calls share, as long as the program runs.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::mem;
+use std::sync::Mutex;
 
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
 use crate::config::{Config, Mode};
 use crate::metrics::Metrics;
+use crate::process::groups::Groups;
 use crate::process::launcher::Launcher;
 use crate::process::warm::WarmPool;
 use crate::resident::Resident;
@@ -18,13 +20,13 @@ use crate::spool::Spools;
 pub(crate) struct Function {
     pub(crate) config: Config,
     /// Starts the function's processes.
-    pub(crate) launcher: Arc<Launcher>,
+    pub(crate) launcher: Launcher,
     /// Processes that wait for a request; none without `prewarm`.
-    pub(crate) warm: Arc<WarmPool>,
+    pub(crate) warm: WarmPool,
     /// The process that stays, with `mode=http`.
-    pub(crate) resident: Option<Arc<Resident>>,
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) resident: Option<Resident>,
+    pub(crate) slots: Slots,
+    pub(crate) metrics: Metrics,
     /// Output that waits for clients that do not read yet.
     pub(crate) spools: Spools,
     /// Readable once running calls must end.
@@ -32,30 +34,29 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    pub(crate) fn new(config: Config, environment: Environment) -> io::Result<Arc<Function>> {
+    /// Each of its processes gets `environment`.
+    pub(crate) fn new(mut config: Config, environment: Environment) -> io::Result<&'static Function> {
         let resident = match config.mode {
-            Mode::Http(upstream) => {
-                Some(Arc::new(Resident::new(upstream, config.exec_timeout, config.max_timeouts)?))
-            }
+            Mode::Http(upstream) => Some(Resident::new(upstream, config.exec_timeout, config.max_timeouts)?),
             Mode::Fork | Mode::Streaming => None,
         };
         let launcher = Launcher {
-            command: config.command.clone(),
+            command: mem::take(&mut config.command),
             environment,
             combines_output: config.combine_output,
             kill_grace: config.kill_grace,
-            groups: Arc::default(),
+            groups: Groups::default(),
             spare: Mutex::default(),
         };
-        Ok(Arc::new(Function {
-            launcher: Arc::new(launcher),
-            warm: Arc::new(WarmPool::new(config.kill_grace)?),
+        Ok(Box::leak(Box::new(Function {
+            launcher,
+            warm: WarmPool::new(config.kill_grace)?,
             resident,
             slots: Slots::new(config.max_inflight),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Metrics::new(),
             spools: Spools::new(config.temporary.clone()),
             stop: EventFd::new()?,
             config,
-        }))
+        })))
     }
 }

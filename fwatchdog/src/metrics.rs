@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http1::Refusal;
@@ -27,16 +27,16 @@ const BUCKETS: [(u64, &str); 11] = [
 
 /// Counts a request when it is over, also when serving it panicked.
 pub(crate) struct Observation {
-    metrics: Arc<Metrics>,
+    metrics: &'static Metrics,
     method: usize,
     started: Instant,
     pub(crate) code: u16,
 }
 
 impl Observation {
-    pub(crate) fn new(metrics: &Arc<Metrics>, method: &str) -> Observation {
+    pub(crate) fn new(metrics: &'static Metrics, method: &str) -> Observation {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        Observation { metrics: Arc::clone(metrics), method, started: Instant::now(), code: 500 }
+        Observation { metrics, method, started: Instant::now(), code: 500 }
     }
 }
 

@@ -18,12 +18,12 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The service.
 pub(crate) struct FunctionService {
-    function: Arc<Function>,
+    function: &'static Function,
     is_draining: AtomicBool,
 }
 
 impl FunctionService {
-    pub(crate) fn new(function: Arc<Function>) -> Arc<FunctionService> {
+    pub(crate) fn new(function: &'static Function) -> Arc<FunctionService> {
         Arc::new(FunctionService { function, is_draining: AtomicBool::new(false) })
     }
 
@@ -72,7 +72,7 @@ impl Service for FunctionService {
         if self.answer_own_route(exchange) {
             return;
         }
-        let function = &self.function;
+        let function = self.function;
         // Free after the observation: where no slot is taken, every request was observed.
         let slot = function.slots.take();
         let mut observation = Observation::new(&function.metrics, exchange.request().method());
@@ -88,7 +88,6 @@ impl Service for FunctionService {
         let Served { code, after } = call::serve(function, exchange);
         observation.code = code;
         if let Some(after) = after {
-            let function = Arc::clone(function);
             exchange.after_answer(Box::new(move || {
                 after.run(&function.stop, function.config.kill_grace);
                 drop(slot);
@@ -104,7 +103,7 @@ impl Service for FunctionService {
         if is_own(exchange.request()) {
             return None;
         }
-        forward::begin(&self.function, exchange)
+        forward::begin(self.function, exchange)
     }
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {

@@ -1,6 +1,5 @@
 //! The bound on calls at a time (`max_inflight`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Counts the calls that are served, up to a limit.
@@ -11,8 +10,8 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(limit: usize) -> Arc<Slots> {
-        Arc::new(Slots { limit, taken: AtomicUsize::new(0) })
+    pub(crate) const fn new(limit: usize) -> Slots {
+        Slots { limit, taken: AtomicUsize::new(0) }
     }
 
     /// The calls that are served.
@@ -25,15 +24,15 @@ impl Slots {
     }
 
     /// Takes a slot for one more call. A call that finds none takes no slot from another, not even for a moment.
-    pub(crate) fn take(self: &Arc<Slots>) -> Option<Slot> {
+    pub(crate) fn take(&'static self) -> Option<Slot> {
         let one_more = |taken| (self.limit == 0 || taken < self.limit).then_some(taken + 1);
         self.taken.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        Some(Slot(Arc::clone(self)))
+        Some(Slot(self))
     }
 }
 
 /// The slot of one call, free again once this is dropped.
-pub(crate) struct Slot(Arc<Slots>);
+pub(crate) struct Slot(&'static Slots);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -48,12 +47,14 @@ mod tests {
 
     #[test]
     fn a_slot_is_there_up_to_the_limit_and_zero_is_no_limit() {
-        let slots = Slots::new(2);
+        static TWO: Slots = Slots::new(2);
+        static ANY: Slots = Slots::new(0);
+        let slots = &TWO;
         let taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
         assert_eq!((taken.len(), slots.taken(), slots.is_full()), (2, 2, true));
         drop(taken);
         assert_eq!((slots.taken(), slots.is_full()), (0, false));
-        let slots = Slots::new(0);
+        let slots = &ANY;
         let taken: Vec<_> = (0..1000).map_while(|_| slots.take()).collect();
         assert_eq!((taken.len(), slots.is_full()), (1000, false));
     }
@@ -61,7 +62,8 @@ mod tests {
     #[test]
     fn of_two_calls_that_try_for_one_slot_one_gets_it() {
         const ROUNDS: usize = 50_000;
-        let (slots, round, refused) = (Slots::new(1), AtomicUsize::new(0), AtomicUsize::new(0));
+        static ONE: Slots = Slots::new(1);
+        let (slots, round, refused) = (&ONE, AtomicUsize::new(0), AtomicUsize::new(0));
         let is_refused = |slot: &Option<Slot>| usize::from(slot.is_none());
         let await_round = |number| {
             while round.load(SeqCst) < number {

@@ -18,8 +18,8 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const CLIENT_CLOSED: u16 = 499;
 
 /// What stays the same during a call.
-pub(crate) struct Call<'a> {
-    pub(crate) function: &'a Function,
+pub(crate) struct Call {
+    pub(crate) function: &'static Function,
     pub(crate) id: CallId,
     pub(crate) deadline: Deadline,
     /// Where `deadline` comes from.
@@ -29,8 +29,8 @@ pub(crate) struct Call<'a> {
     pub(crate) started: Instant,
 }
 
-impl<'a> Call<'a> {
-    pub(crate) fn new(function: &'a Function, exchange: &Exchange<'_>) -> Call<'a> {
+impl Call {
+    pub(crate) fn new(function: &'static Function, exchange: &Exchange<'_>) -> Call {
         let headers = exchange.request().headers();
         let limit = time_limit(function.config.exec_timeout, headers);
         Call {

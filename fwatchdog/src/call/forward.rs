@@ -1,6 +1,5 @@
 //! One call of `mode=http`: it waits until the process listens, then is forwarded to it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
@@ -9,7 +8,6 @@ use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::sys::Ready;
 use kit::{Deadline, call};
 
-use super::call_id::CallId;
 use super::context::{CLIENT_CLOSED, Call};
 use super::time_limit::{EXEC_TIMEOUT, TimeLimit};
 use crate::function::Function;
@@ -36,38 +34,29 @@ const MAX_TRIES: usize = 3;
 
 /// A call that a poller of the server forwards. What the poller cannot do at once is left to a worker.
 struct Passing {
-    call: Forwarded,
+    call: Call,
+    resident: &'static Resident,
     observation: Observation,
     /// Free after the observation.
     _slot: Slot,
 }
 
-/// What is known of a call that is forwarded.
-struct Forwarded {
-    function: Arc<Function>,
-    resident: Arc<Resident>,
-    id: CallId,
-    deadline: Deadline,
-    limit: TimeLimit,
-    turn: u64,
-}
-
 /// Begins to forward a request, if there is a slot and the process can be connected to at once.
-pub(crate) fn begin(function: &Arc<Function>, exchange: &Exchange<'_>) -> Option<Course> {
-    let resident = Arc::clone(function.resident.as_ref()?);
+pub(crate) fn begin(function: &'static Function, exchange: &Exchange<'_>) -> Option<Course> {
+    let resident = function.resident.as_ref()?;
     let slot = function.slots.take()?;
-    let Call { id, deadline, limit, turn, .. } = Call::new(function, exchange);
-    let connection = forward::connection(&resident.target().pool, exchange, deadline.within(CONNECT_TIME))?;
-    let sending = Sending { connection, upload: Upload::default(), id: id.as_str(), deadline };
-    let transfer = sending.begin(exchange, &resident);
+    let call = Call::new(function, exchange);
+    let connection =
+        forward::connection(&resident.target().pool, exchange, call.deadline.within(CONNECT_TIME))?;
+    let sending = Sending { connection, upload: Upload::default(), call: &call };
+    let transfer = sending.begin(exchange, resident);
     let observation = Observation::new(&function.metrics, exchange.request().method());
-    let call = Forwarded { function: Arc::clone(function), resident, id, deadline, limit, turn };
-    Some(Course::Relay(transfer, Box::new(Passing { call, observation, _slot: slot })))
+    Some(Course::Relay(transfer, Box::new(Passing { call, resident, observation, _slot: slot })))
 }
 
 impl Relay for Passing {
     fn head(&mut self, response: &ResponseHead) -> HeadWriter {
-        self.call.resident.answered();
+        self.resident.answered();
         answer_head(response)
     }
 
@@ -78,18 +67,16 @@ impl Relay for Passing {
                 broken(self.call.id.as_str(), cause)
             }
         };
-        self.call.resident.target().pool.put(connection); // which closes it unless all went well
+        self.resident.target().pool.put(connection); // which closes it unless all went well
     }
 
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
-        let Passing { call, mut observation, _slot } = *self;
-        let Forwarded { function, resident, id, deadline, limit, turn } = call;
-        let call = Call { id, deadline, limit, turn, ..Call::new(&function, exchange) };
+        let Passing { call, resident, mut observation, _slot } = *self;
         let (end, connection, upload) = parts;
         resident.target().pool.put(connection); // which closes it
         observation.code = match end {
-            End::Again(Cause::Unreachable(_)) => call.forward(exchange, &resident, upload, 0),
-            End::Again(_) => call.forward(exchange, &resident, upload, 1),
+            End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, upload, 0),
+            End::Again(_) => call.forward(exchange, resident, upload, 1),
             End::Done(status) => status,
             End::Failed(cause) | End::Broken(cause) => call.answer_cause(exchange, cause),
         };
@@ -101,27 +88,27 @@ impl Relay for Passing {
 struct Sending<'a> {
     connection: Box<Connection>,
     upload: Upload,
-    id: &'a str,
-    deadline: Deadline,
+    call: &'a Call,
 }
 
 impl Sending<'_> {
     fn begin(mut self, exchange: &Exchange<'_>, resident: &Resident) -> Transfer {
         let config = exchange.config();
         let limits = Limits {
-            deadline: self.deadline,
-            total: self.deadline,
+            deadline: self.call.deadline,
+            total: self.call.deadline,
             silence: None,
             read_stall: config.body_stall_timeout,
             write_stall: config.write_stall_timeout,
             idle: config.idle_timeout,
         };
-        self.connection.start(request_head(exchange, resident, self.id), exchange.body_length());
+        self.connection
+            .start(request_head(exchange, resident, self.call.id.as_str()), exchange.body_length());
         Transfer::new(self.connection, self.upload, limits)
     }
 }
 
-impl Call<'_> {
+impl Call {
     /// Forwards the call, which has had `tries` already, and returns the status under which it counts.
     pub(crate) fn forward(
         &self,
@@ -144,7 +131,7 @@ impl Call<'_> {
                 }
                 head
             };
-            let sending = Sending { connection, upload, id: self.id.as_str(), deadline: self.deadline };
+            let sending = Sending { connection, upload, call: self };
             let transfer = sending.begin(exchange, resident);
             let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well

@@ -17,7 +17,7 @@ use context::Call;
 pub(crate) use run::Served;
 
 /// Serves one request.
-pub(crate) fn serve(function: &Function, exchange: &mut Exchange<'_>) -> Served {
+pub(crate) fn serve(function: &'static Function, exchange: &mut Exchange<'_>) -> Served {
     let call = Call::new(function, exchange);
     if call.deadline.has_passed() {
         return call.answer_timeout(exchange).into();

@@ -41,7 +41,7 @@ impl From<u16> for Served {
     }
 }
 
-impl Call<'_> {
+impl Call {
     /// Serves the call with a process that waits, or with one that starts now.
     pub(super) fn serve(&self, exchange: &mut Exchange<'_>) -> Served {
         match self.function.warm.take().map_or_else(|| self.start(exchange), Ok) {

@@ -1,7 +1,7 @@
 //! The process groups of running calls, to be killed where fwatchdog must end at once.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kit::sys::child::{self, Child};
 
@@ -30,13 +30,13 @@ impl Groups {
 /// where it still runs.
 pub(crate) struct ListedChild {
     child: Child,
-    groups: Arc<Groups>,
+    groups: &'static Groups,
 }
 
 impl ListedChild {
-    pub(crate) fn new(child: Child, groups: &Arc<Groups>) -> ListedChild {
+    pub(crate) fn new(child: Child, groups: &'static Groups) -> ListedChild {
         groups.lock().push(child.pid());
-        ListedChild { child, groups: Arc::clone(groups) }
+        ListedChild { child, groups }
     }
 }
 

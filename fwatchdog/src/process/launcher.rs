@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kit::sys::child::{Environment, Spawn};
@@ -29,7 +29,7 @@ pub(crate) struct Launcher {
     pub(crate) combines_output: bool,
     /// From SIGTERM to SIGKILL for a process that must end.
     pub(crate) kill_grace: Duration,
-    pub(crate) groups: Arc<Groups>,
+    pub(crate) groups: Groups,
     /// Memory for the environments of the next processes.
     pub(crate) spare: Mutex<Vec<Environment>>,
 }
@@ -47,7 +47,7 @@ impl Launcher {
     ///
     /// # Errors
     /// What the system says; nothing was started then.
-    pub(crate) fn start(&self, mark: Mark, environment: Environment) -> io::Result<Instance> {
+    pub(crate) fn start(&'static self, mark: Mark, environment: Environment) -> io::Result<Instance> {
         let instance = self.spawn(mark, &environment);
         let mut spare = self.spare();
         if spare.len() < MAX_SPARE && environment.capacity() <= MAX_SPARE_BYTES {
@@ -60,7 +60,7 @@ impl Launcher {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(&self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
+    fn spawn(&'static self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
         let (stdin, child_stdin) = pipe::to_child()?;
         let (stdout, child_stdout) = pipe::from_child()?;
         let (stderr, child_stderr): (_, Option<OwnedFd>) = if self.combines_output {
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn a_process_whose_call_panics_leaves_the_groups_and_ends() {
-        let launcher = Launcher {
+        let launcher = Box::leak(Box::new(Launcher {
             command: vec![c"cat".to_owned()],
             environment: Environment::new(&kit::settings::inherited()),
             combines_output: false,
             kill_grace: Duration::ZERO,
-            groups: Arc::default(),
+            groups: Groups::default(),
             spare: Mutex::default(),
-        };
+        }));
         let mark = Mark::new();
         let instance = launcher.start(mark, launcher.environment(mark, 0, 0)).unwrap();
         let pid = instance.child.pid();

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -90,25 +90,22 @@ impl WarmPool {
 /// # Errors
 /// When the system has no room for a thread.
 pub(crate) fn start(
-    pool: &Arc<WarmPool>,
-    launcher: &Arc<Launcher>,
+    pool: &'static WarmPool,
+    launcher: &'static Launcher,
     size: usize,
     max_age: Duration,
 ) -> io::Result<JoinHandle<()>> {
-    let (pool, launcher) = (Arc::clone(pool), Arc::clone(launcher));
-    let refill = move || {
-        let (backoff, next_start) = (Backoff::default(), Instant::now());
-        Refill { pool: &pool, launcher: &launcher, size, max_age, backoff, next_start }.run();
-    };
+    let (backoff, next_start) = (Backoff::default(), Instant::now());
+    let refill = Refill { pool, launcher, size, max_age, backoff, next_start };
     // A child belongs to the thread that started it. When that thread ends, the kernel gives the child to the main
     // thread, which would wait for it as for an orphan: the thread must not end before its children.
-    kit::thread::spawn_vital("fwatchdog-warm", refill)
+    kit::thread::spawn_vital("fwatchdog-warm", move || refill.run())
 }
 
 /// The thread that keeps processes waiting.
-struct Refill<'a> {
-    pool: &'a WarmPool,
-    launcher: &'a Launcher,
+struct Refill {
+    pool: &'static WarmPool,
+    launcher: &'static Launcher,
     size: usize,
     max_age: Duration,
     backoff: Backoff,
@@ -116,7 +113,7 @@ struct Refill<'a> {
     next_start: Instant,
 }
 
-impl Refill<'_> {
+impl Refill {
     fn run(mut self) {
         while !self.pool.stock().is_stopping {
             self.pool.wake.clear();

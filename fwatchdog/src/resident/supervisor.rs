@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,11 +33,12 @@ const BURST: usize = 16;
 ///
 /// # Errors
 /// When the system has no room for a thread.
-pub(crate) fn start(resident: &Arc<Resident>, launcher: &Arc<Launcher>) -> io::Result<JoinHandle<ExitCode>> {
-    let (resident, launcher) = (Arc::clone(resident), Arc::clone(launcher));
-    kit::thread::spawn_vital("fwatchdog-http", move || {
-        Supervisor { resident: &resident, launcher: &launcher, backoff: Backoff::default(), port: None }.run()
-    })
+pub(crate) fn start(
+    resident: &'static Resident,
+    launcher: &'static Launcher,
+) -> io::Result<JoinHandle<ExitCode>> {
+    let supervisor = Supervisor { resident, launcher, backoff: Backoff::default(), port: None };
+    kit::thread::spawn_vital("fwatchdog-http", move || supervisor.run())
 }
 
 /// Why the process is not there any more.
@@ -53,14 +53,14 @@ enum Reason {
     Itself,
 }
 
-struct Supervisor<'a> {
-    resident: &'a Resident,
-    launcher: &'a Launcher,
+struct Supervisor {
+    resident: &'static Resident,
+    launcher: &'static Launcher,
     backoff: Backoff,
     port: Option<OwnPort>,
 }
 
-impl Supervisor<'_> {
+impl Supervisor {
     fn run(mut self) -> ExitCode {
         let program = self.launcher.program();
         while !self.resident.is_stopping() {
