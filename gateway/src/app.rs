@@ -14,18 +14,20 @@ use kit::settings::Environment;
 use kit::sys::signal::{self, Signal, Signals};
 use kit::sys::{child, limits, user};
 
+use crate::access::Credentials;
 use crate::access_log;
 use crate::call::{CallLimits, Calls, Looks, Upkeep, Waits};
 use crate::config::{Config, ProviderKind, Room, RunsOn};
 use crate::control::{self, Control, Suspicion};
-use crate::edge::{Behind, ControlPlane, Credentials, Door, Edge, Guard, HeadLimits, Listeners};
+use crate::edge::{Behind, ControlPlane, Door, Edge, Guard, HeadLimits, Listeners};
+use crate::function::Sink;
 use crate::functions::{Probe, Table};
 use crate::listen::Listening;
 use crate::load::Instance;
 use crate::metrics::Rejected;
+use crate::provider::Provider;
 use crate::provider::local::{self, Local};
 use crate::provider::swarm::{self, Swarm};
-use crate::provider::{Provider, Sink};
 use crate::scaler::{Asker, Scaler};
 use crate::secrets::{self, Secrets};
 

@@ -8,10 +8,10 @@ use http1::{HeadWriter, Refusal};
 use kit::duration;
 
 use crate::access::Scheme;
+use crate::function::labels::{LABEL_AUTH, LABEL_HMAC};
+use crate::function::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 use crate::kind::Kind;
-use crate::labels::{LABEL_AUTH, LABEL_HMAC};
 use crate::metrics::Rejected;
-use crate::name::{EXPECTED_NAME, FunctionName, maybe_unknown, no_function};
 
 /// The header that tells the gateway's own answers from a function's.
 pub(crate) const X_GATEWAY_ERROR: &str = "X-Gateway-Error";

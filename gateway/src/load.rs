@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::name::FunctionName;
+use crate::function::FunctionName;
 
 /// The path of the page. No function can have this path.
 pub(crate) const PATH: &[u8] = b"/load";

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::name;
+use crate::function::name;
 
 /// Where a request goes. Names are valid but not necessarily known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_name_at_its_limit() {
-        let longest = "n".repeat(crate::name::MAX_NAME_BYTES);
+        let longest = "n".repeat(crate::function::name::MAX_NAME_BYTES);
         check_function(&format!("POST /function/{longest}/p"), None, (&longest, "/p"));
         assert_eq!(route(&format!("POST /function/{longest}n/p"), None), Route::BadName);
     }

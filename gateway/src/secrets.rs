@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use kit::sys::file::read_regular;
 
-use crate::access::Access;
-use crate::edge::Credentials;
-use crate::provider::Known;
+use crate::access::{Access, Credentials};
+use crate::function::Known;
 
 const USER_FILE: &str = "basic-auth-user";
 const PASSWORD_FILE: &str = "basic-auth-password";

@@ -1,6 +1,7 @@
 //! What a function asks of its callers: a password or a token (label `faas.auth`), a signature over the body (label
 //! `faas.hmac`). Pure: [`crate::secrets`] reads the files.
 
+mod credentials;
 mod keys;
 mod signature;
 
@@ -8,10 +9,11 @@ use std::time::SystemTime;
 
 use http1::RequestHead;
 
+pub(crate) use credentials::Credentials;
 pub(crate) use keys::{Keys, Scheme};
 pub(crate) use signature::{Signature, Signer};
 
-use crate::labels::{LABEL_AUTH, LABEL_HMAC, Lock};
+use crate::function::labels::{LABEL_AUTH, LABEL_HMAC, Lock};
 
 /// The longest line of a secret: far above what anybody types, and a bound on what is compared for each call.
 const MAX_LINE_BYTES: usize = 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kit::call;
 
 use crate::failure::TimeLimit;
-use crate::labels::LABEL_TIMEOUT;
+use crate::function::labels::LABEL_TIMEOUT;
 
 /// How long one call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde_json::Value;
 
 use super::answer::{self, Problem};
-use crate::labels::Labels;
+use crate::function::labels::Labels;
 
 /// The most alerts of one request. Alertmanager groups them; thousands in one group are a mistake.
 pub(super) const MAX_ALERTS: usize = 1000;

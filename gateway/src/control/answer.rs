@@ -3,9 +3,9 @@
 use http1::Refusal;
 use serde_json::Value;
 
+use crate::function::labels::{LABEL_SCALE_FACTOR, LABEL_SCALE_MAX};
+use crate::function::name::{EXPECTED_NAME, maybe_unknown, no_function};
 use crate::kind::Kind;
-use crate::labels::{LABEL_SCALE_FACTOR, LABEL_SCALE_MAX};
-use crate::name::{EXPECTED_NAME, maybe_unknown, no_function};
 
 /// A whole answer, before it is HTTP.
 #[derive(Clone, Debug, PartialEq)]

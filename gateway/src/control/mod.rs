@@ -314,7 +314,8 @@ pub(crate) fn hand_over(state_dir: &Path, user: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Known, ScaleError, Sink as _};
+    use crate::function::{Known, Sink as _};
+    use crate::provider::ScaleError;
     use http1::{ClientConfig, Endpoint, Pool, Request};
     use kit::Deadline;
     use std::io::Write as _;

@@ -11,8 +11,8 @@ use super::alert::{self, Alerts, Firing};
 use super::answer::{self, Answer, Problem};
 use super::route::{Route, route};
 use super::shapes::{self, Shown};
+use crate::function::FunctionName;
 use crate::functions::{Function, Table};
-use crate::name::FunctionName;
 use crate::provider::{Provider, ScaleError};
 
 /// How long the alerts of one request may go on to have functions scaled: with the last one it is well below what the
@@ -193,8 +193,8 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Labels;
-    use crate::provider::{Known, Sink as _};
+    use crate::function::labels::Labels;
+    use crate::function::{Known, Sink as _};
     use std::sync::Mutex;
 
     /// A provider that notes what it is asked for, and refuses one function.

@@ -1,7 +1,7 @@
 //! Which part of the control plane a request is for.
 
 use super::answer::Problem;
-use crate::name;
+use crate::function::name;
 
 /// Where a request goes. Names are valid but not necessarily known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

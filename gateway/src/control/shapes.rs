@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
-use crate::labels::ANNOTATION;
-use crate::provider::Known;
+use crate::function::Known;
+use crate::function::labels::ANNOTATION;
 
 /// A function with its figures.
 pub(super) struct Shown<'a> {
@@ -82,7 +82,7 @@ pub(super) fn replicas(body: &[u8], name: &str, max: u32) -> Result<u32, Problem
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::About;
+    use crate::function::About;
     use std::sync::Arc;
 
     #[test]

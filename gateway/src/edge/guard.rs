@@ -3,9 +3,9 @@
 
 use http1::Exchange;
 
-use super::auth::Credentials;
 use super::browser;
 use super::guesses::Watch;
+use crate::access::Credentials;
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::proxies::Proxies;

@@ -2,7 +2,6 @@
 //! to [`crate::call`].
 
 mod admit;
-mod auth;
 mod body;
 mod browser;
 mod control;
@@ -22,15 +21,14 @@ use crate::access_log;
 use crate::alexa;
 use crate::call::{self, Calls, Invocation};
 use crate::failure::{Failure, X_GATEWAY_ERROR, refusal_line};
+use crate::function::FunctionName;
+use crate::function::labels::LABEL_AUTH;
 use crate::functions::Function;
 use crate::kind::Kind;
-use crate::labels::LABEL_AUTH;
 use crate::load::{self, Instance, Load};
 use crate::metrics;
-use crate::name::FunctionName;
 use crate::provider::Provider;
 use crate::route::{Below, Route};
-pub(crate) use auth::Credentials;
 use body::whole_body;
 pub(crate) use control::{ControlPlane, Door};
 pub(crate) use guard::Guard;
@@ -176,7 +174,7 @@ impl Edge {
         if let Some(function) = self.calls.table.find(name) {
             return Some(function);
         }
-        crate::name::valid(name.as_bytes())?;
+        crate::function::name::valid(name.as_bytes())?;
         let now = Instant::now();
         {
             let mut last = self.last_look();

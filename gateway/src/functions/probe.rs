@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kit::Deadline;
 use kit::sys::{PollFd, Ready, Socket, poll};
 
-use super::{Starting, Table};
+use super::table::{Starting, Table};
 
 /// Between two tries of one replica while calls wait for it, and between two looks at tries that are under way.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -202,8 +202,8 @@ fn begin(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::tests::{known, task};
-    use crate::provider::Sink as _;
+    use crate::function::Sink as _;
+    use crate::functions::table::tests::{known, task};
     use std::net::{SocketAddr, TcpListener};
     use testkit::eventually;
     use testkit::unreachable::{Deaf, Refusing};

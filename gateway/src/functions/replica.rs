@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Endpoint, Pool};
 
-use crate::provider::Backend;
+use crate::function::Backend;
 
 /// How long a replica that could not be connected to, or is about to end, is avoided while there are others.
 const OUTLIER_TIME: Duration = Duration::from_secs(2);

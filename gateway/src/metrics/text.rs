@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::histogram::Reading;
 use super::series::{FunctionSeries, Gauge, Rejected};
-use crate::name::FunctionName;
+use crate::function::FunctionName;
 
 /// The value of `Content-Type` for the page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

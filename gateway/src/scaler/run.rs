@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::decide::{Bounds, Memory, Signals};
 use super::peers::View;
+use crate::function::FunctionName;
 use crate::functions::{Function, Table};
-use crate::name::FunctionName;
 use crate::provider::{Provider, ScaleError};
 
 /// Between two looks: while a function has calls, and otherwise.

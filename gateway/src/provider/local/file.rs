@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kit::sys::file::read_regular;
 
-use crate::functions_file::{self, Declared, FIELD_ADDRESS, FIELD_DIRECTORY, Serves};
+use crate::provider::local::functions_file::{self, Declared, FIELD_ADDRESS, FIELD_DIRECTORY, Serves};
 
 /// The largest file that is read: a thousand functions with a kilobyte each.
 const MAX_FILE_BYTES: usize = 1 << 20;

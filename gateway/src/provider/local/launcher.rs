@@ -126,8 +126,8 @@ fn is_executable(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::functions_file::Process;
-    use crate::name::FunctionName;
+    use crate::function::FunctionName;
+    use crate::provider::local::functions_file::Process;
     use std::ffi::OsString;
     use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //! else's. A laptop or a node without Docker serves the same URLs as a Swarm.
 
 mod file;
+mod functions_file;
 mod launcher;
 mod replica;
 mod supervisor;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use kit::Deadline;
 use kit::sys::user;
 
-use crate::functions_file::Serves;
+use crate::provider::local::functions_file::Serves;
 use crate::provider::{Provider, ScaleError, Sink};
 use file::Resolved;
 use launcher::Launcher;

@@ -15,8 +15,8 @@ use kit::sys::signal::Signal;
 use kit::{Backoff, Deadline};
 
 use super::launcher::Launcher;
-use crate::functions_file::Process;
-use crate::name::FunctionName;
+use crate::function::FunctionName;
+use crate::provider::local::functions_file::Process;
 
 /// How long a replica that kept failing must run before it is called again.
 const PROVEN: Duration = Duration::from_secs(1);

@@ -16,8 +16,8 @@ use super::file::Resolved;
 use super::launcher::Launcher;
 use super::replica::{Plan, Replica, Retiring};
 use super::users::Users;
-use crate::functions_file::{Process, Serves};
-use crate::name::FunctionName;
+use crate::function::FunctionName;
+use crate::provider::local::functions_file::{Process, Serves};
 use crate::provider::{Backend, Known, Sink};
 
 /// What the supervisor is asked to do, and the descriptor that wakes it.

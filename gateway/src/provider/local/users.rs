@@ -1,8 +1,8 @@
 //! Which user runs each function where the gateway starts as root, so that functions cannot read, signal or trace the
 //! gateway and each other.
 
-use crate::functions_file::MAX_FUNCTIONS;
-use crate::name::FunctionName;
+use crate::function::FunctionName;
+use crate::provider::local::functions_file::MAX_FUNCTIONS;
 
 /// One user for each function that a file may have.
 const COUNT: u32 = MAX_FUNCTIONS as u32;

@@ -8,8 +8,8 @@
 use docker_sock::is_update_over;
 use serde_json::{Map, Value};
 
-use crate::floor::{self, Note};
-use crate::labels::LABEL_FLOOR;
+use crate::function::floor::{self, Note};
+use crate::function::labels::LABEL_FLOOR;
 use crate::provider::ScaleError;
 
 /// A change that is wanted.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use docker_sock::{Mode, Network, Service, Task, is_update_over};
 
-use crate::floor;
-use crate::labels::Labels;
-use crate::name::{EXPECTED_NAME, FunctionName};
+use crate::function::floor;
+use crate::function::labels::Labels;
+use crate::function::name::{EXPECTED_NAME, FunctionName};
 use crate::provider::{About, Backend, Known};
 
 /// The gateway's own networks, service, container and port.
@@ -174,7 +174,7 @@ fn backend(task: &Task, labels: &Labels, own: &Own) -> Option<Backend> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::labels::Lock;
+    use crate::function::labels::Lock;
     use docker_sock::Address;
 
     pub(in super::super) fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::provider::Known;
+use crate::function::Known;
 
 /// What is in flight is averaged over so long: shorter follows single bursts, longer lets callers wait.
 const PANIC_WINDOW: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Each rule, at both sides.
 
 use super::*;
-use crate::labels::Labels;
+use crate::function::labels::Labels;
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 20, target: 50, step: 4, zero_after: None };
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::function::FunctionName;
 use crate::load::{Instance, Load, Page};
-use crate::name::FunctionName;
 use crate::provider::Peer;
 
 /// Gateways that are asked. With more of them nothing is taken away.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::load::{Load, Random};
 use super::{BOUNDS, LAG, STEP};
+use crate::function::FunctionName;
 use crate::load::{Instance, Load as Told, Page};
-use crate::name::FunctionName;
 use crate::provider::Peer;
 use crate::scaler::decide::{Bounds, Memory, Signals};
 use crate::scaler::peers::Peers;

@@ -10,7 +10,7 @@ mod scenes;
 use std::time::{Duration, Instant};
 
 use super::decide::{Bounds, Memory, Signals};
-use crate::floor::{self, Note};
+use crate::function::floor::{self, Note};
 use load::{Load, Random};
 
 /// What the world moves on by.

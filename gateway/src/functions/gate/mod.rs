@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Hook;
+use super::hook::Hook;
 
 /// How long a refusal is the answer to further calls. Behind that they wait for another try.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::labels::{LABEL_SCALE_MAX, Labels};
-use crate::name::{self, FunctionName};
+use crate::function::labels::{LABEL_SCALE_MAX, Labels};
+use crate::function::name::{self, FunctionName};
 use crate::provider::About;
 
 /// The most functions in one file: each has at least a socket and, when it runs, a process.

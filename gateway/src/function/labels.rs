@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kit::duration;
 
-use crate::floor::Note;
+use crate::function::floor::Note;
 
 pub(crate) const LABEL_FUNCTION: &str = "function";
 pub(crate) const LABEL_SCALE_MIN: &str = "com.openfaas.scale.min";

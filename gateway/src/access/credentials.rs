@@ -2,7 +2,7 @@
 
 use http1::Headers;
 
-use crate::access::Scheme;
+use super::keys::Scheme;
 use crate::base64;
 use crate::digest::same;
 
@@ -20,7 +20,7 @@ impl Credentials {
     }
 
     /// Whose requests are let in.
-    pub(super) fn user(&self) -> &[u8] {
+    pub(crate) fn user(&self) -> &[u8] {
         &self.user
     }
 
