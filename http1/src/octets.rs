@@ -10,20 +10,34 @@ pub(crate) const fn is_token(byte: u8) -> bool {
         | b'^'..=b'`' | b'|' | b'~')
 }
 
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+/// The class of a byte that is in no token, of one that may be, and the mark of `_`.
+const OTHER: u8 = 0;
+const IN_TOKEN: u8 = 1;
+const UNDERSCORE: u8 = 2;
+
+const CLASSES: [u8; 256] = {
+    let mut table = [OTHER; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = is_token(byte as u8);
+        if is_token(byte as u8) {
+            table[byte] = IN_TOKEN;
+        }
         byte += 1;
     }
+    table[b'_' as usize] |= UNDERSCORE;
     table
 };
 
-/// The number of token characters at the start.
+/// The token at the start: its length, and whether there is a `_` in it.
 #[inline(always)]
-pub(crate) fn token_length(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(bytes.len())
+pub(crate) fn token(bytes: &[u8]) -> (usize, bool) {
+    let mut seen = OTHER;
+    let end = bytes.iter().position(|byte| {
+        let class = CLASSES[usize::from(*byte)];
+        seen |= class;
+        class == OTHER
+    });
+    (end.unwrap_or(bytes.len()), seen & UNDERSCORE != 0)
 }
 
 /// The number of bytes at the start that a value of a field may have: no control characters except tabs (RFC 9110
@@ -42,19 +56,36 @@ pub(crate) fn text_length(bytes: &[u8]) -> usize {
 }
 
 /// The place of the first control character or tab.
-pub(crate) fn control(bytes: &[u8]) -> Option<usize> {
+fn control(bytes: &[u8]) -> Option<usize> {
     let (words, rest) = bytes.as_chunks();
     for (place, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // A bit may be set falsely above the lowest one, and never below it.
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let delete = word ^ LOW;
-        let found = (below_space | delete.wrapping_sub(ONES) & !delete) & HIGH;
+        let found = controls(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(place * 8 + found.trailing_zeros() as usize / 8);
         }
     }
     rest.iter().position(u8::is_ascii_control).map(|place| words.len() * 8 + place)
+}
+
+/// Whether there is a control character or a tab. The last word may overlap the one before.
+pub(crate) fn has_control(bytes: &[u8]) -> bool {
+    let (words, _) = bytes.as_chunks();
+    match (bytes.last_chunk(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(last), ..) => words.iter().chain([last]).any(|word| controls(u64::from_le_bytes(*word)) != 0),
+        (None, Some(first), Some(last)) => {
+            let halves = u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+            controls(halves) != 0
+        }
+        _ => bytes.iter().any(u8::is_ascii_control),
+    }
+}
+
+/// The places of control characters in a word, as the highest bit of each place. A bit may be set falsely above the
+/// lowest one, and never below it.
+fn controls(word: u64) -> u64 {
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let delete = word ^ LOW;
+    (below_space | delete.wrapping_sub(ONES) & !delete) & HIGH
 }
 
 /// The places of all line feeds in eight bytes, as the highest bit of each place.
@@ -76,10 +107,12 @@ mod tests {
                     bytes[place] = byte;
                     let is_text = byte == b'\t' || !byte.is_ascii_control();
                     assert_eq!(control(&bytes), byte.is_ascii_control().then_some(place), "{byte}");
+                    assert_eq!(has_control(&bytes), byte.is_ascii_control(), "{byte}");
                     assert_eq!(text_length(&bytes), if is_text { length } else { place }, "{byte}");
                     let mut bytes = vec![b'a'; length];
                     bytes[place] = byte;
-                    assert_eq!(token_length(&bytes), if is_token(byte) { length } else { place }, "{byte}");
+                    let end = if is_token(byte) { length } else { place };
+                    assert_eq!(token(&bytes), (end, byte == b'_'), "{byte}");
                 }
             }
         }

@@ -48,4 +48,6 @@ impl Span {
 pub(crate) struct Field {
     pub(crate) name: Span,
     pub(crate) value: Span,
+    /// The line is the name, `: `, the value and CRLF.
+    pub(crate) is_plain: bool,
 }

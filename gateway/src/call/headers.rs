@@ -103,14 +103,17 @@ pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
         head.text("Host", &way.address.to_string());
     }
     let is_proxy = way.proxies.have(way.peer.ip());
-    head.forward(headers, &|name| is_left_out(name, way, is_proxy));
+    let drops_underscores = !way.keeps_underscores && headers.have_underscores();
+    head.forward(headers, &|name| {
+        drops_underscores && has_underscore(name, way.id) || is_left_out(name, way, is_proxy)
+    });
     head.header(call::ID, way.id.as_bytes());
     match is_proxy {
         true => pass_the_way_on(&mut head, headers, way.peer.ip()),
         false => {
             head.address(X_FORWARDED_FOR, way.peer.ip());
             host.map(|host| head.header(X_FORWARDED_HOST, host));
-            head.text(X_FORWARDED_PROTO, "http");
+            head.line("X-Forwarded-Proto: http\r\n");
         }
     }
     if let Some(protocol) = request.upgrade() {
@@ -122,13 +125,18 @@ pub(super) fn to_function(request: &RequestHead, way: &Way<'_>) -> HeadWriter {
     head
 }
 
+/// Whether a field of the call `id` stays here for its name.
+fn has_underscore(name: &[u8], id: &CallId) -> bool {
+    let has = name.contains(&b'_');
+    if has {
+        log::debug!("call {id}: left out {}: its name has a `_`, see underscores", name.escape_ascii());
+    }
+    has
+}
+
 /// Whether a client's field stays here: the gateway writes or reads that field, or programs could take the field for
 /// another one.
 fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
-    if !way.keeps_underscores && has_underscore(name) {
-        log::debug!("call {}: left out {}: its name has a `_`, see underscores", way.id, name.escape_ascii());
-        return true;
-    }
     match name {
         [b'A' | b'a', ..] => way.takes_authorization && name.eq_ignore_ascii_case(b"Authorization"),
         [b'X' | b'x', ..] => {
@@ -142,19 +150,6 @@ fn is_left_out(name: &[u8], way: &Way<'_>, is_proxy: bool) -> bool {
         [b'P' | b'p', ..] => is_taken_for(name, PROXY),
         [b'F' | b'f', ..] => !is_proxy && tells_the_way(name),
         _ => false,
-    }
-}
-
-/// Whether a name has a `_`. Eight bytes are compared at once, the last of them perhaps twice.
-fn has_underscore(name: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let has = |word: &[u8; 8]| {
-        let other = u64::from_ne_bytes(*word) ^ (ONES * b'_' as u64);
-        other.wrapping_sub(ONES) & !other & (ONES << 7) != 0
-    };
-    match name.last_chunk() {
-        Some(last) => has(last) || name.as_chunks().0.iter().any(has),
-        None => name.contains(&b'_'),
     }
 }
 

@@ -17,7 +17,10 @@ pub enum Version {
 /// The names that a head may have, as a bit for each length and first letter: most look-ups of a field that is
 /// missing end here.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Names(u64);
+pub(crate) struct Names {
+    bits: u64,
+    has_underscore: bool,
+}
 
 impl Names {
     #[inline]
@@ -27,7 +30,7 @@ impl Names {
     }
 
     fn may_have(self, name: &[u8]) -> bool {
-        self.0 & Names::bit(name) != 0
+        self.bits & Names::bit(name) != 0
     }
 }
 
@@ -45,8 +48,9 @@ impl Fields {
     }
 
     /// Adds a field of the head in `bytes`.
-    pub(crate) fn push(&mut self, bytes: &[u8], field: Field) {
-        self.names.0 |= Names::bit(field.name.in_bytes(bytes));
+    pub(crate) fn push(&mut self, bytes: &[u8], field: Field, has_underscore: bool) {
+        self.names.bits |= Names::bit(field.name.in_bytes(bytes));
+        self.names.has_underscore |= has_underscore;
         self.list.push(field);
     }
 
@@ -65,7 +69,8 @@ pub struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// No fields.
-    pub const EMPTY: Headers<'static> = Headers { bytes: &[], fields: &[], names: Names(0) };
+    pub const EMPTY: Headers<'static> =
+        Headers { bytes: &[], fields: &[], names: Names { bits: 0, has_underscore: false } };
 
     /// Every field: its name as it was written, and its value without white space around it.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
@@ -73,17 +78,20 @@ impl<'a> Headers<'a> {
         self.fields.iter().map(move |field| (field.name.in_bytes(bytes), field.value.in_bytes(bytes)))
     }
 
-    /// Every field as in [`Headers::iter`], and the place of its line in [`Headers::bytes`] where the line is
-    /// `name: value` and CRLF.
+    /// Every field as in [`Headers::iter`], and the place of its line in [`Headers::bytes`] if the line can be copied.
     pub(crate) fn lines(self) -> impl Iterator<Item = Line<'a>> {
         let bytes = self.bytes;
         self.fields.iter().map(move |field| {
             let (name, value) = (field.name.range(), field.value.range());
-            let is_plain = bytes.get(name.end..value.start) == Some(b": ")
-                && bytes.get(value.end..value.end + 2) == Some(b"\r\n");
-            let place = is_plain.then_some(name.start..value.end + 2);
+            let place = field.is_plain.then_some(name.start..value.end + 2);
             Line { name: &bytes[name], value: &bytes[value], place }
         })
+    }
+
+    /// Whether a name has a `_`.
+    #[must_use]
+    pub fn have_underscores(self) -> bool {
+        self.names.has_underscore
     }
 
     pub(crate) fn bytes(self) -> &'a [u8] {

@@ -125,6 +125,6 @@ fn authority_of(text: &[u8]) -> Result<Range<usize>, Refusal> {
 pub(super) fn set_host(fields: &mut Fields, bytes: &[u8], authority: Span) {
     let host = fields.list.iter_mut().find(|field| is_same(field.name.in_bytes(bytes), "host"));
     if let Some(field) = host {
-        field.value = authority;
+        (field.value, field.is_plain) = (authority, false);
     }
 }

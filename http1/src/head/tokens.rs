@@ -1,7 +1,7 @@
 //! Splits a head into its parts (RFC 9112 sections 3 to 5). A bare LF ends a line as well.
 
 use super::headers::{Fields, Version};
-use crate::octets::{text_length, token_length};
+use crate::octets::{text_length, token};
 use crate::span::{Field, Span};
 
 /// The part of a head that is not as it must be.
@@ -75,7 +75,7 @@ impl<'a> Tokens<'a> {
     /// Takes the first line, and empty lines before it.
     pub(super) fn request_line(&mut self) -> Result<RequestLine, Flaw> {
         while self.ends_line() {}
-        let method = self.take(token_length(self.rest));
+        let method = self.take(token(self.rest).0);
         self.expect(b" ")?;
         let end = self.rest.iter().position(|byte| *byte <= b' ' || *byte == 0x7f);
         let target = self.take(end.ok_or(Flaw::Line)?);
@@ -110,29 +110,35 @@ impl<'a> Tokens<'a> {
             if matches!(self.rest, [] | [b'\r', ..]) {
                 return Err(Flaw::Line);
             }
-            let field = self.field()?;
+            let (field, has_underscore) = self.field()?;
             if fields.list.len() == max {
                 return Err(Flaw::Count);
             }
-            fields.push(self.whole, field);
+            fields.push(self.whole, field, has_underscore);
         }
         if self.rest.is_empty() { Ok(fields) } else { Err(Flaw::Line) }
     }
 
-    fn field(&mut self) -> Result<Field, Flaw> {
-        let name = self.take(token_length(self.rest));
+    /// Takes a field, and tells whether its name has a `_`.
+    fn field(&mut self) -> Result<(Field, bool), Flaw> {
+        let (length, has_underscore) = token(self.rest);
+        let name = self.take(length);
         if name.is_empty() || self.expect(b":").is_err() {
             return Err(Flaw::Name);
         }
+        let before = self.rest;
         while let [b' ' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
         }
+        let is_spaced = before.first() == Some(&b' ') && before.len() - self.rest.len() == 1;
         let text = &self.rest[..text_length(self.rest)];
         let value = self.take(text.len());
+        let ends_plainly = self.rest.first() == Some(&b'\r');
         if !self.ends_line() {
             return Err(Flaw::Value);
         }
         let blanks = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        Ok(Field { name, value: value.without_last(blanks) })
+        let is_plain = is_spaced && ends_plainly && blanks == 0;
+        Ok((Field { name, value: value.without_last(blanks), is_plain }, has_underscore))
     }
 }

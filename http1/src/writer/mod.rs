@@ -14,7 +14,7 @@ use crate::body::Length;
 use crate::head::{Headers, Line, list};
 use crate::name::is_same;
 pub use crate::name::{is_hop_by_hop, is_taken_for};
-use crate::octets::control;
+use crate::octets::has_control;
 use crate::written::Written;
 
 /// What a head says of the connection after its message (RFC 9112 section 9.3).
@@ -82,10 +82,16 @@ impl HeadWriter {
         self.field(name.as_bytes(), value.as_bytes())
     }
 
+    /// Adds a whole line, which ends with CRLF.
+    pub fn line(&mut self, line: &'static str) -> &mut HeadWriter {
+        self.bytes.put(line.as_bytes());
+        self
+    }
+
     /// Adds a field as it came in a parsed head.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut HeadWriter {
         self.has_date |= is_same(name, "date");
-        if control(value).is_some() {
+        if has_control(value) {
             let allowed: Vec<u8> = value.iter().copied().filter(|byte| !is_forbidden(*byte)).collect();
             self.bytes.put_field(name, &allowed);
         } else {
@@ -272,10 +278,13 @@ impl Backwards {
     /// Puts a number with at least `width` digits before the rest.
     fn decimal(&mut self, mut value: u64, width: usize) -> &mut Backwards {
         let end = self.start;
-        while value > 0 || end - self.start < width {
-            self.put(&[b'0' + (value % 10) as u8]);
+        let mut start = end;
+        while value > 0 || end - start < width {
+            start -= 1;
+            self.bytes[start] = b'0' + (value % 10) as u8;
             value /= 10;
         }
+        self.start = start;
         self
     }
 
@@ -299,10 +308,7 @@ mod tests {
                 for place in 0..length {
                     let mut value = vec![0xe4; length];
                     value[place] = byte;
-                    assert!(
-                        !is_forbidden(byte) || control(&value).is_some(),
-                        "{byte} at {place} of {length}"
-                    );
+                    assert!(!is_forbidden(byte) || has_control(&value), "{byte} at {place} of {length}");
                     let mut head = HeadWriter::response(200);
                     head.field(b"X", &value);
                     value.retain(|byte| !is_forbidden(*byte));
