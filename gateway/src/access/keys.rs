@@ -2,7 +2,7 @@
 
 use http1::Headers;
 
-use super::{MAX_LINE_BYTES, lines};
+use super::lines::{MAX_LINE_BYTES, lines};
 use crate::base64;
 use crate::digest::{Digest, Sha256, same};
 

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod keys;
+mod lines;
 mod signature;
 
 use std::time::SystemTime;
@@ -14,9 +15,6 @@ pub(crate) use keys::{Keys, Scheme};
 pub(crate) use signature::{Signature, Signer};
 
 use crate::function::labels::{LABEL_AUTH, LABEL_HMAC, Lock};
-
-/// The longest line of a secret: far above what anybody types, and a bound on what is compared for each call.
-const MAX_LINE_BYTES: usize = 1024;
 
 /// What Windows programs put before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -99,13 +97,6 @@ fn opened<T>(
             parse(content).map(Some).map_err(|why| format!("secret `{name}`: {why}"))
         }
     }
-}
-
-/// The lines of a secret that are not empty, with their numbers, without what ends them.
-fn lines(content: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let lines = content.split(|byte| *byte == b'\n').enumerate();
-    let lines = lines.map(|(place, line)| (place + 1, line.strip_suffix(b"\r").unwrap_or(line)));
-    lines.filter(|(_, line)| !line.is_empty())
 }
 
 #[cfg(test)]

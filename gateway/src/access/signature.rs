@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use http1::Headers;
 use http1::forward::Check;
 
-use super::{MAX_LINE_BYTES, lines};
+use super::lines::{MAX_LINE_BYTES, lines};
 use crate::base64;
 use crate::digest::{DIGEST_BYTES, Digest, Hmac, same};
 
