@@ -2,6 +2,7 @@
 
 mod gate;
 mod hook;
+mod names;
 mod probe;
 mod raised;
 mod replica;

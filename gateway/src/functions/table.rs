@@ -1,7 +1,6 @@
 //! The known functions: a snapshot that calls read without waiting for anybody, replaced as a whole when
 //! a provider learns something.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,6 +10,7 @@ use http1::ClientConfig;
 
 use super::gate::Gate;
 use super::hook::Hook;
+use super::names::ByName;
 use super::raised::Raised;
 use super::replica::Replica;
 
@@ -73,7 +73,7 @@ impl Function {
     }
 }
 
-type Snapshot = Arc<HashMap<FunctionName, Arc<Function>>>;
+type Snapshot = Arc<ByName<Arc<Function>>>;
 
 /// A replica that has not taken a connection yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ impl Table {
             client,
             secrets,
             share: None,
-            current: RwLock::new(Arc::new(HashMap::new())),
+            current: RwLock::new(Arc::default()),
             writing: Mutex::new(()),
             version: AtomicU64::new(0),
             hook: Arc::default(),
@@ -155,7 +155,7 @@ impl Table {
         let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
         let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
         old.series.ready.set(replicas.len());
-        let mut new = HashMap::clone(&self.snapshot());
+        let mut new = ByName::clone(&self.snapshot());
         let function = Function { replicas, starting, ..old.asking(old.access.clone()) };
         new.insert(one.name.clone(), Arc::new(function));
         self.replace(new);
@@ -164,7 +164,7 @@ impl Table {
     /// Reads the secrets again that functions ask for. A function whose secret cannot be used is closed.
     pub(crate) fn read_secrets(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut new = HashMap::clone(&self.snapshot());
+        let mut new = ByName::clone(&self.snapshot());
         let mut asking: Vec<_> = new.values_mut().filter(|function| function.access.is_some()).collect();
         for function in &mut asking {
             let fresh = function.asking(self.secrets.access(&function.known));
@@ -176,7 +176,7 @@ impl Table {
         }
     }
 
-    fn replace(&self, new: HashMap<FunctionName, Arc<Function>>) {
+    fn replace(&self, new: ByName<Arc<Function>>) {
         for function in new.values() {
             let of_replicas = Some(function.limit()).filter(|limit| *limit > 0);
             function.gate.set_limit(of_replicas.into_iter().chain(self.share).min().unwrap_or_default());
@@ -276,7 +276,7 @@ impl Sink for Table {
             let function = self.renewed(known.clone(), old.get(known.name.as_str()));
             (known.name, function)
         });
-        let new: HashMap<_, _> = renewed.collect();
+        let new: ByName<_> = renewed.collect();
         let stays = |replica: &Arc<Replica>, function: &Function| {
             let function = new.get(function.known.name.as_str());
             function.is_some_and(|function| function.replicas.iter().any(|other| Arc::ptr_eq(other, replica)))
