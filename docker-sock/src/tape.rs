@@ -193,7 +193,7 @@ pub(crate) fn escaped(text: &[u8]) -> Option<(char, usize)> {
     Some((plain, 2))
 }
 
-/// `\uXXXX`, or two of these that are a surrogate pair (RFC 8259 section 7).
+/// One escape `\u0000` to `\uFFFF`, or a surrogate pair of two (RFC 8259 section 7).
 fn unicode(text: &[u8]) -> Option<(char, usize)> {
     let unit = |text: &[u8]| {
         let digits = text.get(..6)?.strip_prefix(b"\\u")?;
