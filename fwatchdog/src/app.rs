@@ -25,52 +25,52 @@ use crate::service::FunctionService;
 /// Exit code of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
 
-/// Files that are open besides connections and calls: the standard streams, the listener, what polls, the lock file,
-/// `/proc` while it is read.
+/// Open files besides connections and calls: the standard streams, the listener, epoll and eventfds, the lock file,
+/// `/proc` during a scan.
 const RESERVED_FILES: u64 = 16;
 
-/// Files of one call: its pipes with both ends while the process starts, its descriptor, its connection.
+/// Open files of one call: both ends of its pipes while the process starts, its descriptor, its connection.
 const FILES_PER_CALL: u64 = 8;
 
-/// The same without the connection and what is shared out over calls that do not start at once.
+/// The same without the connection, and for calls that do not all start at once.
 const FILES_BESIDE_CONNECTION: u64 = 6;
 
-/// Files of a process that waits for a request: its pipes and its descriptor.
+/// Open files of a process that waits for a request: its pipes and its descriptor.
 const FILES_PER_WAITING: u64 = 4;
 
 /// The most calls at a time; each has a thread and a process.
 const MAX_WORKERS: u64 = 512;
 
-/// The most connections: what the kernel and a small machine can be asked to remember.
+/// The most connections: a small machine and its kernel can remember this many.
 const MAX_CONNECTIONS: u64 = 16 * 1024;
 
-/// Open files that are asked for: room for all that and for the most processes that may wait.
+/// The limit of open files that fwatchdog asks for: room for all of these, with the most processes that may wait.
 const WANTED_FILES: u64 = RESERVED_FILES
     + MAX_WAITING * FILES_PER_WAITING
     + MAX_WORKERS * FILES_BESIDE_CONNECTION
     + MAX_CONNECTIONS;
 
-/// How long a head may take, unless `read_timeout` is shorter.
+/// How long a head may take to arrive, unless `read_timeout` is shorter.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Orphans are looked for this long after a child has ended, so that many ends cost one look.
+/// Orphans are waited for this long after a child has ended, once for all that end in that time.
 const REAP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Between two looks whether all is done, while draining.
+/// Between two checks whether all calls have ended, while draining.
 const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 
-/// What calls get to end their processes and say so, beyond `kill_grace`, once draining has failed.
+/// The time beyond `kill_grace` in which calls end their processes and answer, after `drain_timeout`.
 const GIVE_UP_TIME: Duration = Duration::from_millis(500);
 
 /// Serves until a signal ends it.
 ///
 /// # Errors
-/// What the system says of the listener, the signals or the threads that it was asked for.
+/// Where the system has no listener, signals or threads for fwatchdog.
 pub fn run(config: Config) -> io::Result<ExitCode> {
     kit::log::init(if config.write_debug { LevelFilter::Debug } else { LevelFilter::Info });
     let listener = listener(&config)?;
     child::keep_descriptors();
-    // Before any thread is started, so that all have the same mask.
+    // Before any thread starts: all threads must have the same mask.
     let all = signal::block(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::CHLD])?;
     let ends = Signals::of(&[Signal::TERM, Signal::INT, Signal::QUIT])?;
     if !has_parent(&config)? {
@@ -82,7 +82,7 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     table::check_proc();
     let server_config = server_config(&config, open_files(&config)?);
     let lock_path = config.lock_file.clone();
-    // Where the gateway runs this replica, that line is the gateway's to say: its last at start-up.
+    // Under a gateway the last line of the start is the gateway's own.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
     let function = Function::new(config, config::base_environment())?;
     let refill = start_refill(function)?;
@@ -120,26 +120,26 @@ fn context(text: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{text}: {error}"))
 }
 
-/// Whether there is somebody to serve for: false when the parent to end with has ended already.
+/// Whether fwatchdog has a reason to run: false where the parent to end with has ended already.
 fn has_parent(config: &Config) -> io::Result<bool> {
     config.parent.map_or(Ok(true), child::end_with_parent)
 }
 
-/// Raises the limit of open files as far as it goes. One call at least must have room.
+/// Raises the limit of open files as far as possible. At least one call must have room.
 fn open_files(config: &Config) -> io::Result<u64> {
     limits::expect_open_files(WANTED_FILES, kept_files(config) + FILES_PER_CALL)
 }
 
-/// Files that are not there for calls.
+/// Open files that calls do not get.
 fn kept_files(config: &Config) -> u64 {
     RESERVED_FILES + config.prewarm as u64 * FILES_PER_WAITING
 }
 
-/// The memory for heads, in bytes. Its clients are gateways: this is room for the usual 512 calls of one with heads of
-/// 8 KiB each, and an eighth of a small container.
+/// The memory for heads, in bytes: room for 512 calls of a gateway with heads of 8 KiB each, and an eighth of a small
+/// container.
 const HEAD_MEMORY: usize = 4 << 20;
 
-/// Bounds that keep to the limit of open files: nothing fails for want of one.
+/// Bounds within the limit of open files, so that no call fails for want of one.
 fn server_config(config: &Config, files: u64) -> ServerConfig {
     let free = files.saturating_sub(kept_files(config));
     let workers = (free / FILES_PER_CALL).clamp(1, MAX_WORKERS);
@@ -160,8 +160,7 @@ fn server_config(config: &Config, files: u64) -> ServerConfig {
     }
 }
 
-/// Until the first signal that ends it. Orphans are waited for here, in the main thread, see
-/// [`child::reap_orphans`].
+/// Waits for orphans, in the main thread (see [`child::reap_orphans`]), until the first signal that ends fwatchdog.
 fn serve(function: &Function, all: &Signals, ends: &Signals) {
     loop {
         match all.wait(None) {
@@ -182,7 +181,7 @@ fn serve(function: &Function, all: &Signals, ends: &Signals) {
     }
 }
 
-/// What runs beside the main thread.
+/// The parts that run beside the main thread.
 struct Parts<'a> {
     function: &'a Function,
     service: Arc<FunctionService>,
@@ -198,7 +197,7 @@ impl Parts<'_> {
         self.server.is_quiet() && self.has_no_call()
     }
 
-    /// Whether no call is left, also none whose answer is out already, and no process waits.
+    /// Whether no call is left, not even one whose answer is out, and no process waits.
     fn has_no_call(&self) -> bool {
         self.function.slots.taken() == 0 && self.refill.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -211,7 +210,7 @@ impl Parts<'_> {
         self.supervisor.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Joins the threads, once all is quiet; the exit code is that of the process that stayed.
+    /// Joins the threads, once no call is left. The exit code is that of the process that stayed.
     fn stop(self) -> ExitCode {
         self.server.stop();
         if let Some(refill) = self.refill {
@@ -221,7 +220,7 @@ impl Parts<'_> {
     }
 }
 
-/// Lets running calls finish, then those that do not be ended.
+/// Lets running calls finish, and ends those that do not in time.
 fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
     let function = parts.function;
     log::info!("draining, {} requests in flight", function.slots.taken());
@@ -230,7 +229,7 @@ fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
     function.warm.stop();
     let config = &function.config;
     let end_time = config.kill_grace.saturating_add(GIVE_UP_TIME);
-    // Health checks see the drain until then. Whoever goes on calling would be served when it is over.
+    // Until then health checks see the drain. A client that goes on calling would prolong it.
     let closes = Deadline::after(config.drain_timeout / 4);
     let is_done = || {
         if parts.server.is_quiet() || closes.has_passed() {
@@ -240,7 +239,7 @@ fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
     };
     let mut is_quiet = wait_until(is_done, ends, config.drain_timeout);
     if is_quiet == Ok(false) && parts.is_quiet() {
-        is_quiet = Ok(true); // only connections without a request are left
+        is_quiet = Ok(true); // the connections that are left have no request
     }
     if is_quiet == Ok(false) {
         log::warn!("drain_timeout passed, {} requests are given up", function.slots.taken());
@@ -249,13 +248,13 @@ fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
     }
     let last = Deadline::after(end_time);
     if let (Ok(true), Some(resident)) = (is_quiet, &function.resident) {
-        resident.stop(); // nobody needs it any more
+        resident.stop(); // no call needs it any more
         is_quiet = wait_until(|| !parts.has_process(), ends, end_time);
     }
     match is_quiet {
         Ok(true) => {
             let code = parts.stop();
-            // Daemons of calls that are over, with what the process that stayed has left of the time.
+            // Daemons that calls have left behind get the rest of the time.
             tree::end_descendants(config.kill_grace.min(last.remaining().unwrap_or_default()));
             let _count = child::reap_orphans();
             log::info!("done");
@@ -266,11 +265,11 @@ fn drain(parts: Parts<'_>, ends: &Signals) -> ExitCode {
     }
     function.launcher.groups.kill();
     tree::kill_descendants();
-    // Threads may still be in the middle of a call: the process ends under them.
+    // Some threads still serve a call: the program ends under them.
     std::process::exit(i32::from(EXIT_FAILURE))
 }
 
-/// A second signal came.
+/// A second signal ended the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Interrupted;
 

@@ -1,11 +1,11 @@
 //! A command line split into words as a shell splits it: blanks, quotes and backslashes. Nothing is
 //! expanded, and no character but these is special.
 
-/// What a refused command line is told to look like.
+/// The expectation in the message about a refused command line.
 pub(crate) const EXPECTED: &str = "a command with its arguments, quoted as for a shell";
 
-/// The words of `line`; `None` when a quote is not closed, a backslash ends the line, there is no program, or
-/// a character could not be read.
+/// The words of `line`; `None` where a quote is not closed, a backslash ends the line, the program is missing, or a
+/// character could not be read.
 pub(crate) fn split(line: &str) -> Option<Vec<String>> {
     if line.contains(['\0', char::REPLACEMENT_CHARACTER]) {
         return None;

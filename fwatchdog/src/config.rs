@@ -1,4 +1,4 @@
-//! The settings of fwatchdog: the table of them, and their values. The environment is read here, once.
+//! The settings of fwatchdog: their table, and their values. Only this file reads the environment, once.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -20,18 +20,18 @@ pub const TABLE: &[Setting] = &[
     setting(
         "mode",
         "fork",
-        "fork: output is the answer once the process has ended; streaming: as it comes; http: one process stays",
+        "fork: the output is sent once the process has ended; streaming: as it comes; http: one process stays",
     ),
     setting("read_timeout", "30s", "how long a request's body may stop arriving; 0 is no limit"),
     setting("write_timeout", "30s", "how long a client may stop reading its answer; 0 is no limit"),
     setting("exec_timeout", "0", "how long the process may run; 0 is no limit"),
     setting("max_inflight", "0", "the most requests at a time, more are answered 429; 0 is no limit"),
     setting("prewarm", "0", "processes started ahead, each for one request; needs cgi_headers=false"),
-    setting("prewarm_max_age", "10m", "how long one of them may wait before another takes its place"),
+    setting("prewarm_max_age", "10m", "how long such a process may wait before another takes its place"),
     setting(
         "max_timeouts",
         "5",
-        "with mode=http: calls in a row that time out without an answer until it is started again; 0 is no limit",
+        "with mode=http: after so many timeouts in a row the process is started again; 0 is never",
     ),
     setting(
         "upstream_url",
@@ -39,7 +39,7 @@ pub const TABLE: &[Setting] = &[
         "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
     ),
     setting("cgi_headers", "true", "whether the process gets the request's head as Http_ variables"),
-    setting("underscores", "false", "whether header fields with `_` in their names are among these"),
+    setting("underscores", "false", "whether header fields with `_` in their names become variables too"),
     setting("cgi_response", "false", "whether the output begins with a header block"),
     setting("combine_output", "false", "whether STDERR is a part of the answer"),
     setting(
@@ -50,18 +50,18 @@ pub const TABLE: &[Setting] = &[
     setting("write_debug", "false", "whether each request is logged"),
     setting("suppress_lock", "false", "whether the lock file is left out"),
     setting("max_body", "0", "the largest body of a request; 0 is no limit"),
-    setting("buffer_output", "256KiB", "output up to this size is sent whole, larger one is streamed"),
+    setting("buffer_output", "256KiB", "output of up to this size is sent whole, larger output is streamed"),
     setting("drain_timeout", "8s", "how long running requests may take after SIGTERM"),
     setting("kill_grace", "1s", "from SIGTERM to SIGKILL for a process that must end"),
 ];
 
-/// Set by a parent that wants fwatchdog to end with it: the parent's process id.
+/// The process id of the parent with which fwatchdog ends.
 const ENV_PARENT: &str = "FAAS_PARENT_PID";
 
-/// Set by a gateway that runs several functions with one log: the name of this one.
+/// The name of the function, from a gateway whose log is shared by several.
 const ENV_FUNCTION: &str = "FAAS_FUNCTION";
 
-/// A listening socket was inherited, and for which process (sd_listen_fds(3)).
+/// An inherited listening socket, and the process that it is for (sd_listen_fds(3)).
 const ENV_LISTEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 /// Where temporary files go.
@@ -70,10 +70,10 @@ const ENV_TMPDIR: &str = "TMPDIR";
 /// The name of the lock file in that folder.
 const LOCK_FILE: &str = ".lock";
 
-/// The most output that may be held back: it is held in memory.
+/// The most output that may be held in memory.
 const MAX_BUFFER_BYTES: u64 = 1 << 30;
 
-/// What `mode` may be.
+/// The values of `mode`.
 const MODES: [&str; 3] = ["fork", "streaming", "http"];
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
@@ -83,15 +83,15 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 /// How output becomes the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// What fits into `buffer_output` is sent once the process has ended, with the status that its end gives.
+    /// Output that fits into `buffer_output` is sent once the process has ended, and its end decides the status.
     Fork,
-    /// It is sent as it comes.
+    /// Output is sent as it comes.
     Streaming,
-    /// Neither: one process stays and answers by itself, over HTTP.
+    /// One process stays, and answers over HTTP.
     Http(Upstream),
 }
 
-/// The values.
+/// The values of the settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) command: Vec<CString>,
@@ -119,13 +119,13 @@ pub struct Config {
     pub(crate) buffer_output: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) kill_grace: Duration,
-    /// The lock file to keep, if any.
+    /// The lock file, if there is to be one.
     pub(crate) lock_file: Option<PathBuf>,
     /// Where temporary files go.
     pub(crate) temporary: PathBuf,
     /// Whether the listening socket was inherited.
     pub(crate) inherits_listener: bool,
-    /// The process to end with.
+    /// The process with which fwatchdog ends.
     pub(crate) parent: Option<i32>,
 }
 
@@ -166,21 +166,21 @@ impl Config {
     }
 }
 
-/// The port alone, which is all that a health check needs.
+/// The port alone, for a health check.
 ///
 /// # Errors
-/// When it is no port.
+/// Where the value is no port.
 pub fn port(source: &dyn Source) -> Result<u16, Refused> {
     let port = Reader::new(source, TABLE).integer("port", 0, u64::from(u16::MAX))?;
     Ok(port as u16) // just checked
 }
 
-/// What the log is to begin its messages with, if anything.
+/// The beginning of each log message, if there is one.
 pub fn subject(source: &dyn Source) -> Option<String> {
     set(source, ENV_FUNCTION).map(|name| format!("function `{name}`"))
 }
 
-/// The environment that every process gets: fwatchdog's own, without what was meant for fwatchdog alone.
+/// The environment of every process: fwatchdog's own, without the variables for fwatchdog alone.
 pub(crate) fn base_environment() -> Environment {
     let mut environment = Environment::new(&kit::settings::inherited());
     for name in ENV_LISTEN.iter().chain(&[ENV_PARENT, ENV_FUNCTION, ENV_MARK]) {
@@ -203,7 +203,7 @@ fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
             None => Ok(Mode::Fork),
         };
     }
-    // The process says everything of its answers itself.
+    // The process writes the head of each answer itself.
     if reader.boolean("cgi_response")? {
         return Err(refused("cgi_response", "true".to_owned(), "false with mode=http"));
     }
@@ -212,13 +212,13 @@ fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
         refused(
             "upstream_url",
             value,
-            "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000; port 0 has \
-             one chosen, which the process is told in PORT",
+            "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000; with port 0 \
+             fwatchdog chooses a port and sets PORT",
         )
     })
 }
 
-/// Variables of a request cannot reach a process that runs already.
+/// The variables of a request cannot reach a process that runs already.
 fn prewarm(reader: &Reader<'_>) -> Result<usize, Refused> {
     let count = reader.integer("prewarm", 0, MAX_WAITING)?;
     if count > 0 && is_http(reader)? {
@@ -239,7 +239,7 @@ fn or_off(timeout: Duration) -> Duration {
     if timeout.is_zero() { duration::MAX } else { timeout }
 }
 
-/// A variable that is not of the table; an empty one counts as not set, as there.
+/// A variable that is not in the table. As there, an empty one counts as not set.
 fn set(source: &dyn Source, name: &str) -> Option<String> {
     source.value(name).filter(|value| !value.is_empty())
 }
@@ -248,7 +248,7 @@ fn temporary(source: &dyn Source) -> PathBuf {
     set(source, ENV_TMPDIR).unwrap_or_else(|| "/tmp".to_owned()).into()
 }
 
-/// A socket that was passed to another process is not ours: the variables are inherited along.
+/// Whether the socket is for this process: variables for another process may be inherited too.
 fn inherits_listener(source: &dyn Source, pid: u32) -> Result<bool, Refused> {
     let [fds, for_pid, _] = ENV_LISTEN;
     let Some(count) = set(source, fds) else { return Ok(false) };
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_read_are_named() {
+    fn a_refused_value_is_named_with_its_setting() {
         let cases = [
             (
                 ("fprocess", ""),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_stays_has_an_address_and_nothing_that_is_not_for_it() {
+    fn mode_http_needs_an_address_and_refuses_settings_of_other_modes() {
         let http = |pairs: &[(&str, &str)]| {
             let url = ("upstream_url", "http://127.0.0.1:3000");
             read(&[&[("mode", "http"), url], pairs].concat()).map(|config| config.mode)
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_for_another_process_is_left_alone() {
+    fn a_socket_for_another_process_is_not_taken() {
         assert!(read(&[("LISTEN_FDS", "1")]).unwrap().inherits_listener);
         assert!(read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "7")]).unwrap().inherits_listener);
         assert!(!read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "8")]).unwrap().inherits_listener);

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use kit::sys::file;
 
-/// The file; it goes when this is dropped.
+/// The file. It is removed when this is dropped.
 pub(crate) struct LockFile {
     path: PathBuf,
     file: File,
 }
 
 impl LockFile {
-    /// Makes it, or takes the one that a killed fwatchdog has left. Where that cannot be done, such as on a file system
-    /// that is read-only, or where the file is somebody else's, this is logged and nothing else: it is there for checks
-    /// that few still use.
+    /// Makes the file, or takes the file that a killed fwatchdog has left. A failure, as on a read-only file system or
+    /// where the file belongs to another user, is logged only: few health checks still need the file.
     pub(crate) fn create(path: &Path) -> Option<LockFile> {
         match file::make_own(path) {
             Ok(file) => Some(LockFile { path: path.to_owned(), file }),

@@ -1,4 +1,4 @@
-//! The program: configuration, the run, the exit code.
+//! fwatchdog, the program: configuration, run, exit code.
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,8 +12,8 @@ use fwatchdog::config::{self, Config};
 
 const USAGE: &str = "usage: fwatchdog [--help | --version | --healthcheck]
 
-Serves HTTP and runs the command in `fprocess` for each request: body to STDIN, STDOUT to body.
---healthcheck asks the one that runs on `port` and exits 0 when it is healthy, else 1.";
+Serves HTTP, and runs the command in `fprocess` for each request: the body goes to STDIN, STDOUT is the answer.
+--healthcheck asks the fwatchdog on `port`, and exits 0 when that is healthy, else 1.";
 
 const PROGRAM: Program = Program { name: "fwatchdog", version: env!("CARGO_PKG_VERSION"), help };
 

@@ -1,4 +1,4 @@
-//! What is counted, and its Prometheus text. Labels come from closed sets.
+//! Counters, and their Prometheus text. Labels come from closed sets.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,11 +48,11 @@ impl Drop for Observation {
 
 /// The counters.
 pub(crate) struct Metrics {
-    /// By code and place in [`METHODS`]; 499 is a client that hung up and got no answer. A process may answer with
-    /// 400 codes (`cgi_response`), and few are in use: a counter is made at its first request. They are in order.
+    /// Code, place in [`METHODS`] and count, in order. 499 is a client that hung up. A process may answer with 400 codes
+    /// (`cgi_response`), and few are in use: the first request with a code makes its counter.
     requests: Mutex<Vec<(u16, usize, u64)>>,
     rejected: [AtomicU64; Refusal::ALL.len()],
-    /// Requests up to each bound and not up to the one before; the last is all that are longer.
+    /// Requests by the smallest bound that they are within; the last counts all longer ones.
     durations: [AtomicU64; BUCKETS.len() + 1],
     duration_us: AtomicU64,
 }
@@ -67,7 +67,7 @@ impl Metrics {
         }
     }
 
-    /// One request, however it ended.
+    /// Counts a request, however it ended.
     fn observe(&self, method: usize, code: u16, took: Duration) {
         let mut requests = self.requests();
         match requests.binary_search_by_key(&(code, method), |row| (row.0, row.1)) {
@@ -85,7 +85,7 @@ impl Metrics {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One message that was refused.
+    /// Counts a message that was refused.
     pub(crate) fn reject(&self, refusal: Refusal) {
         self.rejected[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }

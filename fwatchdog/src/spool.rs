@@ -1,5 +1,5 @@
-//! Output that waits in a file for a client that sends its whole request before it reads. The file has no name, so
-//! that nothing is left of it, whatever ends fwatchdog.
+//! Output that waits in a file for a client that sends its whole request before it reads. The file has no name: it is
+//! gone whatever ends fwatchdog.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kit::sys::limits;
 
-/// The most that the files of all calls hold together: what a small machine has on its disk.
+/// The most that the files of all calls hold together: a small machine has this much on its disk.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The most bytes that are read back at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Where the files are made, and how much they hold.
+/// The folder of the files, and how much they hold.
 pub(crate) struct Spools {
     folder: PathBuf,
     /// The most that they hold together.
@@ -28,7 +28,7 @@ impl Spools {
         Spools { folder, limit: MAX_BYTES, used: AtomicU64::new(0) }
     }
 
-    /// Whether there is room for so many bytes more, which are taken then.
+    /// Takes so many bytes of the limit; false where they are not left.
     fn reserve(&self, bytes: u64) -> bool {
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -38,7 +38,7 @@ impl Spools {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A new file that only its descriptor leads to.
+    /// A new file without a name.
     fn create(&self) -> io::Result<File> {
         let path = self.folder.join(format!(".fwatchdog-{:016x}", limits::random()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -47,16 +47,16 @@ impl Spools {
     }
 }
 
-/// The output of one call behind what is in memory: first in, first out.
+/// The output of one call that is not in memory: first in, first out.
 pub(crate) struct Spool<'a> {
     spools: &'a Spools,
     file: Option<File>,
-    /// The part of the file that waits.
+    /// The part of the file that was not read back.
     start: u64,
     end: u64,
-    /// The piece that could not be written to the file. It comes behind the file, and no more is taken.
+    /// The piece that could not be written. It comes behind the file, and no more is taken.
     rest: Vec<u8>,
-    /// Why it takes no more.
+    /// Why no more is taken.
     refusal: Option<String>,
 }
 
@@ -69,12 +69,12 @@ impl<'a> Spool<'a> {
         self.start == self.end && self.rest.is_empty()
     }
 
-    /// Why it takes no more, until it is empty again.
+    /// Why no more is taken, until all was read back.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// Takes a piece. What the system does not write is held in memory, and ends the taking.
+    /// Takes a piece. A piece that the system does not write is held in memory, and is the last one.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         if self.refusal.is_none() {
             match self.write(piece) {
@@ -112,7 +112,7 @@ impl<'a> Spool<'a> {
         Ok((self.file.insert(file), self.end))
     }
 
-    /// Gives the next piece back, behind what is in `output`.
+    /// Appends the next piece to `output`.
     ///
     /// # Errors
     /// The system's error for the file; the output is lost then.
@@ -131,11 +131,11 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// Begins the file again, once all of it was read.
+    /// Empties the file, once all of it was read back.
     fn rewind(&mut self) {
         self.spools.release(self.end);
         (self.start, self.end, self.refusal) = (0, 0, None);
-        // Its blocks go back to the disk. A file that cannot be cut is closed, which does the same.
+        // The disk gets its blocks back. A file that cannot be cut is closed, to the same effect.
         self.file = self.file.take().filter(|file| file.set_len(0).is_ok());
     }
 }
@@ -154,7 +154,7 @@ mod tests {
         Spools { folder: folder.into(), limit, used: AtomicU64::new(0) }
     }
 
-    /// Everything that is in it.
+    /// All that the spool holds.
     fn drained(spool: &mut Spool<'_>) -> Vec<u8> {
         let mut output = Vec::new();
         while !spool.is_empty() {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out_in_its_order_whatever_the_sizes() {
+    fn output_comes_back_in_its_order_whatever_the_sizes() {
         let bin = testkit::Bin::fwatchdog(); // for its folder
         let spools = spools(bin.dir().to_str().unwrap(), 10 << 20);
         let mut rng = testkit::rng::Rng::from_env();

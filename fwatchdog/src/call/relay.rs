@@ -1,6 +1,5 @@
-//! Moves the bytes of one call: the request's body to STDIN, STDOUT to the answer, STDERR to the log, in
-//! one poll loop. No pipe is ever waited for alone, so that a full one cannot stop the others, and what is
-//! held in memory is bounded whatever the sizes are.
+//! Moves the bytes of one call in one poll loop: the request's body to STDIN, STDOUT to the answer, STDERR to the log.
+//! The loop never waits for one pipe alone: a full pipe cannot stop the others. Memory is bounded whatever the sizes.
 
 use std::io;
 use std::mem;
@@ -19,28 +18,28 @@ use crate::process::instance::Pipes;
 use crate::process::lines::{self, Lines};
 use crate::spool::{Spool, Spools};
 
-/// How long STDOUT must be quiet, once the process has ended, before a background child that keeps it open
-/// is not waited for.
+/// A background child may keep STDOUT open after the process has ended. The answer ends once STDOUT is quiet for this
+/// long.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long a background child that goes on writing is followed, once the process has ended; a shorter time limit of
-/// the call counts. Longer than a pipeline takes to write what it has, short enough to give the worker back.
+/// How long the output of a background child is read after the process has ended, within the time limit of the call.
+/// Longer than a pipeline needs to write what it has, short enough to give the worker back.
 const FOLLOW_TIME: Duration = Duration::from_secs(5);
 
-/// The most that a pipe holds (pipe(7), `pipe-max-size`): so much of the process's own output may be left at its end.
+/// The most that a pipe holds (pipe(7), `pipe-max-size`): output of the process itself that may be unread at its end.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Between two looks at a process that has no descriptor to be polled, on old kernels.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Between two checks of a process without a descriptor to poll, on old kernels.
+const CHECK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads or writes in a row before others get a turn.
 const BURST: usize = 16;
 
-/// How long a client must have taken nothing, while it sends and the process does not take more, before output goes to
-/// a file: one that reads but slowly is waited for as ever.
+/// A client sends and reads nothing, and the process takes no more: after this long, output goes to a file. A client
+/// that reads slowly is waited for.
 const SILENCE: Duration = Duration::from_millis(200);
 
-/// How long such a client is waited for where no more of the output can be held: neither side can move.
+/// How long such a client may take once no more output can be held: neither side can move.
 const UNREAD_TIME: Duration = Duration::from_secs(5);
 
 /// Why a call is over.
@@ -58,7 +57,7 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// The client does not read its answer.
     Stalled,
-    /// The client sends and does not read, and why no more of the answer can be held for it.
+    /// The client sends and does not read, and no more of the answer can be held, for this reason.
     Unread(String),
     /// The output does not begin as `cgi_response` asks for.
     Malformed(Malformed),
@@ -68,46 +67,46 @@ pub(crate) enum Outcome {
     Failed(io::Error),
 }
 
-/// What a call may take.
+/// The bounds of one call, and what it shares with others.
 pub(crate) struct Limits<'a> {
-    /// When the process must have ended, and its output with it.
+    /// When the process and its output must have ended.
     pub(crate) deadline: Deadline,
-    /// Output up to this many bytes is kept until the process has ended; 0 keeps none.
+    /// Output of up to this many bytes is held until the process has ended; 0 holds none.
     pub(crate) buffer_output: usize,
     /// Output that may wait in memory for a client that still sends.
     pub(crate) held_output: usize,
-    /// Where output waits beyond that.
+    /// Files for output beyond that.
     pub(crate) spools: &'a Spools,
-    /// The answer's type, where the output must begin with a header block and names none there.
+    /// Set where the output must begin with a header block: the answer's type if the block names none.
     pub(crate) cgi_content_type: Option<&'a [u8]>,
-    /// Readable once the call is to be given up.
+    /// Readable once the call must end.
     pub(crate) stop: &'a EventFd,
 }
 
 /// The answer of a process.
 pub(crate) struct Answer {
-    /// The head of a good one that was not begun yet, or why the output tells none.
+    /// The head of a good answer that has not begun, or why the output tells none.
     pub(crate) head: Result<HeadWriter, Malformed>,
-    /// The status of one that was begun.
+    /// The status of an answer that has begun.
     pub(crate) begun: Option<u16>,
-    /// What the process wrote to STDOUT behind its header block, as far as it was not sent yet.
+    /// The output behind the header block that was not sent yet.
     pub(crate) output: Vec<u8>,
     /// The `Content-Length` of the header block.
     pub(crate) length: Option<u64>,
-    /// How many bytes the body has less than that.
+    /// The bytes that the body lacks of that length.
     pub(crate) missing: u64,
 }
 
-/// What the body waits for.
+/// What the request's body waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Feed {
-    /// Nothing: it can go on.
+    /// Nothing.
     Ready,
-    /// More from the client, since then.
+    /// More bytes from the client, since then.
     Client(Instant),
-    /// Room in the pipe.
+    /// Room in STDIN.
     Pipe,
-    /// It is at its end.
+    /// The whole body was moved.
     Done,
 }
 
@@ -115,15 +114,15 @@ enum Feed {
 pub(crate) struct Relay<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
     limits: Limits<'a>,
-    /// The head of the answer; with `cgi_response` once the output has told it.
+    /// The head of the answer, until the answer begins. With `cgi_response` the output tells another.
     head: Option<HeadWriter>,
-    /// What the output begins with, while that is looked for.
+    /// The header block, until its end is found.
     block: Option<Block>,
-    /// The length that the block told, if it did.
+    /// The `Content-Length` of the block.
     length: Option<u64>,
-    /// The bytes behind the block so far.
+    /// The bytes that came behind the block.
     received: u64,
-    /// The status of the answer, once it was begun.
+    /// The status of the answer, once it has begun.
     begun: Option<u16>,
     id: &'a str,
     stdin: Option<PipeEnd>,
@@ -131,21 +130,21 @@ pub(crate) struct Relay<'a, 'e> {
     stderr: Option<PipeEnd>,
     feed: Feed,
     output: Vec<u8>,
-    /// How much of `output` was sent, once the answer has started.
+    /// How much of `output` was sent.
     sent: usize,
     /// The output behind `output`, in a file.
     spool: Spool<'a>,
-    /// The last time that the client took something.
+    /// When the client last took bytes.
     sent_at: Instant,
-    /// The last time that something of its request was taken.
+    /// When bytes of the request were last taken.
     fed_at: Instant,
     is_stdout_ready: bool,
     is_stderr_ready: bool,
     lines: Lines,
     end: Option<End>,
-    /// Until when STDOUT is read at the longest, once the process has ended.
+    /// How long STDOUT may be read after the process has ended.
     follow_until: Deadline,
-    /// How much of what is in STDOUT the process may have written itself, once it has ended.
+    /// Once the process has ended: the bytes in STDOUT that the process itself may have written.
     owed: usize,
     /// The later of the process's end and its last output.
     quiet_since: Instant,
@@ -189,9 +188,9 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Runs until the call is over. `head` is that of a good answer, unless the output tells another. After
-    /// another outcome than its end the process may still run: it keeps its STDIN while `self` lives, since an end
-    /// of file would tell it that the body was whole.
+    /// Runs until the call is over. `head` is that of a good answer, unless the output tells another. Where the outcome
+    /// is not its end, the process may still run. STDIN then stays open while `self` lives: an end of file would tell
+    /// the process that the body was whole.
     pub(crate) fn run(&mut self, child: &mut Child, head: HeadWriter) -> Outcome {
         self.head = Some(head);
         loop {
@@ -203,7 +202,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// What there is to be answered once the process has ended, or its answer is complete.
+    /// The answer, once the process has ended or its answer is complete, and the output that may still come.
     pub(crate) fn into_answer(mut self) -> (Answer, Output) {
         self.drain_stderr();
         let (body, missing) = (self.body_length(), self.missing());
@@ -216,7 +215,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         (Answer { head, begun: self.begun, output: self.output, length: self.length, missing }, rest)
     }
 
-    /// How long the body of the answer is, where the block told it.
+    /// The length of the answer's body, where the block tells it.
     fn body_length(&self) -> Option<u64> {
         let status = self.begun.or(self.head.as_ref().map(HeadWriter::status));
         let has_body = self.exchange.request().method() != "HEAD" && !matches!(status, Some(204 | 304));
@@ -227,12 +226,12 @@ impl<'a, 'e> Relay<'a, 'e> {
         self.body_length().map_or(0, |body| body.saturating_sub(self.received))
     }
 
-    /// Whether the answer is whole, and the process has its whole input: nobody has to wait for its end.
+    /// Whether the answer is whole and the process has its whole input: then nobody waits for the end of the process.
     fn is_complete(&self) -> bool {
         self.length.is_some() && self.missing() == 0 && self.feed == Feed::Done && !self.is_backed_up()
     }
 
-    /// Moves what can be moved, then waits for more.
+    /// Moves what is ready, then waits for more.
     fn turn(&mut self, child: &mut Child) -> Result<Option<End>, Outcome> {
         if self.feed == Feed::Ready {
             self.feed()?;
@@ -269,12 +268,12 @@ impl<'a, 'e> Relay<'a, 'e> {
         self.is_streaming() && (self.sent < self.output.len() || !self.spool.is_empty())
     }
 
-    /// Whether the client sends what the process does not take, since its output is not taken.
+    /// Whether both sides wait for each other: the client does not read, so that the process does not read either.
     fn is_jammed(&self) -> bool {
         self.feed == Feed::Pipe && self.is_backed_up()
     }
 
-    /// Whether output is read: while the client keeps up, or still sends and there is a place for it.
+    /// Whether STDOUT is read: the client keeps up, or it still sends and the output can be held.
     fn reads_stdout(&self) -> bool {
         !self.is_backed_up() || self.feed != Feed::Done && (self.has_memory() || self.spools())
     }
@@ -283,14 +282,14 @@ impl<'a, 'e> Relay<'a, 'e> {
         self.spool.is_empty() && self.output.len() - self.sent < self.limits.held_output
     }
 
-    /// Whether output goes to the file.
+    /// Whether output goes to a file.
     fn spools(&self) -> bool {
         let is_silent = || self.is_jammed() && later(self.sent_at, SILENCE).has_passed();
         self.spool.refusal().is_none() && (!self.spool.is_empty() || is_silent())
     }
 
-    /// The body goes to STDIN. What a process does not want is read and dropped: a client that sends before
-    /// it reads must get through.
+    /// Moves the body to STDIN. What the process does not want is read and dropped: a client that sends before it reads
+    /// must see the answer.
     fn feed(&mut self) -> Result<(), Outcome> {
         for _ in 0..BURST {
             let data = match self.exchange.body() {
@@ -334,7 +333,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 return Ok(());
             }
             let to_spool = self.is_backed_up() && !self.has_memory();
-            self.output.drain(..mem::take(&mut self.sent)); // what was sent makes room for what comes
+            self.output.drain(..mem::take(&mut self.sent)); // sent bytes make room
             let before = self.output.len();
             let (count, room) = match stdout.read_more(&mut self.output) {
                 Ok((None, _)) => {
@@ -343,7 +342,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 }
                 Ok((Some(0), _)) | Err(_) => {
                     (self.stdout, self.is_stdout_ready) = (None, false);
-                    // Who closes one mostly ends: the other is looked at without another wait.
+                    // A process that closes STDOUT mostly ends: STDERR is read without another wait.
                     self.is_stderr_ready = self.stderr.is_some();
                     return Ok(());
                 }
@@ -352,7 +351,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.quiet_since = Instant::now();
             self.owed = self.owed.saturating_sub(count);
             self.received += count as u64;
-            self.look_for_block()?;
+            self.find_block()?;
             self.drop_surplus(count);
             if to_spool {
                 self.spool.push(&self.output[before..]);
@@ -366,15 +365,15 @@ impl<'a, 'e> Relay<'a, 'e> {
                 self.send()?;
             }
             if count < room {
-                self.is_stdout_ready = false; // that was all
+                self.is_stdout_ready = false; // the pipe is empty
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Takes the header block off the output once it is there.
-    fn look_for_block(&mut self) -> Result<(), Outcome> {
+    /// Takes the header block off the output once it is whole.
+    fn find_block(&mut self) -> Result<(), Outcome> {
         let (Some(block), Some(content_type)) = (&mut self.block, self.limits.cgi_content_type) else {
             return Ok(());
         };
@@ -391,14 +390,14 @@ impl<'a, 'e> Relay<'a, 'e> {
         Ok(())
     }
 
-    /// Takes off what came behind the told length; `count` is how much came last.
+    /// Drops bytes behind the end that the block tells; `count` bytes came last.
     fn drop_surplus(&mut self, count: usize) {
         let Some(body) = self.body_length() else { return };
         let surplus = self.received.saturating_sub(body).min(count as u64) as usize;
         self.output.truncate(self.output.len().saturating_sub(surplus));
     }
 
-    /// Begins the answer before its end is there.
+    /// Begins the answer before its end is known.
     fn start(&mut self) {
         if let Some(head) = self.head.take() {
             self.begun = Some(head.status());
@@ -427,7 +426,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             }
             self.spool.pull(&mut self.output).map_err(Outcome::Failed)?;
         }
-        // STDOUT was not read while the client was waited for: its quiet begins now.
+        // STDOUT was not read during the wait for the client: its quiet time begins now.
         self.quiet_since = self.sent_at;
         Ok(())
     }
@@ -447,14 +446,13 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Takes what is there of STDERR; at most what a pipe holds, so that a background child that goes on
-    /// writing is not followed for ever.
+    /// Reads what STDERR holds, and no more: a background child may write for ever.
     fn drain_stderr(&mut self) {
         self.is_stderr_ready = true;
         self.read_stderr();
     }
 
-    /// How the process ended, once that is known and its output is complete.
+    /// How the process ended, once its output is complete.
     fn finished(&mut self) -> Option<End> {
         let end = self.end?;
         if self.is_backed_up() {
@@ -497,11 +495,11 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.owed = 0; // it is empty
         }
         self.is_stderr_ready = stderr.is_any();
-        self.look_at(child, end.is_any())?;
+        self.check_child(child, end.is_any())?;
         self.check_deadlines()
     }
 
-    fn look_at(&mut self, child: &mut Child, is_readable: bool) -> Result<(), Outcome> {
+    fn check_child(&mut self, child: &mut Child, is_readable: bool) -> Result<(), Outcome> {
         if self.end.is_some() || !is_readable && child.end_fd().is_some() {
             return Ok(());
         }
@@ -510,7 +508,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.stdin = None;
             self.quiet_since = Instant::now();
             (self.follow_until, self.owed) = (Deadline::after(FOLLOW_TIME), PIPE_BYTES);
-            // Whatever it left in the pipes is there now: both are looked at before anything is concluded.
+            // All that the process wrote is in the pipes now: both are read before the call is over.
             (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_some());
             if self.feed == Feed::Pipe {
                 self.feed = Feed::Ready;
@@ -519,14 +517,14 @@ impl<'a, 'e> Relay<'a, 'e> {
         Ok(())
     }
 
-    /// The next moment at which something must be decided though no descriptor is ready.
+    /// When the loop must go on though no descriptor is ready.
     fn next_deadline(&self, child: &Child) -> Deadline {
         if self.feed == Feed::Ready || self.is_stdout_ready && self.reads_stdout() || self.is_stderr_ready {
             return Deadline::at(Instant::now()); // a burst was cut short
         }
         let mut deadline = self.time_limit();
         if self.end.is_none() && child.end_fd().is_none() {
-            deadline = deadline.within(LOOK_PAUSE);
+            deadline = deadline.within(CHECK_PAUSE);
         }
         if self.end.is_some() && !self.is_backed_up() {
             deadline = deadline.min(Deadline::at(self.quiet_since + QUIET)).min(self.follow_until);
@@ -545,12 +543,12 @@ impl<'a, 'e> Relay<'a, 'e> {
         deadline
     }
 
-    /// When the client has moved nothing for too long, in neither direction.
+    /// When the client has moved no byte in either direction for too long.
     fn stalls_at(&self) -> Deadline {
         later(self.sent_at.max(self.fed_at), self.exchange.config().write_stall_timeout)
     }
 
-    /// When the call is over whatever happens. None where only the client is waited for.
+    /// The time limit of the call, which ends once only the client is waited for.
     fn time_limit(&self) -> Deadline {
         let is_complete = self.end.is_some() && self.stdout.is_none();
         if is_complete { Deadline::NEVER } else { self.limits.deadline }

@@ -1,18 +1,18 @@
 //! The header block at the start of a process's output: `Status`, `Content-Type` and other fields, then an empty
-//! line (RFC 3875 section 6). Bytes in, a head out; what is not a block is refused.
+//! line (RFC 3875 section 6). Bytes in, a head out.
 
 use http1::body::Framing;
 use http1::head::{MAX_HEAD_BYTES, MAX_HEADERS, ResponseHead, Scan};
 use http1::writer::is_hop_by_hop;
 use http1::{HeadWriter, Refusal};
 
-/// The largest block, in bytes: as large as the head of a process's answer may be.
+/// The largest block, in bytes: as large as the head of an answer over HTTP.
 pub const MAX_BLOCK_BYTES: usize = MAX_HEAD_BYTES;
 
-/// The most fields, as there.
+/// The most fields of a block: as many as such a head may have.
 const MAX_FIELDS: usize = MAX_HEADERS;
 
-/// What a block is made a head of, so that it is read as strictly as what comes from the network.
+/// The line that makes a block a head: blocks are read as strictly as heads from the network.
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 /// The statuses that a final answer may have (RFC 9110 section 15).
@@ -24,11 +24,11 @@ pub struct Block {
     scan: Scan,
 }
 
-/// What the output begins with.
+/// The beginning of an output.
 pub enum Found {
     /// A part of a block.
     Part,
-    /// A whole block: what it says, and where the body begins.
+    /// A whole block, and where the body begins.
     Head(Told, usize),
 }
 
@@ -40,16 +40,16 @@ pub struct Told {
     pub length: Option<u64>,
 }
 
-/// Why output does not begin with a block.
+/// Why an output does not begin with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It is not made of fields and an empty line.
+    /// The beginning is not made of fields and an empty line.
     Fields(Refusal),
     /// `Status` is not a number from 200 to 599.
     Status,
-    /// It is longer than [`MAX_BLOCK_BYTES`].
+    /// The block is longer than [`MAX_BLOCK_BYTES`].
     TooLong,
-    /// The output ended in the middle of it.
+    /// The output ended within the block.
     Cut,
 }
 
@@ -67,12 +67,12 @@ impl std::fmt::Display for Malformed {
 }
 
 impl Block {
-    /// Looks again at the whole `output` so far. `content_type` is that of a block that names none.
+    /// Looks for the block in the whole `output` so far. A block that names no type gets `content_type`.
     ///
     /// # Errors
-    /// Why the output does not begin with a block.
+    /// Where the output cannot begin with a block.
     pub fn find(&mut self, output: &[u8], content_type: &[u8]) -> Result<Found, Malformed> {
-        // An output without any field has no block, not an empty one.
+        // An output without a field has no block, rather than an empty one.
         let first = output.iter().find(|byte| **byte != b'\r');
         if first == Some(&b'\n') {
             return Err(Malformed::Fields(Refusal::HeaderName));
@@ -96,12 +96,12 @@ fn head(block: &[u8], content_type: &[u8]) -> Result<Told, Malformed> {
         None => 200,
     };
     let mut head = HeadWriter::response(status);
-    // An answer without a body has a type only if the block says so: caches take that of a 304 for the entity's.
+    // An answer without a body has a type only if the block has one: caches take the type of a 304 for the entity's.
     if headers.get("Content-Type").is_none() && !matches!(status, 204 | 304) {
         head.header("Content-Type", content_type);
     }
     for (name, value) in headers.iter() {
-        // The length goes another way: one that is not kept must not reach the client.
+        // The length is told apart: a length that the process does not keep must not reach the client.
         if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"status") {
             head.field(name, value);
         }
@@ -114,7 +114,7 @@ fn head(block: &[u8], content_type: &[u8]) -> Result<Told, Malformed> {
     Ok(Told { head, length })
 }
 
-/// `404 Not Found`: the number counts.
+/// The number in `404 Not Found`.
 fn status(value: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(value).ok()?;
     let digits = text.split(' ').next().filter(|digits| digits.len() == 3)?;
@@ -149,7 +149,7 @@ mod tests {
             ("Location: /x\n\n", 302, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
             ("Location: /x\nStatus: 201 Made\n\n", 201, "Content-Type: text/x\r\nLocation: /x\r\n", ""),
             ("X-A: 1\nX-A: 2\n\n\n\nb", 200, "Content-Type: text/x\r\nX-A: 1\r\nX-A: 2\r\n", "\n\nb"),
-            // What frames the message is not the process's to say.
+            // The process does not frame the message.
             (
                 "Content-Length: 5\nConnection: X\nX: y\n\nbody",
                 200,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_refused() {
+    fn an_output_without_a_block_is_refused() {
         let long = format!("X: {}\n\n", "y".repeat(MAX_BLOCK_BYTES));
         let many = "X: y\n".repeat(MAX_FIELDS + 2) + "\n";
         let cases = [
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_may_come_in_any_pieces() {
+    fn a_block_is_found_however_it_is_split() {
         let output = "Status: 201 Made\r\nX-A: b\n\nbody";
         let end = output.len() - "body".len();
         let mut block = Block::default();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_never_more_than_refused() {
+    fn garbage_is_refused_or_has_a_valid_status() {
         let mut rng = testkit::rng::Rng::from_env();
         for _ in 0..2000 {
             let size = rng.below(40);

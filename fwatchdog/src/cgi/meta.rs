@@ -1,5 +1,5 @@
-//! The meta-variables of the Common Gateway Interface (RFC 3875 section 4.1), for programs that were written for it,
-//! such as `git http-backend` and `php-cgi`. The `Http_` variables of [`crate::cgi::variables`] are there beside them.
+//! The meta-variables of the Common Gateway Interface (RFC 3875 section 4.1), for programs such as `git http-backend` and
+//! `php-cgi`. They come beside the `Http_` variables of [`super::variables`].
 
 use std::net::SocketAddr;
 
@@ -8,18 +8,17 @@ use http1::head::Version;
 use http1::{Length, RequestHead};
 use kit::sys::child::Environment;
 
-/// The variables that only some requests have. A value that fwatchdog was started with would be taken for the
-/// request's.
+/// The variables that only some requests have. An inherited one is removed: a program would take it for the request's.
 const OPTIONAL: [&[u8]; 3] = [b"CONTENT_LENGTH", b"CONTENT_TYPE", b"PATH_INFO"];
 
-/// Fields that are no `HTTP_` variable: the first two have names of their own (RFC 3875 section 4.1.18), and programs
-/// take `HTTP_PROXY` for their own proxy setting (httpoxy, CVE-2016-5385).
+/// Variables that no field may set: the first two have other names (RFC 3875 section 4.1.18), and programs take
+/// `HTTP_PROXY` for their own proxy setting (httpoxy, CVE-2016-5385).
 const NO_FIELDS: [&[u8]; 3] = [b"HTTP_CONTENT_LENGTH", b"HTTP_CONTENT_TYPE", b"HTTP_PROXY"];
 
 /// The server's port where `Host` names none (RFC 9110 section 4.2.1).
 const DEFAULT_PORT: &[u8] = b"80";
 
-/// Without it `php-cgi` takes itself for a program that anybody may start by its own address (`cgi.force_redirect`).
+/// Without this variable `php-cgi` refuses to run (`cgi.force_redirect`).
 const REDIRECT_STATUS: &[u8] = b"REDIRECT_STATUS";
 
 /// Adds the meta-variables of a request from `peer`.
@@ -56,13 +55,13 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
     }
 }
 
-/// The `HTTP_` name of a field whose `Http_` name is `variable`; `None` for a field that must not have one.
+/// The `HTTP_` name of a field whose `Http_` name is `variable`; `None` for a field without such a variable.
 pub(crate) fn field(variable: &[u8]) -> Option<Vec<u8>> {
     let name = variable.to_ascii_uppercase();
     (!NO_FIELDS.contains(&name.as_slice())).then_some(name)
 }
 
-/// Name and port of a `Host` field, which was checked when the head was parsed.
+/// Name and port of a `Host` field that the parser has checked.
 fn host(value: &[u8]) -> (&[u8], &[u8]) {
     match value.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if value[at] == b':' && at + 1 < value.len() => (&value[..at], &value[at + 1..]),
@@ -71,8 +70,8 @@ fn host(value: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A path without its escapes (RFC 3875 section 4.1.5). An escaped `/` stays escaped, since it separates nothing, and
-/// so does a NUL byte, which no variable can hold.
+/// A path without its escapes (RFC 3875 section 4.1.5). An escaped `/` stays escaped, since it separates nothing. So
+/// does a NUL byte, which no variable can hold.
 fn decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;

@@ -1,5 +1,4 @@
-//! The variables that tell a process about its request: `Http_Method`, `Http_Path` and so on, and one for
-//! each header.
+//! The variables that tell a process about its request: `Http_Method`, `Http_Path` and so on, and one for each header.
 
 use http1::writer::is_hop_by_hop;
 use http1::{Headers, Length, RequestHead};
@@ -8,26 +7,26 @@ use kit::sys::child::Environment;
 use super::decimal::{MAX_DIGITS, decimal};
 use super::meta;
 
-/// What a header's variable begins with.
+/// The start of each variable of a header.
 const PREFIX: &[u8] = b"Http_";
 
-/// Variables that are not made from a header of that name, in the form of [`write_variable`]: those below, and
-/// `Proxy`, which programs take for their own proxy setting (httpoxy, CVE-2016-5385).
+/// The rest of variables that no header may set: [`add`] sets them, or programs take them for their own proxy setting
+/// (httpoxy, CVE-2016-5385).
 const RESERVED: [&[u8]; 6] = [b"Method", b"Path", b"Query", b"Contentlength", b"Content_Length", b"Proxy"];
 
-/// The variables that every request has, and their bytes beside what comes from the head.
+/// The variables that [`add`] sets besides those of headers, and their bytes without those of the head.
 const OWN_VARIABLES: usize = 5;
 const OWN_BYTES: usize = 160;
 
 /// Room on the stack for the name of most variables.
 const USUAL_NAME_BYTES: usize = 64;
 
-/// Which variables the fields of a request become.
+/// Which variables the headers of a request become.
 #[derive(Clone, Copy)]
 pub(crate) struct Names {
     /// `HTTP_ACCEPT`, as the Common Gateway Interface has it, beside `Http_Accept`.
     pub(crate) are_cgi_too: bool,
-    /// Fields whose names have `_` become variables too.
+    /// Headers with `_` in their names become variables too.
     pub(crate) underscores: bool,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct Names {
 pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Length, names: Names) {
     environment.set(b"Http_Method", &[head.method().as_bytes()]);
     environment.set(b"Http_Path", &[head.path()]);
-    // One that fwatchdog was started with would be taken for the request's.
+    // A program would take an inherited one for the request's.
     environment.remove(b"Http_Query");
     if let Some(query) = head.query() {
         environment.set(b"Http_Query", &[query]);
@@ -58,7 +57,7 @@ pub(crate) fn room(head: &RequestHead, names: Names) -> (usize, usize) {
     if names.are_cgi_too { (2 * variables, 2 * bytes) } else { (variables, bytes) }
 }
 
-/// Headers that have the same variable are one.
+/// Adds the variables of headers. The values of headers with the same variable are joined.
 fn add_headers(environment: &mut Environment, headers: Headers<'_>, names: Names) {
     let (mut usual, mut long) = ([0; USUAL_NAME_BYTES], Vec::new());
     for (header, value) in headers.iter() {
@@ -88,9 +87,9 @@ fn separator(variable: &[u8]) -> &'static [u8] {
     if variable == b"Http_Cookie" { b"; " } else { b", " }
 }
 
-/// Writes the variable of a header to `name`: that of `x-forwarded-FOR` is `Http_X_Forwarded_For`, as people write the
-/// header. False for a header that becomes no variable. No two headers may have the same one, or pass for each other in
-/// a program that turns more than `-` into `_`: so names have letters, digits and `-` alone.
+/// Fills `name` with the variable of a header: `Http_X_Forwarded_For` for `x-forwarded-FOR`. False for a header that
+/// becomes no variable. Names have letters, digits and `-` alone: a program that turns more than `-` into `_` cannot
+/// take one header for another.
 fn write_variable(header: &[u8], names: Names, name: &mut [u8]) -> bool {
     let (prefix, rest) = name.split_at_mut(PREFIX.len());
     prefix.copy_from_slice(PREFIX);
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_forged_or_slipped_in() {
+    fn no_header_sets_a_reserved_variable() {
         let head = "GET /p HTTP/1.1\r\nHost: h\r\nProxy: evil\r\nPROXY: evil\r\nMethod: X\r\nPath: X\r\n\
                     Query: X\r\nContentLength: 9\r\nContent_Length: 9\r\n\r\n";
         let cases = [

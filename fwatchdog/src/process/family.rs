@@ -3,7 +3,7 @@
 use super::sorted_set::SortedSet;
 use super::table::Process;
 
-/// The living among `all` that `root` started, and that these started.
+/// The living processes among `all` that descend from `root`.
 pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
     let mut pids = SortedSet::new();
     pids.insert(root);
@@ -20,16 +20,16 @@ pub(crate) fn descendants(all: &[Process], root: i32) -> Vec<Process> {
     below.filter(|process| process.is_alive).copied().collect()
 }
 
-/// The processes that one call started, as far as they are known: a set that grows with each look.
+/// The processes that one call started, as far as they are known. The set grows with each scan.
 pub(crate) struct Family {
-    /// The process that was started for the call. It leads a session and is not waited for as long as this
-    /// is in use, so that no other process can have its id, its group or its session.
+    /// The process that was started for the call. It leads a session. Nobody waits for it while this is in use, so that
+    /// no other process can get its id, group or session.
     root: i32,
     known: SortedSet<(i32, u64)>,
-    /// Those whose environment has no mark. None of them will get it, so that they are not asked again; but one
-    /// that was adopted and shows no environment may be in the middle of an execve(2), and is.
+    /// Processes known not to carry the mark: they are not checked again. An adopted process without an environment is
+    /// checked again, since it may be in an execve(2).
     strangers: SortedSet<(i32, u64)>,
-    /// Members that had ended at the last look and that nobody has waited for.
+    /// Members that had ended at the last scan and that nobody has waited for.
     ended: Vec<Process>,
 }
 
@@ -38,8 +38,8 @@ impl Family {
         Family { root, known: SortedSet::new(), strangers: SortedSet::new(), ended: Vec::new() }
     }
 
-    /// The living members among `all`: the root's session and group, whatever `has_mark` recognises, what
-    /// was known before, and all that these started. `this` process is never one.
+    /// The living members among `all`: the session and group of the root, processes for which `has_mark` holds, members
+    /// from before, and all that these started. `this` process is never a member.
     pub(crate) fn members(
         &mut self,
         all: &[Process],
@@ -57,7 +57,7 @@ impl Family {
                 }
             }
             if pids.len() == before {
-                // The costly look, at those of whom nothing is known yet.
+                // The costly check, of processes of which nothing is known.
                 let mut marked = Vec::new();
                 for process in all.iter().filter(|process| process.pid != this && process.is_alive) {
                     let key = (process.pid, process.started);
@@ -84,7 +84,7 @@ impl Family {
         alive
     }
 
-    /// The members that `this` process inherited and that had ended at the last look.
+    /// The members that `this` process inherited and that had ended at the last scan.
     pub(crate) fn orphans(&self, this: i32) -> impl Iterator<Item = &Process> {
         self.ended.iter().filter(move |process| process.parent == this && process.pid != self.root)
     }
@@ -103,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn descendants_are_found_in_any_order_and_nobody_else() {
-        // A zombie hides nobody that is below it, and a sibling in the same group is no descendant.
+    fn descendants_are_found_in_any_order_and_no_others() {
+        // A zombie does not hide its descendants, and a sibling in the same group is no descendant.
         let zombie = Process { is_alive: false, ..process(5, 9, 5, 5) };
         let all =
             [process(4, 5, 4, 4), zombie, process(9, 1, 9, 9), process(8, 1, 9, 9), process(3, 4, 9, 1)];
@@ -132,7 +132,7 @@ mod tests {
         let members = family.members(&all, 1, |pid| Some(pid == 15));
         assert_eq!(pids(members), [10, 11, 12, 13, 14, 15, 16]);
 
-        // Its parents gone, a member is still known, unless another process got its id.
+        // A member without its parents is still known, unless another process has its id.
         let mut orphan = process(14, 1, 14, 14);
         let later = [all[0], orphan, all[8]];
         assert_eq!(pids(family.members(&later, 1, |_| Some(false))), [14]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_in_the_middle_of_an_exec_is_asked_again() {
+    fn an_orphan_in_an_exec_is_checked_again() {
         let all =
             [process(5, 0, 5, 5), process(10, 5, 10, 10), process(15, 5, 15, 15), process(16, 9, 16, 16)];
         let mut family = Family::new(10);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_no_members_but_their_children_are() {
+    fn ended_processes_are_no_members_and_their_children_are() {
         let mut dead = process(11, 10, 11, 11);
         dead.is_alive = false;
         let mut orphan = process(13, 1, 10, 10);

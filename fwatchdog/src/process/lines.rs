@@ -1,7 +1,7 @@
 //! Bytes of a process's STDERR, cut into lines of bounded length. A line ends with a line feed, a carriage return,
 //! or both: programs that draw their progress over and over end it with the carriage return alone.
 
-/// The longest line; a longer one is cut into several. It leaves room in a log line for time and call id.
+/// The longest line: it leaves room in a log line for time and call id. A longer line is cut into several.
 pub(crate) const MAX_LINE_BYTES: usize = 3 * 1024;
 
 /// The bytes of the line that has not ended yet.
@@ -13,7 +13,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Takes more bytes, and hands every whole line to `emit`, and what is too long for a line in pieces.
+    /// Takes more bytes. Hands every whole line to `emit`, and a line that is too long in pieces.
     pub(crate) fn take(&mut self, bytes: &[u8], mut emit: impl FnMut(&str)) {
         self.buffer.extend_from_slice(bytes);
         let mut start = 0;
@@ -22,7 +22,7 @@ impl Lines {
             match rest.iter().take(MAX_LINE_BYTES + 1).position(|byte| matches!(byte, b'\n' | b'\r')) {
                 Some(end) => {
                     let ends_with_feed = rest[end] == b'\n';
-                    // An empty line is one only if a line feed ends it, and not the second half of CR LF.
+                    // An empty line counts only if a line feed ends it that does not belong to CR LF.
                     if end > 0 || ends_with_feed && !self.is_after_return {
                         emit_text(&rest[..end], &mut emit);
                     }
@@ -58,7 +58,7 @@ fn emit_text(line: &[u8], emit: &mut impl FnMut(&str)) {
     emit(&String::from_utf8_lossy(line));
 }
 
-/// Where a line that is too long is cut: not within a character, unless it is not text anyway.
+/// Where a line that is too long is cut: not within a character, unless the line is no text.
 fn cut(line: &[u8]) -> usize {
     let is_inside = |at: &usize| line[*at] & 0b1100_0000 == 0b1000_0000;
     (MAX_LINE_BYTES - 3..=MAX_LINE_BYTES).rev().find(|at| !is_inside(at)).unwrap_or(MAX_LINE_BYTES)

@@ -1,10 +1,10 @@
-//! A set as a sorted list. Processes are few, and `BTreeSet` is several kilobytes of code for each type in it.
+//! A set as a sorted list, for few values. `BTreeSet` takes several kilobytes of code for each type.
 
 /// A set of small values.
 pub(crate) struct SortedSet<T>(Vec<T>);
 
 impl<T: Ord + Copy> SortedSet<T> {
-    /// A set with nothing in it.
+    /// An empty set.
     pub(crate) const fn new() -> SortedSet<T> {
         SortedSet(Vec::new())
     }

@@ -1,7 +1,7 @@
-//! Ends everything that one call started: SIGTERM, a grace, SIGKILL, and no return before nothing is left.
+//! Ends all processes that one call started: SIGTERM, a grace, SIGKILL, and no return before the last one is gone.
 //!
-//! The group is signalled as one, which no fork can outrun. What left the group is found through `/proc`,
-//! see [`Family`], again and again until a look finds nobody; what is faster than that, among the orphans.
+//! The group is signalled as one, which no fork can outrun. Scans of `/proc` find what left the group, see [`Family`],
+//! until a scan finds none. A chain of processes that is faster than a scan is caught among the orphans.
 
 use std::time::{Duration, Instant};
 
@@ -16,28 +16,28 @@ use super::scan::SharedScan;
 use super::sorted_set::SortedSet;
 use super::table::{self, Process};
 
-/// Between two looks: short at first, longer as they go on, since a look reads all of `/proc`.
+/// Between two scans: short at first, then longer, since a scan reads all of `/proc`.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(80);
 
-/// What of the grace is kept for killing and looking, so that all is over when the grace is: this, and at
-/// most a tenth.
+/// The part of the grace that is kept for SIGKILL and the last scans, so that they end with the grace: this, and at most
+/// a tenth.
 const KILL_TIME: Duration = Duration::from_millis(100);
 const KILL_SHARE: u32 = 10;
 
-/// How long processes may survive SIGKILL. One that hangs in the kernel can, and must not hang us.
+/// How long processes may survive SIGKILL: a process that hangs in the kernel must not hang fwatchdog.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Looks for descendants before an end that nothing may hold up: what was killed needs a moment to be gone.
-const LAST_LOOKS: usize = 50;
+/// The scans for descendants before fwatchdog exits: a killed process needs a moment to be gone.
+const LAST_SCANS: usize = 50;
 
-/// Looks at the orphans in a row that must find nobody new: a list that changes while it is read may miss one.
-const CLEAN_LOOKS: usize = 10;
+/// So many lists of the orphans in a row must show no new one: a list that changes while it is read may miss one.
+const CLEAN_LISTS: usize = 10;
 
-/// How long it goes on while orphans of other calls come and go, since the last of this call's.
+/// How long the hunt goes on after the last orphan of this call, while orphans of other calls come and go.
 const HUNT_TIME: Duration = Duration::from_millis(100);
 
-/// How long an orphan may show no environment: it is in the middle of an execve(2), or is not ours to read.
+/// How long an orphan may show no environment: it is in an execve(2), or fwatchdog may not read it.
 const SHY_TIME: Duration = Duration::from_millis(50);
 
 /// The scans of all calls that are being ended.
@@ -48,7 +48,7 @@ pub(crate) fn end(child: &mut Child, mark: Mark, grace: Duration) {
     let mut family = Family::new(child.pid());
     end_family(child, &mut family, mark, grace);
     hunt(mark);
-    // What was killed is gone altogether when the answer goes out, and not a zombie for a moment more.
+    // No zombie of the call is left when the answer goes out.
     for orphan in family.orphans(this()) {
         if let Some(handle) = hold(orphan) {
             handle.reap();
@@ -57,40 +57,40 @@ pub(crate) fn end(child: &mut Child, mark: Mark, grace: Duration) {
 }
 
 fn end_family(child: &mut Child, family: &mut Family, mark: Mark, grace: Duration) {
-    let mut look = || family.members(&SCAN.all(), this(), |pid| mark.is_carried_by(pid));
-    let members = look();
+    let mut scan = || family.members(&SCAN.all(), this(), |pid| mark.is_carried_by(pid));
+    let members = scan();
     signal(child, &members, Signal::TERM);
     let grace = Deadline::after(grace - KILL_TIME.min(grace / KILL_SHARE));
-    // Who ignores SIGTERM has no use for the grace.
+    // A process that ignores SIGTERM has no use for the grace.
     let has_use = |_: &Child, members: &[Process]| members.is_empty() || members.iter().any(heeds_sigterm);
-    if !wait(child, grace, &mut look, has_use) {
+    if !wait(child, grace, &mut scan, has_use) {
         let limit = Deadline::after(KILL_LIMIT);
-        signal(child, &look(), Signal::KILL);
+        signal(child, &scan(), Signal::KILL);
         let kill_again = |child: &Child, members: &[Process]| {
             signal(child, members, Signal::KILL);
             true
         };
-        if !wait(child, limit, &mut look, kill_again) {
-            let left: Vec<String> = look().iter().map(|process| process.pid.to_string()).collect();
+        if !wait(child, limit, &mut scan, kill_again) {
+            let left: Vec<String> = scan().iter().map(|process| process.pid.to_string()).collect();
             log::error!("processes that cannot be killed: {}", left.join(", "));
         }
     }
 }
 
-/// Kills what no look has seen: processes each of which starts the next and ends, faster than all of `/proc` is
-/// read. The one that lives is among the orphans of this process, or the child of one: whoever is gone before it could
-/// be asked may have left a successor.
+/// Kills a chain of processes each of which starts the next and ends, faster than a scan reads all of `/proc`. The
+/// process that lives is an orphan of this process, or the child of one. An orphan that is gone before its mark was
+/// read may have left a successor.
 fn hunt(mark: Mark) {
     let limit = Deadline::after(KILL_LIMIT);
     let mut until = Deadline::after(HUNT_TIME);
-    // Until when each may go without an answer; `None` for those that gave one.
+    // Until when each orphan may show no environment; `None` once its mark is known.
     let mut asked: Vec<((i32, u64), Option<Instant>)> = Vec::new();
-    let mut clean_looks = 0;
-    while clean_looks < CLEAN_LOOKS && !until.has_passed() && !limit.has_passed() {
-        clean_looks += 1;
+    let mut clean_lists = 0;
+    while clean_lists < CLEAN_LISTS && !until.has_passed() && !limit.has_passed() {
+        clean_lists += 1;
         for pid in table::children(this()) {
             let Some(orphan) = Process::read(pid) else {
-                clean_looks = 0;
+                clean_lists = 0;
                 continue;
             };
             let now = Instant::now();
@@ -103,9 +103,9 @@ fn hunt(mark: Mark) {
             if answer_by.is_none_or(|answer_by| now >= answer_by) {
                 continue;
             }
-            clean_looks = 0;
+            clean_lists = 0;
             match mark.is_carried_by(orphan.pid) {
-                // Whose ever it was: it is this process's to wait for.
+                // Whichever call started it: this process must wait for it.
                 _ if !orphan.is_alive => {
                     *answer_by = None;
                     hold(&orphan).into_iter().for_each(|handle| handle.reap());
@@ -121,24 +121,23 @@ fn hunt(mark: Mark) {
     }
 }
 
-/// Looks until there is no member; false when the deadline passes first, or `goes_on` says that it is no
-/// use.
+/// Scans until no member is left; false when the deadline passes first, or `goes_on` says that waiting is no use.
 fn wait(
     child: &mut Child,
     deadline: Deadline,
-    look: &mut impl FnMut() -> Vec<Process>,
+    scan: &mut impl FnMut() -> Vec<Process>,
     goes_on: impl Fn(&Child, &[Process]) -> bool,
 ) -> bool {
     let mut pause = FIRST_PAUSE;
     loop {
         wait_for_end(child, deadline.within(pause));
         pause = (pause * 2).min(LAST_PAUSE);
-        let mut members = look();
+        let mut members = scan();
         if members.is_empty() {
-            // A process may have forked behind one look and ended before it; not behind two.
-            members = look();
+            // A process may fork behind one scan and end before it, but not behind two.
+            members = scan();
         }
-        // Without a /proc nobody is seen, and the child may run.
+        // Without /proc no scan shows the child, which may run.
         if members.is_empty() && !matches!(child.ended(), Ok(None)) {
             return true;
         }
@@ -148,11 +147,11 @@ fn wait(
     }
 }
 
-/// Until the child has ended, or the deadline.
+/// Waits until the child has ended, or until the deadline.
 fn wait_for_end(child: &mut Child, deadline: Deadline) {
     let has_ended = child.ended().is_ok_and(|end| end.is_some());
     let fd = if has_ended { None } else { child.end_fd() };
-    // Fails only for want of kernel memory; looking again early is all that comes of it.
+    // Fails only without kernel memory: the next scan is then early.
     let _ = poll(&mut [PollFd::maybe(fd, Ready::READ)], deadline);
 }
 
@@ -165,7 +164,7 @@ fn signal(child: &Child, members: &[Process], signal: Signal) {
     }
 }
 
-/// Takes hold of a process first and looks at it then: the id may belong to another one by now.
+/// Takes hold of a process, then checks that its id has not gone to another process.
 fn hold(process: &Process) -> Option<Handle> {
     let handle = Handle::open(process.pid).ok()?;
     let now = Process::read(process.pid)?;
@@ -176,12 +175,12 @@ fn heeds_sigterm(process: &Process) -> bool {
     !table::ignores(process.pid, Signal::TERM.number())
 }
 
-/// Whether anything lives that descends from this process.
+/// Whether this process has living descendants.
 pub(crate) fn has_descendants() -> bool {
     !descendants(&table::all(), this()).is_empty()
 }
 
-/// Ends whatever descends from this process: daemons that calls have left behind, and that carry nobody's mark here.
+/// Ends all descendants of this process: daemons that calls have left behind.
 pub(crate) fn end_descendants(grace: Duration) {
     let deadline = Deadline::after(grace);
     let mut pause = FIRST_PAUSE;
@@ -200,10 +199,10 @@ pub(crate) fn end_descendants(grace: Duration) {
     kill_descendants();
 }
 
-/// Kills whatever descends from this process, which is about to end. As their subreaper it is an ancestor of
-/// all that its calls have started, also of what left group and session.
+/// Kills all descendants of this process, which is about to end. As their subreaper it is an ancestor of all processes
+/// that its calls have started, also of those that left group and session.
 pub(crate) fn kill_descendants() {
-    for _ in 0..LAST_LOOKS {
+    for _ in 0..LAST_SCANS {
         let left = descendants(&table::all(), this());
         if left.is_empty() {
             return;
@@ -230,11 +229,11 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A grace that nobody waits for.
+    /// A grace that no test waits for.
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Starts a script that prints `ready` once everything it starts is there. It carries the mark in its limits, or
-    /// in its environment alone, as where a sandbox has no such limit.
+    /// Starts a script that prints `ready` once all its processes run. The script carries the mark in its limits, or in
+    /// its environment alone, as in a sandbox without that limit.
     fn start(script: &str, mark: Mark, in_limits: bool) -> (Child, pipe::PipeEnd) {
         let argv = ["sh", "-c", script].map(|text| CString::new(text).unwrap());
         let mut environment = Environment::new(&kit::settings::inherited());
@@ -290,15 +289,15 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_is_given_to_clean_up() {
-        // The background child says `ready`, since only then it has none of the shell's handlers any more.
+    fn a_process_has_the_grace_to_clean_up() {
+        // The background child says `ready`: only then it has lost the shell's handlers.
         let script = "trap 'exit 3' TERM; sh -c 'echo ready; exec sleep 600' & wait";
         assert_eq!(ends("grace", script, LONG).0, End::Exited(3));
     }
 
     #[test]
-    fn those_that_ignore_sigterm_or_left_the_group_die_too() {
-        // One in the group, one in a session of its own, one that is an orphan in a session of its own.
+    fn processes_that_ignore_sigterm_or_left_the_group_are_killed() {
+        // One process in the group, one in its own session, one orphan in its own session.
         let script =
             "trap '' TERM; sleep 600 & setsid sleep 600 & (setsid sleep 600 &) ; echo ready; wait; sleep 600";
         let (end, took) = ends("stubborn", script, LONG);
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_sigterm_gets_the_grace_and_no_more() {
+    fn a_process_that_catches_sigterm_gets_the_grace_and_no_more() {
         let script = "trap : TERM; echo ready; while :; do sleep 0.01; done";
         let (end, took) = ends("catching", script, Duration::from_millis(400));
         assert_eq!(end, End::Killed(9));
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_keeps_forking_does_not_outrun_it() {
+    fn a_process_that_keeps_forking_does_not_outrun_its_end() {
         let script = "trap '' TERM; echo ready; while :; do setsid sleep 0.02 & sleep 0.01; done";
         assert_eq!(ends("forking", script, Duration::from_millis(50)).0, End::Killed(9));
     }

@@ -1,5 +1,4 @@
-//! A TCP port for a process that listens on one of its own: one that nobody listens on, and that no other fwatchdog has
-//! chosen, in the time until the process listens.
+//! A free TCP port for a process. Until the process listens, no other fwatchdog chooses the same port.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -7,19 +6,19 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use kit::sys::{Listener, limits};
 
-/// Ports are taken from here: below those from which Linux takes the port of a client (ip(7)). A connect to a port where
-/// nobody listens yet could otherwise come from that same port, and would meet itself.
+/// The first port: below the ports that Linux gives to clients (ip(7)). A client of a port where no process listens yet
+/// could otherwise get that same port, and connect to itself.
 const FIRST: u16 = 20_000;
 const COUNT: u64 = 10_000;
 
-/// How many are tried. Where that many are taken, the machine has other worries.
+/// The ports that are tried.
 const MAX_TRIES: usize = 100;
 
-/// A port; it is this fwatchdog's until it is dropped.
+/// A port that belongs to this fwatchdog until this is dropped.
 pub(crate) struct OwnPort {
     pub(crate) number: u16,
-    /// A name that is taken as long as the socket lives, and is seen where the port would be: in this network namespace
-    /// (unix(7), abstract names).
+    /// A name that is taken as long as the socket lives, within the network namespace like the port (unix(7), abstract
+    /// names).
     _claim: UnixDatagram,
 }
 
@@ -27,7 +26,7 @@ impl OwnPort {
     /// Chooses a port.
     ///
     /// # Errors
-    /// When none was found, or there is no room for a socket.
+    /// Where no port was found, or the system has no room for a socket.
     pub(crate) fn choose() -> io::Result<OwnPort> {
         for _ in 0..MAX_TRIES {
             let number = FIRST + (limits::random() % COUNT) as u16;

@@ -1,4 +1,4 @@
-//! Where the process of `mode=http` listens: what `upstream_url` says of it.
+//! Where the process of `mode=http` listens (`upstream_url`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) struct Upstream {
     /// `None` for `localhost`, which is an address of either family.
     host: Option<IpAddr>,
-    /// 0 where the process is given a port at each start.
+    /// 0 where each start of the process gets a port.
     port: u16,
 }
 
 impl Upstream {
-    /// Reads `http://HOST:PORT`, with a slash or without. HOST is an address or `localhost`: other names would only
-    /// cost the code that looks them up.
+    /// Reads `http://HOST:PORT`, with a slash or without. HOST is an address or `localhost`: a look-up of other names
+    /// would only cost code.
     pub(crate) fn parse(url: &str) -> Option<Upstream> {
         let rest = url.strip_prefix("http://")?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -23,7 +23,7 @@ impl Upstream {
         Some(Upstream { host, port: port.parse().ok()? })
     }
 
-    /// Whether the process is given a port at each start.
+    /// Whether each start of the process gets a port.
     pub(crate) fn has_own_port(self) -> bool {
         self.port == 0
     }
@@ -33,14 +33,14 @@ impl Upstream {
         Upstream { port, ..self }
     }
 
-    /// Where the process may listen, the likeliest first. Programs that are told `localhost` take one of its two
-    /// addresses, most of them that of IPv4.
+    /// Where the process may listen, the likeliest first. For `localhost` a program takes one of two addresses, mostly
+    /// that of IPv4.
     pub(crate) fn addresses(self) -> impl Iterator<Item = SocketAddr> {
         let second = self.host.is_none().then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)));
         [self.first()].into_iter().chain(second)
     }
 
-    /// The first of them.
+    /// The likeliest address.
     pub(crate) fn first(self) -> SocketAddr {
         SocketAddr::new(self.host.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.port)
     }
