@@ -1,5 +1,5 @@
-//! `cgi_response` for programs that were written for a web server: the head of their answer, its length, and the
-//! variables of RFC 3875.
+//! `cgi_response`, for programs that were written for a web server: the head of the answer, its length, and the variables
+//! of RFC 3875.
 
 use testkit::{Bin, Running, eventually, is_installed};
 
@@ -11,7 +11,7 @@ fn cgi(script: &str) -> Bin {
 
 /// Waits until the log has a line with each of `parts`.
 #[track_caller]
-fn says(dog: &Running, parts: &[&str]) {
+fn logs(dog: &Running, parts: &[&str]) {
     eventually(SOON, || {
         let log = dog.log();
         let found = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
@@ -49,7 +49,7 @@ fn an_answer_without_a_body_has_no_invented_length_or_type() {
             let reply = dog.request().method(method).path(format!("/?{status}")).send().unwrap();
             assert_eq!(reply.status, status);
             for name in ["content-length", "content-type", "transfer-encoding"] {
-                // What was written as a body is GET's length, which a 304 may tell (RFC 9110 section 8.6).
+                // The process writes the body of GET: a 304 may tell its length (RFC 9110 section 8.6).
                 let may_have = status == 304 && name == "content-length";
                 assert!(may_have || reply.header(name).is_none(), "{mode} {method} {status} {name}");
             }
@@ -59,7 +59,7 @@ fn an_answer_without_a_body_has_no_invented_length_or_type() {
 
 #[test]
 fn head_has_the_length_of_get_or_none() {
-    // As a good program does it: the length of the body that it leaves out.
+    // A good program tells the length of the body that it leaves out.
     let script = "echo \"Content-Length: 6\"; echo; [ $Http_Method = HEAD ] || echo hello";
     for mode in ["fork", "streaming"] {
         let dog = cgi(script).env("mode", mode).start();
@@ -68,12 +68,12 @@ fn head_has_the_length_of_get_or_none() {
         let get = dog.get("/");
         assert_eq!((get.header("content-length"), &*get.text()), (Some("6"), "hello\n"), "{mode}");
     }
-    // One that leaves the body out and does not say how long it is.
+    // A program that leaves the body out and tells no length.
     let script = "echo \"X-A: b\"; echo; [ $Http_Method = HEAD ] || echo hello";
     let dog = cgi(script).start();
     let head = dog.request().method("HEAD").path("/").send().unwrap();
     assert_eq!((head.status, head.header("content-length")), (200, None));
-    // One that does not know of HEAD.
+    // A program that does not know HEAD.
     let dog = cgi("echo \"X-A: b\"; echo; echo hello").start();
     let head = dog.request().method("HEAD").path("/").send().unwrap();
     assert_eq!((head.status, head.header("content-length"), &*head.text()), (200, Some("6"), ""));
@@ -85,7 +85,7 @@ fn an_answer_with_a_length_does_not_wait_for_the_end_of_its_process() {
         let bin = Bin::fwatchdog();
         let gate = bin.dir().join("gate");
         testkit::fifo(&gate);
-        // It ends when the test says so.
+        // The process ends when the test says so.
         let script = "echo \"Content-Length: 6\"; echo; echo hello; read -r line <\"$GATE\"; echo over >&2";
         let bin = bin.env("fprocess", format!("sh -c '{script}'")).env("cgi_response", "true");
         let dog = bin.env("mode", mode).env("GATE", &gate).start();
@@ -100,11 +100,11 @@ fn an_answer_with_a_length_does_not_wait_for_the_end_of_its_process() {
         }
         counts(&dog, "200", 2.0);
         assert!(!dog.log().contains("over"), "{}", dog.log());
-        // Held open for reading too, so that no side waits for the other one. A shell reads one byte at a time.
+        // Also open for reading, so that neither side waits for the other. A shell reads one byte at a time.
         let mut held = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
         std::io::Write::write_all(&mut held, b"\n\n").unwrap();
         is_idle(&dog);
-        says(&dog, &["over"]);
+        logs(&dog, &["over"]);
         no_zombies(&dog);
         eventually(SOON, || match dog.metrics("/_/metrics").sum("http_requests_in_flight", &[]) {
             0.0 => Ok(()),
@@ -114,11 +114,11 @@ fn an_answer_with_a_length_does_not_wait_for_the_end_of_its_process() {
 }
 
 #[test]
-fn a_process_that_goes_on_after_its_answer_has_its_deadline_and_the_drain_to_fear() {
+fn a_process_that_runs_on_after_its_answer_ends_at_its_deadline_or_with_the_drain() {
     let script = "echo \"Content-Length: 3\"; echo; echo hi; exec sleep 600";
     let dog = cgi(script).env("exec_timeout", "1s").env("kill_grace", "0").start();
     assert_eq!(dog.get("/").text(), "hi\n");
-    says(&dog, &["was ended after its answer: exec_timeout is 1s"]);
+    logs(&dog, &["was ended after its answer: exec_timeout is 1s"]);
     counts(&dog, "200", 1.0);
     is_idle(&dog);
     let dog = cgi(script).env("drain_timeout", "100ms").env("kill_grace", "0").start();
@@ -132,15 +132,15 @@ fn a_process_that_goes_on_after_its_answer_has_its_deadline_and_the_drain_to_fea
 }
 
 #[test]
-fn an_end_of_any_kind_after_the_answer_is_only_said() {
+fn an_end_after_the_answer_is_only_logged() {
     let dog = cgi("echo \"Content-Length: 3\"; echo; echo hi; exit 7").start();
     let reply = dog.get("/");
     assert_eq!((reply.status, &*reply.text()), (200, "hi\n"));
-    says(&dog, &["warn", "exit code 7 after its answer"]);
+    logs(&dog, &["warn", "exit code 7 after its answer"]);
 }
 
 #[test]
-fn bytes_beyond_the_length_never_reach_the_client_and_are_said() {
+fn bytes_beyond_the_length_are_logged_and_never_reach_the_client() {
     for (mode, extra) in [("fork", 1), ("fork", 300_000), ("streaming", 1), ("streaming", 300_000)] {
         let script = format!("echo \"Content-Length: 3\"; echo; echo hi; head -c {extra} /dev/zero");
         let dog = cgi(&script).env("mode", mode).start();
@@ -151,12 +151,12 @@ fn bytes_beyond_the_length_never_reach_the_client_and_are_said() {
             let reply = connection.reply("GET").unwrap();
             assert_eq!((reply.status, &*reply.text()), (200, "hi\n"), "{mode} {extra}");
         }
-        says(&dog, &["error", &format!("wrote {extra} bytes more than its Content-Length")]);
+        logs(&dog, &["error", &format!("wrote {extra} bytes more than its Content-Length")]);
     }
 }
 
 #[test]
-fn an_answer_that_is_shorter_than_its_length_is_none() {
+fn an_answer_shorter_than_its_length_is_broken() {
     let script = "echo \"Content-Length: 9\"; echo; echo hi";
     let dog = cgi(script).start();
     let reply = dog.get("/");
@@ -166,24 +166,24 @@ fn an_answer_that_is_shorter_than_its_length_is_none() {
     );
     let dog = cgi(script).env("mode", "streaming").start();
     assert!(dog.request().path("/").send().is_err(), "half an answer was taken for whole");
-    says(&dog, &["error", "6 bytes short of its Content-Length"]);
+    logs(&dog, &["error", "6 bytes short of its Content-Length"]);
     counts(&dog, "500", 1.0);
 }
 
 #[test]
-fn a_process_that_fails_short_of_its_length_is_500_with_what_it_wrote() {
+fn a_process_that_fails_short_of_its_length_is_500_with_its_output() {
     let dog = cgi("echo \"Content-Length: 9\"; echo; echo hi; exit 7").start();
     let reply = dog.get("/");
     assert_eq!((reply.status, reply.header("x-exit-code")), (500, Some("7")));
     assert_eq!((reply.header("content-length"), &*reply.text()), (Some("3"), "hi\n"));
-    // HEAD has its whole answer with the block, whatever becomes of the process.
+    // The answer to HEAD is whole with the block, however the process ends.
     let head = dog.request().method("HEAD").path("/").send().unwrap();
     assert_eq!((head.status, head.header("content-length")), (200, Some("9")));
-    says(&dog, &["exit code 7 after its answer"]);
+    logs(&dog, &["exit code 7 after its answer"]);
 }
 
 #[test]
-fn a_large_answer_with_a_length_is_streamed_with_it() {
+fn a_large_answer_is_streamed_with_its_length() {
     let script = "echo \"Content-Length: 3000000\"; echo; head -c 3000000 /dev/zero";
     let dog = cgi(script).env("buffer_output", "4KiB").start();
     let reply = dog.get("/");
@@ -192,7 +192,7 @@ fn a_large_answer_with_a_length_is_streamed_with_it() {
     counts(&dog, "200", 1.0);
 }
 
-/// Runs git in `directory`, away from the user's own settings.
+/// Runs git in `directory`, without the user's settings.
 #[track_caller]
 fn git(directory: &std::path::Path, arguments: &[&str]) {
     let mut bin = Bin::at("git").cwd(directory).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", directory);

@@ -1,4 +1,4 @@
-//! What becomes of the connections to the process of `mode=http`.
+//! The connections to the process of `mode=http`.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -13,14 +13,14 @@ use crate::{SOON, counts};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A fwatchdog before a server that somebody else runs: its own process does nothing.
+/// A fwatchdog before a server of the test: its own process does nothing.
 fn before(server: SocketAddr) -> Bin {
     let dog = Bin::fwatchdog().env("fprocess", program("sleeps")).env("kill_grace", "0");
     dog.env("mode", "http").env("upstream_url", format!("http://{server}"))
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_nobody() {
+fn bytes_behind_an_answer_reach_no_client() {
     // Where the first buffer ends.
     for size in 8189..=8195 {
         let peer = Peer::tcp(
@@ -38,7 +38,7 @@ fn bytes_behind_an_answer_reach_nobody() {
 
 /// 16 clients before a function that sends bytes of random length at random times.
 #[test]
-fn no_client_gets_what_belongs_to_no_answer() {
+fn no_client_gets_bytes_that_belong_to_no_answer() {
     let surplus = Surplus::start(20, Rng::from_env().number());
     let dog = before(surplus.addr()).start();
     let address = dog.addr();
@@ -46,7 +46,7 @@ fn no_client_gets_what_belongs_to_no_answer() {
 }
 
 #[test]
-fn a_connection_whose_end_came_with_its_answer_is_not_used_again() {
+fn a_connection_that_ends_with_its_answer_is_not_used_again() {
     let dog = before(upstreams::ends_with_its_answer()).start();
     let mut client = dog.client();
     for _ in 0..10 {
@@ -55,7 +55,7 @@ fn a_connection_whose_end_came_with_its_answer_is_not_used_again() {
 }
 
 #[test]
-fn a_server_of_one_connection_at_a_time_is_given_the_next_one() {
+fn a_server_of_one_connection_at_a_time_gets_the_next_one() {
     let gate = Gate::new();
     let dog = before(upstreams::serves_one_connection(&gate)).start();
     thread::scope(|scope| {
@@ -91,9 +91,9 @@ fn idle_connections_are_closed_in_time() {
     }
 }
 
-/// Many servers end in order when their last connection has ended.
+/// Many servers end in order once their last connection has ended.
 #[test]
-fn a_process_is_told_to_end_when_nothing_is_connected_to_it() {
+fn a_process_is_told_to_end_after_its_connections_are_closed() {
     let port = reserved_port();
     let dog =
         Bin::fwatchdog().env("fprocess", program(&format!("serves_to_the_end {port}"))).env("mode", "http");
@@ -105,7 +105,7 @@ fn a_process_is_told_to_end_when_nothing_is_connected_to_it() {
 
 #[test]
 fn a_client_that_stops_reading_is_cut_off_after_write_timeout() {
-    const BODY_BYTES: usize = 64 << 20; // more than any socket takes
+    const BODY_BYTES: usize = 64 << 20; // more than any socket holds
     let answer = || Script::new().head().send("HTTP/1.1 200 OK\r\n\r\n").send(vec![b'x'; BODY_BYTES]).close();
     let start = |peer: &Peer, read_timeout, write_timeout| {
         before(peer.addr()).env("read_timeout", read_timeout).env("write_timeout", write_timeout).start()
@@ -124,7 +124,7 @@ fn a_client_that_stops_reading_is_cut_off_after_write_timeout() {
     let mut connection = dog.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     assert_eq!(connection.within(SOON).head().unwrap().status, 200);
-    thread::sleep(Duration::from_millis(500)); // so long it has to be
+    thread::sleep(Duration::from_millis(500)); // longer than read_timeout
     let rest = connection.within(SOON).rest();
     assert!(rest.bytes.len() > BODY_BYTES, "{} bytes", rest.bytes.len());
 }

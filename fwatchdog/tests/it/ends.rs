@@ -1,4 +1,4 @@
-//! How a process ends, and what its caller is told.
+//! How a process ends, and the answer to its caller.
 
 use testkit::{Bin, HttpError, proc};
 
@@ -50,7 +50,7 @@ fn a_failure_after_the_answer_began_breaks_it_off() {
 }
 
 #[test]
-fn output_is_kept_up_to_the_limit_and_streamed_beyond() {
+fn output_is_held_up_to_the_limit_and_streamed_beyond() {
     for (bytes, limit, is_streamed) in
         [(1000, "1000", false), (1001, "1000", true), (1, "0", true), (0, "0", false)]
     {
@@ -60,7 +60,7 @@ fn output_is_kept_up_to_the_limit_and_streamed_beyond() {
         let has_length = reply.header("content-length").is_some();
         assert_eq!(has_length, !is_streamed, "{bytes} bytes with buffer_output={limit}");
     }
-    // Up to the limit a failure is still told by the status.
+    // Up to the limit the status still tells of a failure.
     let reply = dog("writes 1000 9").env("buffer_output", "1000").start().get("/");
     assert_eq!((reply.status, reply.header("x-exit-code"), reply.body.len()), (500, Some("9"), 1000));
 }
@@ -71,7 +71,7 @@ fn a_streamed_answer_arrives_while_the_process_runs() {
     let mut connection = dog.connect();
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nm";
     connection.send(head).unwrap();
-    // The process waits for a line that is only sent once its first output was seen.
+    // The process waits for a line, which the client sends once it sees the first output.
     let head = connection.head().unwrap();
     assert_eq!(head.status, 200);
     connection.send("ore\n").unwrap();

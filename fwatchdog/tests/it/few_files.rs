@@ -1,11 +1,11 @@
-//! A limit of open files that is low: a line and an end below the number that one call needs, service from there on.
+//! A low limit of open files: below the need of one call fwatchdog logs a line and ends, from there on it serves.
 
 use testkit::{Bin, Output, program};
 
-/// With a few descriptors in use, and far too few for a call.
+/// Far too few for a call.
 const TOO_FEW: u64 = 16;
 
-/// Expects the line about the limit, and returns the least number that it names.
+/// Expects the line about the limit, and returns the least number in it.
 #[track_caller]
 fn refused(output: &Output) -> u64 {
     assert_eq!(output.code(), 1, "{output:?}");

@@ -1,4 +1,4 @@
-//! Hostile and too many clients: bounds hold, and the next good request is answered.
+//! Hostile clients and too many clients: bounds hold, and the next good request is answered.
 
 use std::thread;
 use std::time::Duration;
@@ -17,14 +17,14 @@ fn is_well(dog: &Running) {
 }
 
 #[test]
-fn every_hostile_request_is_treated_as_it_must_be() {
+fn every_hostile_request_is_refused_or_served_by_the_rules() {
     let dog = cat().start();
     hostile::check_echo(dog.addr(), &hostile::requests("/", hostile::Heads::OF_A_GATEWAY));
     is_well(&dog);
 }
 
 #[test]
-fn no_process_is_started_for_what_is_refused() {
+fn a_refused_request_starts_no_process() {
     let dog = shell("echo started >&2; cat").start();
     let rows = hostile::requests("/", hostile::Heads::OF_A_GATEWAY);
     let refused: Vec<_> = rows.into_iter().filter(|row| row.reason().is_some()).collect();
@@ -65,7 +65,7 @@ fn sixty_connections_where_forty_files_may_be_open() {
     for _ in 0..5 {
         is_well(&dog);
     }
-    // As many at once as there are workers.
+    // As many calls at once as workers.
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| is_well(&dog));
@@ -77,7 +77,7 @@ fn sixty_connections_where_forty_files_may_be_open() {
 }
 
 #[test]
-fn a_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() {
+fn a_thousand_unfinished_heads_take_little_memory_and_delay_no_request() {
     const MAX_RSS: u64 = 24 << 20;
     let dog = cat().env("read_timeout", "10m").start();
     let _held = floods::unfinished_heads(dog.addr(), (1000, 65_000), || is_well(&dog));
@@ -87,7 +87,7 @@ fn a_thousand_unfinished_heads_take_little_memory_and_keep_nobody_waiting() {
 }
 
 #[test]
-fn an_absurd_length_is_no_harm() {
+fn an_absurd_length_does_no_harm() {
     let dog = Bin::fwatchdog().env("fprocess", program("ignores_stdin")).address_space(1 << 30).start();
     let mut connection = dog.connect();
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\nx").unwrap();
@@ -96,7 +96,7 @@ fn an_absurd_length_is_no_harm() {
 }
 
 #[test]
-fn two_hundred_resets_are_no_harm() {
+fn two_hundred_resets_do_no_harm() {
     let dog = cat().start();
     floods::resets_after_connect(dog.addr(), 200);
     is_well(&dog);
@@ -107,13 +107,13 @@ fn two_hundred_resets_are_no_harm() {
 }
 
 #[test]
-fn two_hundred_slow_heads_are_no_harm() {
+fn two_hundred_slow_heads_do_no_harm() {
     let dog = cat().env("read_timeout", "3s").start();
     let slow = floods::slow_heads_every(dog.addr(), 200, Duration::from_millis(100));
     for _ in 0..5 {
         is_well(&dog);
     }
-    // A few workers more where one has not come back yet when the next request is there.
+    // A few more workers: one may not be back when the next request comes.
     assert!(dog.threads() < 20, "{} threads", dog.threads());
     eventually(2 * SOON, || match slow.open() {
         0 => Ok(()),
@@ -153,7 +153,7 @@ fn max_inflight_answers_429_above_it() {
         connection.send("i\n").unwrap();
         assert_eq!(connection.within(SOON).reply("POST").unwrap().text(), "hi\n");
     }
-    // Their places are free once their answers are out, that is, a moment later.
+    // The slots are free a moment after the answers.
     eventually(SOON, || match dog.metrics("/_/metrics").value("http_requests_in_flight", &[]) {
         Some(0.0) => Ok(()),
         other => Err(format!("{other:?} in flight")),
@@ -163,9 +163,9 @@ fn max_inflight_answers_429_above_it() {
     counts(&dog, "200", 3.0);
 }
 
-/// Whoever watches over it would replace it otherwise, and lose all that it is serving.
+/// Otherwise an orchestrator would replace it, and all running calls would be lost.
 #[test]
-fn a_busy_dog_is_healthy() {
+fn a_busy_fwatchdog_is_healthy() {
     let dog = shell("read line; echo $line").nofile(64).start(); // files for six workers
     let mut held: Vec<_> = (0..8).map(|_| dog.connect()).collect();
     for connection in &mut held {

@@ -25,7 +25,7 @@ fn set_up(dog: Bin, command: &str, port: u16) -> Bin {
     dog.env("fprocess", command).env("mode", "http").env("upstream_url", url)
 }
 
-/// What the process says of itself and of the request.
+/// The process id and the rest of a reply.
 fn words(text: &str) -> (u32, String) {
     let (pid, rest) = text.lines().next().unwrap_or_default().split_once(' ').unwrap_or_default();
     (pid.parse().unwrap_or_else(|_| panic!("expected a process id and more, got `{text}`")), rest.to_owned())
@@ -75,9 +75,9 @@ fn bodies_of_any_size_go_both_ways_in_constant_memory() {
     assert!(dog.peak_rss_bytes() < 4 << 20, "{}", dog.peak_rss_bytes());
 }
 
-/// The process is somebody else's program, and no more to be trusted than one behind the gateway.
+/// The process may be any program: fwatchdog trusts it no more than the gateway trusts a function.
 #[test]
-fn every_hostile_answer_is_treated_as_it_must_be() {
+fn every_hostile_answer_is_refused_or_passed_on_by_the_rules() {
     let rows = hostile::answers(hostile::Heads::OF_A_PROCESS);
     let peer = hostile::answer_peer(&rows);
     let dog = around("sleep 1000", peer.addr().port()).start();
@@ -85,7 +85,7 @@ fn every_hostile_answer_is_treated_as_it_must_be() {
 }
 
 #[test]
-fn requests_wait_until_it_listens() {
+fn requests_wait_until_the_process_listens() {
     let port = reserved_port();
     let dog = Bin::fwatchdog();
     let begin = dog.dir().join("begin");
@@ -109,24 +109,24 @@ fn requests_wait_until_it_listens() {
 }
 
 #[test]
-fn one_that_dies_is_started_again_and_requests_wait_for_it() {
+fn a_process_that_dies_is_started_again_and_requests_wait_for_it() {
     let dog = http().start();
     let first = process(&dog);
     assert_eq!(dog.get("/").status, 200);
-    // A POST, since a GET would be sent again, to the next process, which would be ending when its turn comes below.
+    // A POST: a GET would be sent again to the next process, which is about to end below.
     assert_eq!(dog.post("/exit", "").status, 502);
     dog.wait_log("has ended by itself with exit code 7", SOON);
     let (second, _) = words(&dog.post("/", "x").text());
     assert_ne!(first, second);
     proc::signal(second, proc::SIGKILL);
-    dog.wait_log("signal 9", SOON); // who had it in hand before that would be told 502
+    dog.wait_log("signal 9", SOON); // a call that it has in hand until then is 502
     let (third, _) = words(&dog.post("/", "x").text());
     assert_ne!(second, third);
     no_zombies(&dog);
 }
 
 #[test]
-fn one_that_always_dies_is_started_with_growing_pauses() {
+fn a_process_that_always_dies_is_started_with_growing_pauses() {
     let port = reserved_port();
     let dog = around(&program("exits 3 going"), port).start();
     eventually(SOON, || match dog.log().matches("started `").count() {
@@ -147,7 +147,7 @@ fn one_that_always_dies_is_started_with_growing_pauses() {
 }
 
 #[test]
-fn one_that_cannot_be_started_is_told() {
+fn a_process_that_cannot_be_started_is_logged_and_answered() {
     let dog = around("/no/such/program", reserved_port()).start();
     dog.wait_log("cannot start `/no/such/program`", SOON);
     let reply = dog.get("/");
@@ -159,10 +159,10 @@ fn one_that_cannot_be_started_is_told() {
 }
 
 #[test]
-fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
+fn children_of_a_dead_process_are_ended_before_its_successor_starts() {
     let port = reserved_port();
     let serves = program(&format!("serves {port}"));
-    // The shell dies; what serves the port is its child, in a session of its own.
+    // The shell dies. Its child serves the port, in a session of its own.
     let dog = around(&format!("sh -c 'setsid {serves} & read -r x </dev/zero'"), port)
         .env("kill_grace", "100ms")
         .start();
@@ -170,7 +170,7 @@ fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
     let shell = proc::stat(first).expect("it runs").parent;
     proc::signal(shell, proc::SIGKILL);
     let second = eventually(SOON, || match dog.post("/", "x") {
-        reply if reply.status != 200 => Err(reply.text()), // it was ended with the call in hand
+        reply if reply.status != 200 => Err(reply.text()), // it was ended during the call
         reply if words(&reply.text()).0 != first => Ok(words(&reply.text()).0),
         _ => Err("the old one still serves".to_owned()),
     });
@@ -178,9 +178,9 @@ fn what_it_leaves_behind_does_not_stand_in_the_way_of_its_successor() {
     no_zombies(&dog);
 }
 
-/// As nginx does without `daemon off`: what serves has left its parent, session and environment, and cannot be watched.
+/// As nginx without `daemon off`: the server has left its parent, session and environment, and cannot be watched.
 #[test]
-fn one_that_goes_to_the_background_is_ended_and_told() {
+fn a_process_that_goes_to_the_background_is_ended_and_logged() {
     let dog = Bin::fwatchdog();
     let pids = dog.dir().join("pids");
     let daemon = format!("setsid env -i sh -c \"echo \\$\\$ >>{}; exec /bin/sleep 60\"", pids.display());
@@ -200,7 +200,7 @@ fn one_that_goes_to_the_background_is_ended_and_told() {
 }
 
 #[test]
-fn one_that_has_a_port_of_its_own_is_told_which() {
+fn a_process_with_a_chosen_port_has_it_in_its_environment() {
     let serves = program("serves");
     let bin = || {
         let dog = Bin::fwatchdog().env("fprocess", format!("sh -c 'exec {serves} $PORT'"));
@@ -218,7 +218,7 @@ fn one_that_has_a_port_of_its_own_is_told_which() {
 }
 
 #[test]
-fn localhost_is_whichever_of_its_addresses_the_process_listens_on() {
+fn localhost_is_the_address_on_which_the_process_listens() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(listener) = std::net::TcpListener::bind(address) else {
             println!("skipped: nobody can listen on {address} here");
@@ -236,7 +236,7 @@ fn localhost_is_whichever_of_its_addresses_the_process_listens_on() {
 }
 
 #[test]
-fn one_that_hangs_is_started_again_after_as_many_timeouts_in_a_row() {
+fn a_process_that_hangs_is_started_again_after_max_timeouts_in_a_row() {
     let dog = http().env("exec_timeout", "1s").env("max_timeouts", "3").start();
     let (first, _) = words(&dog.post("/", "x").text());
     for _ in 0..2 {
@@ -249,7 +249,7 @@ fn one_that_hangs_is_started_again_after_as_many_timeouts_in_a_row() {
     dog.wait_log("has not answered 3 calls in a row, see max_timeouts", SOON);
     eventually(SOON, || match dog.post("/", "x") {
         reply if reply.status == 200 && words(&reply.text()).0 != first => Ok(()),
-        reply => Err(reply.text()), // it ends with the call in hand
+        reply => Err(reply.text()), // it ends during the call
     });
     assert_eq!(dog.get("/_/health").status, 200);
 }
@@ -267,10 +267,10 @@ fn calls_that_time_out_together_do_not_end_a_process_that_works() {
 }
 
 #[test]
-fn one_that_hangs_is_unhealthy_until_it_answers() {
+fn a_process_that_hangs_is_unhealthy_until_it_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // The process is told to end and does not; somebody else has the port.
+    // The process is told to end and does not; the test serves the port.
     let dog = around(&program("sleeps"), port).env("kill_grace", "60s").env("exec_timeout", "200ms");
     let dog = dog.env("max_timeouts", "2").start();
     dog.wait_log("ready", SOON);
@@ -286,9 +286,9 @@ fn one_that_hangs_is_unhealthy_until_it_answers() {
     dog.signal(proc::SIGTERM);
 }
 
-/// Servers that end after so many requests, so that what they leak is given back.
+/// Some servers end after so many requests, to give back what they leak.
 #[test]
-fn one_that_ends_in_order_after_answers_is_started_again_at_once() {
+fn a_process_that_ends_in_order_after_answers_is_started_again_at_once() {
     let port = reserved_port();
     let dog = around(&program(&format!("serves {port} 0 0")), port).start();
     for round in 1..=4 {
@@ -304,13 +304,13 @@ fn one_that_ends_in_order_after_answers_is_started_again_at_once() {
 }
 
 #[test]
-fn one_that_ends_in_order_without_an_answer_is_started_with_pauses() {
+fn a_process_that_ends_in_order_without_an_answer_is_started_with_pauses() {
     let dog = around(&program("exits 0"), reserved_port()).start();
     dog.wait_log("exit code 0, see fprocess; it is started again in 200ms", SOON);
 }
 
 #[test]
-fn a_call_that_waits_for_the_process_to_start_is_told_how_long() {
+fn a_call_that_waits_for_the_start_is_told_how_long_it_waited() {
     let port = reserved_port();
     let dog = around(&program(&format!("serves {port} 3000")), port).start();
     let waited =
@@ -330,9 +330,9 @@ fn a_time_limit_is_504_and_spares_the_process() {
     counts(&dog, "504", 1.0);
 }
 
-/// A server that is slow to accept drops connections, and the system tries each again after a second.
+/// A server that accepts slowly drops connections, and the system tries each again after a second.
 #[test]
-fn a_full_queue_of_connections_is_tried_again_at_once() {
+fn a_connection_to_a_full_backlog_is_tried_again_at_once() {
     let took = |_| {
         let deaf = Deaf::new();
         let dog = around(&program("sleeps"), deaf.addr().port()).env("kill_grace", "0").start();
@@ -357,7 +357,7 @@ fn a_full_queue_of_connections_is_tried_again_at_once() {
     assert!(best < Duration::from_millis(500), "{best:?}");
 }
 
-/// Whether somebody has sent a SYN that was not answered (proc(5), /proc/net/tcp).
+/// Whether a SYN to the port is unanswered (proc(5), /proc/net/tcp).
 fn connects_to(port: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     table.contains(&format!(" 0100007F:{port:04X} 02 "))
@@ -370,7 +370,7 @@ fn an_answer_that_is_cut_is_never_taken_for_whole() {
         [(cut, None), ("HTTP/1.1 200 OK\r\nContent-Le", Some(502)), ("not http\r\n\r\n", Some(502))]
     {
         let peer = Peer::tcp(Script::new().request().send(answer).close());
-        // A process that does nothing: somebody else listens there.
+        // The process does nothing: the test listens there.
         let dog = around(&program("sleeps"), peer.addr().port()).env("kill_grace", "0").start();
         match status {
             Some(status) => assert_eq!(dog.get("/").status, status, "{answer:?}"),
@@ -380,7 +380,7 @@ fn an_answer_that_is_cut_is_never_taken_for_whole() {
 }
 
 #[test]
-fn it_is_told_to_end_once_no_request_is_left_and_its_exit_code_is_kept() {
+fn the_process_ends_after_the_last_request_and_its_exit_code_is_kept() {
     let dog = http().env("kill_grace", "60s").start();
     assert_eq!(dog.get("/").status, 200);
     dog.signal(proc::SIGTERM);
@@ -391,7 +391,7 @@ fn it_is_told_to_end_once_no_request_is_left_and_its_exit_code_is_kept() {
 
     for (script, grace, want) in [
         ("trap \"exit 5\" TERM; echo ready; while :; do sleep 0.01; done", "60s", 5),
-        ("echo ready; exec sleep 600", "60s", 0), // ended by the signal that it was told by
+        ("echo ready; exec sleep 600", "60s", 0), // ended by SIGTERM
         ("trap \"\" TERM; echo ready; while :; do sleep 0.01; done", "200ms", 1), // killed
     ] {
         let dog = around(&format!("sh -c '{script}'"), reserved_port()).env("kill_grace", grace).start();
@@ -440,7 +440,7 @@ fn a_client_that_leaves_costs_no_worker_and_no_file() {
 }
 
 #[test]
-fn it_needs_an_address() {
+fn mode_http_needs_an_address() {
     refused(&[("mode", "http")], &["upstream_url", "http://127.0.0.1:3000"]);
     refused(&[("mode", "http"), ("upstream_url", "127.0.0.1:1")], &["upstream_url", "127.0.0.1:1"]);
     refused(&[("upstream_url", "http://127.0.0.1:1")], &["upstream_url", "mode=http"]);

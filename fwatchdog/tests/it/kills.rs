@@ -17,7 +17,7 @@ fn nothing_is_left(dog: &Running) {
 
 #[test]
 fn exec_timeout_ends_the_whole_tree_before_the_answer() {
-    // Two grandchildren, one of them an orphan in a session of its own; all catch SIGTERM and go on.
+    // Two grandchildren, one an orphan in its own session; all catch SIGTERM and go on.
     let dog = dog("spawns_grandchild").env("exec_timeout", "500ms").start();
     let started = Instant::now();
     let reply = dog.get("/");
@@ -35,27 +35,26 @@ fn a_shell_with_two_sleeping_grandchildren_that_ignore_sigterm_is_ended_in_time(
     let dog = shell(script).env("exec_timeout", "500ms").env("kill_grace", "60s").start();
     let started = Instant::now();
     assert_eq!(dog.get("/").status, 504);
-    // The grace is of no use to them.
+    // They have no use for the grace.
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     nothing_is_left(&dog);
 }
 
 #[test]
 fn a_daemon_is_found_by_its_mark() {
-    // A double fork with a session of its own: neither in the group nor in the line of parents, and its
-    // parents are gone before the timeout.
+    // A double fork with its own session: not in the group, and its parents are gone before the timeout.
     let script = "(setsid sh -c \"sleep 600 & sleep 600\" >/dev/null 2>&1 &) ; sleep 600";
     let dog = shell(script).env("exec_timeout", "300ms").start();
     assert_eq!(dog.get("/").status, 504);
     nothing_is_left(&dog);
 }
 
-/// Neither in the group, nor in the session, nor in the line of parents; and its environment tells nothing, as with
-/// daemons that write their title over it.
+/// The daemon is in no group, session or line of parents of the call, and its environment is empty, as where a daemon
+/// writes its title over it.
 const DAEMON: &str = "(setsid env -i /bin/sleep 60 >/dev/null 2>&1 &) ; echo ready >&2; ";
 
 #[test]
-fn a_daemon_that_empties_its_environment_is_found_and_another_calls_is_spared() {
+fn a_daemon_without_an_environment_is_found_and_that_of_another_call_is_spared() {
     let dog = shell(&format!("{DAEMON} sleep 60")).start();
     let mut other = dog.connect();
     other.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -68,7 +67,7 @@ fn a_daemon_that_empties_its_environment_is_found_and_another_calls_is_spared() 
     nothing_is_left(&dog);
 }
 
-/// The processes of a call, once its shell and the two that it starts are there.
+/// The processes of a call, once its shell and both children run.
 #[track_caller]
 fn daemon_and_call(dog: &Running) -> Vec<u32> {
     eventually(SOON, || {
@@ -81,8 +80,8 @@ fn daemon_and_call(dog: &Running) -> Vec<u32> {
 
 #[test]
 fn a_process_that_flees_from_parent_to_child_is_caught() {
-    // Each generation leaves the session, starts the next and ends, within some two milliseconds; the last ends
-    // the test's machine's trouble should none be caught.
+    // Each generation leaves the session, starts the next and ends, within some two milliseconds. The last generation
+    // ends the chain if none is caught.
     let dog = Bin::fwatchdog();
     let script = dog.file("flees.sh", "[ \"$1\" -gt 0 ] && setsid sh \"$0\" $(($1 - 1)) >/dev/null 2>&1 &\n");
     let command = format!("sh -c 'sh {} 20000; exec sleep 600'", script.display());
@@ -96,14 +95,14 @@ fn a_process_that_flees_from_parent_to_child_is_caught() {
 #[test]
 fn a_process_gets_its_grace() {
     let script = "trap \"echo cleaned up >&2; exit 0\" TERM; echo ready >&2; while :; do sleep 0.01; done";
-    // Long enough until the trap is set; what it does ends the grace before its time.
+    // Long enough until the trap is set, which ends the grace early.
     let dog = shell(script).env("exec_timeout", "2s").env("kill_grace", "60s").start();
     assert_eq!(dog.request().timeout(2 * SOON).send().unwrap().status, 504);
     dog.wait_log("cleaned up", SOON);
 }
 
 #[test]
-fn a_smaller_timeout_of_the_caller_counts() {
+fn a_smaller_x_timeout_counts() {
     let dog = dog("sleeps").env("exec_timeout", "30s").env("kill_grace", "0").start();
     let reply = dog.request().header("X-Timeout", "200ms").send().unwrap();
     assert_eq!(reply.status, 504);
@@ -112,7 +111,7 @@ fn a_smaller_timeout_of_the_caller_counts() {
 }
 
 #[test]
-fn a_timeout_of_the_caller_that_is_larger_zero_or_unreadable_does_not() {
+fn a_larger_zero_or_unreadable_x_timeout_does_not_count() {
     let dog = dog("sleeps").env("exec_timeout", "200ms").env("kill_grace", "0").start();
     for value in ["1h", "0", "0ms", "soon", ""] {
         let reply = dog.request().header("X-Timeout", value).send().unwrap();
@@ -165,7 +164,7 @@ fn a_client_that_hangs_up_in_its_body_ends_the_call() {
 
 #[test]
 fn half_a_body_is_never_taken_for_the_whole() {
-    // It goes on through SIGTERM, so that it would see the end of its STDIN before it is killed.
+    // The process outlives SIGTERM: it would see the end of its STDIN before SIGKILL.
     let script = "trap \"\" TERM; echo ready >&2; cat >/dev/null; echo whole >&2";
     let dog = shell(script).env("exec_timeout", "3s").env("kill_grace", "300ms").start();
     let started = |count| {
@@ -181,14 +180,14 @@ fn half_a_body_is_never_taken_for_the_whole() {
         started(number + 1);
         match number {
             0 => drop(connection),
-            1 => connection.send("zz\r\n").unwrap(), // no size of a chunk
+            1 => connection.send("zz\r\n").unwrap(), // not the size of a chunk
             _ => assert_eq!(connection.within(SOON).reply("POST").unwrap().status, 504),
         }
     }
     counts(&dog, "504", 1.0);
     eventually(SOON, || if dog.descendants().is_empty() { Ok(()) } else { Err("goes on".to_owned()) });
     assert!(!dog.log().contains("whole"), "{}", dog.log());
-    // The end of a whole body is seen as before.
+    // The end of a whole body is still seen.
     dog.post("/", "all of it");
     dog.wait_log("whole", SOON);
 }
@@ -230,7 +229,7 @@ fn a_malformed_chunk_ends_the_call_with_400() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut() {
+fn a_client_that_does_not_read_is_cut_off() {
     let dog = dog("writes 50000000").env("write_timeout", "300ms").start();
     let mut connection = dog.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -240,7 +239,7 @@ fn a_client_that_does_not_read_is_cut() {
 
 #[test]
 fn the_worker_is_free_again_after_each_end() {
-    // One worker: whatever ended before, the next request is served.
+    // One worker: the next request is served after each kind of end.
     let dog = shell("read line; test \"$line\" = sleep && sleep 600; echo $line").env("kill_grace", "0");
     let dog = dog.nofile(24).start();
     for _ in 0..3 {

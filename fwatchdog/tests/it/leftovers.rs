@@ -1,5 +1,4 @@
-//! Nothing is left behind, many times over. `make soak` runs as many rounds as a release must survive; the tests a
-//! part of them.
+//! Many calls in a row leave nothing behind. `make soak` runs as many rounds as a release must survive, the tests fewer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,7 +9,7 @@ use testkit::{Bin, Running, eventually, proc, rounds};
 
 use crate::{SOON, counts, no_zombies, shell};
 
-/// From the last answer until nothing may be there any more.
+/// How long something may be left after the last answer.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 const CLIENTS: usize = 16;
@@ -34,14 +33,14 @@ fn many(count: usize, one: impl Fn(usize) + Sync) {
     });
 }
 
-/// What is there before the rounds, to be compared with what is there after them.
+/// Processes, threads, files and memory before the rounds, to be compared with those after them.
 struct Before {
     fds: usize,
     rss: u64,
 }
 
 impl Before {
-    /// Once it has served what it is used for, so that its threads are there.
+    /// Taken after one call, so that all threads have started.
     fn of(dog: &Running) -> Before {
         Before { fds: dog.fds(), rss: dog.rss_bytes() }
     }
@@ -63,9 +62,9 @@ impl Before {
 }
 
 #[test]
-fn of_calls_that_take_too_long_nothing_survives() {
+fn no_process_of_a_call_that_times_out_survives() {
     let count = rounds(300, 10_000);
-    // An orphan in a session of its own with a child, and a sleeper in the group; all ignore SIGTERM.
+    // An orphan with a child in its own session, and a sleeper in the group; all ignore SIGTERM.
     let script = "trap \"\" TERM; (setsid sh -c \"sleep 600 & sleep 600\" >/dev/null 2>&1 &) ; sleep 600";
     let dog = shell(script).env("exec_timeout", "100ms").env("kill_grace", "100ms").start();
     assert_eq!(dog.get("/").status, 504);
@@ -79,9 +78,9 @@ fn of_calls_that_take_too_long_nothing_survives() {
 }
 
 #[test]
-fn of_clients_that_hang_up_nothing_survives() {
+fn no_process_of_a_client_that_hangs_up_survives() {
     let count = rounds(60, 1_000);
-    // It gives back what it reads, so that a client can leave in the middle of either body.
+    // The process echoes, so that a client can leave within either body.
     let dog = shell("(setsid sleep 600 >/dev/null 2>&1 &) ; cat; sleep 600").env("kill_grace", "50ms");
     let dog = dog.env("buffer_output", "0").start();
     let hang_up = |number: usize| {

@@ -1,4 +1,4 @@
-//! The lock file: there while fwatchdog serves, and nobody else's file is opened for it, changed or removed.
+//! The lock file: it is there while fwatchdog serves, and no other file is opened, changed or removed for it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -8,7 +8,7 @@ use testkit::{Bin, Running, proc};
 
 use crate::{SOON, dog};
 
-/// The user `nobody`, somebody else.
+/// The user `nobody`.
 const NOBODY: u32 = 65_534;
 
 /// A fwatchdog whose lock file is in `folder`.
@@ -22,7 +22,7 @@ fn end(dog: &Running) {
     assert!(dog.wait(SOON).success(), "{}", dog.log());
 }
 
-/// Expects one warning with `why`, and that requests are answered all the same.
+/// Expects one warning with `why`, and answers all the same.
 #[track_caller]
 fn serves_without(dog: &Running, why: &str) {
     assert_eq!(dog.get("/").status, 200);
@@ -32,7 +32,7 @@ fn serves_without(dog: &Running, why: &str) {
 }
 
 #[test]
-fn the_lock_file_is_there_while_it_serves() {
+fn the_lock_file_is_there_while_fwatchdog_serves() {
     let dog = dog("exits 0").start();
     let path = dog.dir().join(".lock");
     assert!(path.is_file());
@@ -49,7 +49,7 @@ fn the_lock_file_can_be_left_out_and_is_never_needed() {
 }
 
 #[test]
-fn a_link_is_not_followed_and_stays() {
+fn a_link_in_its_place_is_not_followed_and_stays() {
     let folder = tempfile::tempdir().unwrap();
     let (lock, precious) = (folder.path().join(".lock"), folder.path().join("precious"));
     for content in [Some("precious"), None] {
@@ -68,12 +68,12 @@ fn a_link_is_not_followed_and_stays() {
 }
 
 #[test]
-fn what_is_no_file_holds_nothing_up_and_stays() {
+fn a_fifo_or_folder_in_its_place_stays_and_delays_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join(".lock");
     testkit::fifo(&lock);
     let dog = locking_in(folder.path()).start();
-    serves_without(&dog, "No such device"); // a FIFO that nobody reads
+    serves_without(&dog, "No such device"); // a FIFO without a reader
     end(&dog);
     let _reader = fs::File::options().read(true).write(true).open(&lock).unwrap();
     let dog = locking_in(folder.path()).start();
@@ -89,7 +89,7 @@ fn what_is_no_file_holds_nothing_up_and_stays() {
 }
 
 #[test]
-fn a_file_that_a_killed_one_has_left_is_taken() {
+fn a_file_that_a_killed_fwatchdog_has_left_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join(".lock");
     let killed = locking_in(folder.path()).start();
@@ -103,7 +103,7 @@ fn a_file_that_a_killed_one_has_left_is_taken() {
 }
 
 #[test]
-fn the_file_of_another_that_serves_stays() {
+fn the_file_of_another_running_fwatchdog_stays() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join(".lock");
     let first = locking_in(folder.path()).start();
@@ -116,7 +116,7 @@ fn the_file_of_another_that_serves_stays() {
 }
 
 #[test]
-fn what_has_taken_its_place_stays() {
+fn a_file_that_replaced_the_lock_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join(".lock");
     let dog = locking_in(folder.path()).start();

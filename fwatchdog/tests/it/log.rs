@@ -1,4 +1,4 @@
-//! The log, and a reader of it that has stopped.
+//! The log, and a log reader that has stopped.
 
 use testkit::unreachable::reserved_port;
 use testkit::{Reader, Running, eventually, proc};
@@ -17,7 +17,7 @@ fn in_flight(dog: &Running, want: f64) {
 
 /// Waits until a line is counted as lost.
 #[track_caller]
-fn loses(dog: &Running) {
+fn loses_a_line(dog: &Running) {
     eventually(SOON, || match dog.metrics("/_/metrics").sum("log_lines_lost_total", &[]) {
         count if count > 0.0 => Ok(()),
         _ => Err("no lost line is counted".to_owned()),
@@ -25,7 +25,7 @@ fn loses(dog: &Running) {
 }
 
 #[test]
-fn a_log_reader_that_stops_stops_nothing() {
+fn a_log_reader_that_stops_does_not_stop_calls() {
     for mode in ["fork", "streaming"] {
         let reader = Reader::new();
         let dog = shell("echo one >&2; echo two >&2; exec sleep 600").env("mode", mode);
@@ -37,7 +37,7 @@ fn a_log_reader_that_stops_stops_nothing() {
         drop(client);
         in_flight(&dog, 0.0);
         assert_eq!(dog.get("/").status, 504, "exec_timeout");
-        loses(&dog);
+        loses_a_line(&dog);
         let _read = reader.text();
         assert_eq!(dog.get("/").status, 504);
         let line = reader.wait_line(" log lines were lost: ", SOON);
@@ -54,7 +54,7 @@ fn a_log_reader_that_stops_does_not_stop_a_process_that_stays() {
     let dog = around("sh -c 'while echo much >&2; do :; done'", port).env("exec_timeout", "1s");
     let dog = dog.start_before(&reader);
     reader.fill();
-    loses(&dog);
+    loses_a_line(&dog);
     assert_eq!(dog.get("/").status, 504, "exec_timeout");
     dog.signal(proc::SIGTERM);
     dog.wait(SOON);
@@ -68,7 +68,7 @@ fn a_start_that_is_refused_does_not_wait_for_the_log() {
     assert_eq!(dog.wait(SOON).code(), Some(2));
 }
 
-/// SIGXFSZ would end fwatchdog. The process has the signal's default back, as it has every limit.
+/// SIGXFSZ would end fwatchdog. The process still gets the signal's default, as it gets every limit.
 #[test]
 fn a_log_file_that_reaches_its_limit_ends_nothing() {
     let dog = shell("echo much >&2; grep SigIgn /proc/self/status").env("write_debug", "true").limit('f', 1);

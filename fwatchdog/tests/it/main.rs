@@ -1,4 +1,4 @@
-//! fwatchdog as its users see it: the real binary, over real sockets, with real processes.
+//! The real fwatchdog over real sockets, with real processes.
 
 mod cgi;
 mod connections;
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use testkit::{Bin, Running, eventually, program};
 
-/// How long something may take that happens at once.
+/// The deadline of things that happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A fwatchdog around a program of the testkit.
@@ -39,7 +39,7 @@ fn shell(script: &str) -> Bin {
     Bin::fwatchdog().env("fprocess", format!("sh -c '{script}'"))
 }
 
-/// Waits until as many answers with `code` are counted: a request is counted when its answer is out.
+/// Waits until so many answers with `code` are counted: a request is counted after its answer.
 #[track_caller]
 fn counts(dog: &Running, code: &str, want: f64) {
     eventually(SOON, || {
@@ -48,7 +48,7 @@ fn counts(dog: &Running, code: &str, want: f64) {
     });
 }
 
-/// Waits until no child is left that has ended and was not waited for: the main thread does that, a moment later.
+/// Waits until the main thread has waited for all ended children.
 #[track_caller]
 fn no_zombies(dog: &Running) {
     eventually(SOON, || match dog.zombies() {

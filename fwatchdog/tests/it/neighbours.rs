@@ -7,7 +7,7 @@ use testkit::{Bin, Running, eventually, is_root};
 
 use crate::{SOON, dog, shell};
 
-/// Somebody who is not root and nobody else.
+/// A user that is not root and owns nothing.
 const USER: u32 = 60_000;
 
 /// System calls by their numbers, which are the same on all architectures.
@@ -28,14 +28,14 @@ fn a_function_cannot_look_into_its_fwatchdog() {
     for what in ["environment", "memory", "descriptors", "sockets", "trace"] {
         assert!(told.contains(&format!("{what} refused\n")), "{told}");
     }
-    // One user's processes may signal each other; other users than fwatchdog's are for the gateway to give.
+    // Processes of one user may signal each other. The gateway gives functions another user than its own.
     assert!(told.ends_with("signal taken\n"), "{told}");
     let own = dog.metrics("/_/metrics").sum("process_open_fds", &[]);
     assert!(own > 3.0, "it sees its own files: {own}");
 }
 
 #[test]
-fn a_set_uid_program_gains_nothing_and_ends_at_its_deadline() {
+fn a_set_uid_program_gains_no_rights_and_ends_at_its_deadline() {
     if !is_root() {
         return eprintln!("skipped: only root can make a set-user-ID program of root's");
     }
@@ -48,12 +48,12 @@ fn a_set_uid_program_gains_nothing_and_ends_at_its_deadline() {
     let sleeps = format!("sh -c '{as_root} sleep 600 || exec sleep 600'");
     let dog = bin.env("fprocess", sleeps).env("exec_timeout", "300ms").start();
     assert_eq!(dog.get("/").status, 504);
-    nothing_is_left(&dog);
+    no_process_is_left(&dog);
     assert!(dog.log().contains("Operation not permitted"), "{}", dog.log());
 }
 
 #[track_caller]
-fn nothing_is_left(dog: &Running) {
+fn no_process_is_left(dog: &Running) {
     eventually(SOON, || match dog.descendants() {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?} are left\n{}", dog.log())),
@@ -61,19 +61,19 @@ fn nothing_is_left(dog: &Running) {
 }
 
 #[test]
-fn calls_end_whole_where_processes_have_no_descriptors() {
+fn calls_end_whole_without_pidfd() {
     let daemon = "(setsid sh -c \"sleep 600 & sleep 600\" >/dev/null 2>&1 &) ; sleep 600";
     for errno in [ENOSYS, EPERM] {
         for missing in [&[PIDFD_OPEN, PIDFD_SEND_SIGNAL, CLOSE_RANGE][..], &[PIDFD_SEND_SIGNAL]] {
             let dog = shell(daemon).env("exec_timeout", "300ms").refusing(missing, errno).start();
             assert_eq!(dog.get("/").status, 504, "{missing:?} {errno}");
-            nothing_is_left(&dog);
+            no_process_is_left(&dog);
         }
     }
 }
 
 #[test]
-fn answers_and_ends_come_where_processes_have_no_descriptors() {
+fn answers_and_ends_come_without_pidfd() {
     let missing = |bin: Bin| bin.refusing(&[PIDFD_OPEN, PIDFD_SEND_SIGNAL, CLOSE_RANGE], ENOSYS);
     let forks = missing(shell("cat; exit 0")).start();
     let waits = missing(shell("cat")).env("prewarm", "2").env("cgi_headers", "false").start();

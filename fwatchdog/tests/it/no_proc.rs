@@ -1,4 +1,4 @@
-//! Without a `/proc`, and with one of another PID namespace, whose ids are other processes' here.
+//! Without `/proc`, and with that of another PID namespace: its ids belong to other processes here.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +7,10 @@ use testkit::{Bin, eventually, proc};
 
 use crate::SOON;
 
-/// The line that the start says of it.
+/// The line in the log about it.
 const WARNING: &str = "no /proc of this PID namespace";
 
-/// Two processes of the machine, of which one has started the other; both end with this.
+/// A process of the machine and its child. Both end when this is dropped.
 struct Pair {
     parent: Child,
     child: u32,
@@ -36,7 +36,7 @@ impl Drop for Pair {
 }
 
 #[test]
-fn without_proc_the_start_says_so_and_a_process_gets_its_grace() {
+fn a_missing_proc_is_logged_and_a_process_gets_its_grace() {
     let bin = Bin::fwatchdog().in_namespaces("mount -t tmpfs none /proc && exec \"$1\"");
     let Some(bin) = bin else { return };
     let script = "trap \"sleep 0.3; echo cleaned >&2; exit 3\" TERM; echo begun >&2; sleep 600 & wait";
@@ -49,9 +49,9 @@ fn without_proc_the_start_says_so_and_a_process_gets_its_grace() {
 }
 
 #[test]
-fn with_a_foreign_proc_nobody_elses_id_is_signalled() {
+fn no_id_of_a_foreign_proc_is_signalled() {
     let pair = Pair::start();
-    // In the namespace fwatchdog has the id that the parent has outside, and the victim that of the child.
+    // Within the namespace fwatchdog has the id of the parent outside, and the victim that of the child.
     let script = format!(
         "last=/proc/sys/kernel/ns_last_pid
         echo $(({child} - 1)) >$last; sleep 600 & victim=$!

@@ -1,11 +1,11 @@
-//! Clients that owe the body of their request: nothing is started for them.
+//! Clients that owe the body of their request: no process starts for them.
 
 use testkit::http::Connection;
 use testkit::{Bin, Peer, Running, Script, program};
 
 use crate::{SOON, counts, is_idle};
 
-/// Connections whose clients were told to send their bodies and do not.
+/// Connections of clients that got `100 Continue` and send no body.
 fn silent(dog: &Running, count: usize) -> Vec<Connection> {
     let mut connections: Vec<_> = (0..count).map(|_| dog.connect()).collect();
     for connection in &mut connections {

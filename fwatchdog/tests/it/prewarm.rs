@@ -1,4 +1,4 @@
-//! `prewarm`: processes that wait, one request each, and what becomes of them.
+//! `prewarm`: processes that wait and serve one request each.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -7,7 +7,7 @@ use testkit::{Bin, Running, eventually, proc};
 
 use crate::{SOON, counts, no_zombies, shell};
 
-/// Says who it is once it has its input, and gives that back.
+/// A script that reads its input, then prints its process id and the input.
 const WHO: &str = "read -r line; echo $$ $line";
 
 fn warm(script: &str, count: usize) -> Bin {
@@ -32,7 +32,7 @@ fn ask(dog: &Running, text: &str) -> (u32, String) {
 }
 
 #[test]
-fn it_needs_that_no_header_is_a_variable() {
+fn prewarm_needs_cgi_headers_off() {
     for (settings, want) in [
         (&[("prewarm", "1")][..], "cgi_headers=false"),
         (&[("prewarm", "1"), ("cgi_headers", "true")], "cgi_headers=false"),
@@ -66,7 +66,7 @@ fn each_process_waits_serves_one_request_and_is_replaced() {
 }
 
 #[test]
-fn requests_beyond_those_that_wait_start_a_process_as_usual() {
+fn a_request_starts_a_process_where_none_waits() {
     let dog = warm(WHO, 2).start();
     waiting(&dog, 2);
     let pids: BTreeSet<u32> = thread::scope(|scope| {
@@ -94,14 +94,14 @@ fn requests_beyond_those_that_wait_start_a_process_as_usual() {
 }
 
 #[test]
-fn one_that_dies_while_it_waits_is_replaced_and_costs_no_request() {
+fn a_process_that_dies_while_it_waits_is_replaced_and_costs_no_request() {
     let dog = warm(WHO, 2).start();
     for _ in 0..3 {
         let before = waiting(&dog, 2);
         before.iter().for_each(|pid| assert!(proc::signal(*pid, proc::SIGKILL)));
         let is_alive = |pid: &u32| proc::stat(*pid).is_some_and(|stat| stat.is_alive());
         eventually(SOON, || if before.iter().any(is_alive) { Err("alive".to_owned()) } else { Ok(()) });
-        // At once: none of those may get the request.
+        // At once: no dead process may get the request.
         let (pid, _) = ask(&dog, "hello");
         assert!(!before.contains(&pid));
         let after = eventually(SOON, || {
@@ -114,10 +114,10 @@ fn one_that_dies_while_it_waits_is_replaced_and_costs_no_request() {
 }
 
 #[test]
-fn those_that_always_die_are_started_with_growing_pauses_and_requests_go_on() {
+fn processes_that_always_die_are_started_with_growing_pauses_and_requests_go_on() {
     let dog = warm("echo started >&2; exit 3", 4).start();
     let starts = || dog.log().matches("started").count();
-    // 4 at once, after 100, 200, 400, 800 ms: by the fifth time a second and a half have passed.
+    // 4 at once, then after 100, 200, 400 and 800 ms: the fifth time comes after a second and a half.
     eventually(SOON, || if starts() >= 20 { Ok(()) } else { Err(format!("{} starts", starts())) });
     let before = starts();
     let reply = dog.post("/", "x");
@@ -128,7 +128,7 @@ fn those_that_always_die_are_started_with_growing_pauses_and_requests_go_on() {
 }
 
 #[test]
-fn one_that_cannot_be_started_is_told_once_a_pause() {
+fn a_process_that_cannot_be_started_is_logged_once_a_pause() {
     let dog =
         Bin::fwatchdog().env("fprocess", "/no/such/program").env("prewarm", "2").env("cgi_headers", "false");
     let dog = dog.start();
@@ -138,7 +138,7 @@ fn one_that_cannot_be_started_is_told_once_a_pause() {
 }
 
 #[test]
-fn one_that_has_waited_long_enough_is_replaced() {
+fn a_process_that_has_waited_for_prewarm_max_age_is_replaced() {
     let dog = warm(WHO, 2).env("prewarm_max_age", "300ms").start();
     let first = waiting(&dog, 2);
     let second = eventually(SOON, || {
@@ -154,7 +154,7 @@ fn one_that_has_waited_long_enough_is_replaced() {
 }
 
 #[test]
-fn those_that_wait_end_with_it_and_never_take_the_end_for_a_request() {
+fn waiting_processes_end_with_fwatchdog_and_do_not_take_the_end_for_a_request() {
     let dog = warm("cat >/dev/null; echo ran >&2", 3).start();
     waiting(&dog, 6); // a shell and its cat each
     assert_eq!(dog.post("/", "one").status, 200);
@@ -167,7 +167,7 @@ fn those_that_wait_end_with_it_and_never_take_the_end_for_a_request() {
 }
 
 #[test]
-fn a_running_request_is_finished_though_its_starter_stops() {
+fn a_running_request_is_finished_though_the_prewarm_thread_stops() {
     let dog =
         warm("read -r line; echo begun >&2; sleep 1; echo $line", 2).env("drain_timeout", "60s").start();
     waiting(&dog, 2);

@@ -1,4 +1,4 @@
-//! Orphans are waited for, and nobody else's child is.
+//! The main thread waits for orphans, and for no other child.
 
 use std::fs;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn no_exit_code_is_lost_while_orphans_end() {
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_reaps_and_ends_in_order() {
+fn the_first_process_of_a_container_reaps_and_ends_in_order() {
     let dog = env!("CARGO_BIN_EXE_fwatchdog");
     let unshare = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let inside =
@@ -87,9 +87,9 @@ fn a_process_starts_with_clean_signals() {
     assert!(sets.len() == 2 && sets[0] == 0 && sets[1] & !(0b11 << 31) == 0, "{text}");
 }
 
-/// fwatchdog raises its own limit. A program that closes each descriptor it may have would pay for that.
+/// fwatchdog raises its own limit. A program that closes every possible descriptor would pay for that.
 #[test]
-fn a_process_has_the_limit_of_open_files_that_fwatchdog_was_started_with() {
+fn a_process_has_the_limit_of_open_files_that_fwatchdog_inherited() {
     let dog = Bin::fwatchdog().env("fprocess", "sh -c 'ulimit -Sn; ulimit -Hn'").soft_nofile(200).start();
     let text = dog.get("/").text();
     let (soft, hard) = text.trim().split_once('\n').unwrap();
@@ -101,13 +101,13 @@ fn a_process_has_the_limit_of_open_files_that_fwatchdog_was_started_with() {
 }
 
 #[test]
-fn an_idle_dog_sleeps() {
+fn an_idle_fwatchdog_sleeps() {
     let dog = Bin::fwatchdog().env("fprocess", "cat").start();
     dog.post("/", "x");
-    // What it still has to do after the answer may fall into the first spans.
+    // The work after the answer may fall into the first spans.
     eventually(SOON, || {
         let before = dog.cpu_time();
-        std::thread::sleep(Duration::from_millis(500)); // what is measured is what happens in it
+        std::thread::sleep(Duration::from_millis(500)); // the span that is measured
         match dog.cpu_time() - before {
             busy if busy <= Duration::from_millis(10) => Ok(()),
             busy => Err(format!("{busy:?} of CPU time in half a second")),

@@ -1,4 +1,4 @@
-//! What a process gets of a request, and what the caller gets of the process.
+//! The request as the process gets it, and the answer as the caller gets it.
 
 use testkit::http::Client;
 use testkit::metrics::Metrics;
@@ -12,7 +12,7 @@ fn variable<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn every_method_forks_and_the_body_goes_through() {
+fn every_method_starts_a_process_and_its_body_goes_through() {
     let dog = Bin::fwatchdog().env("fprocess", "cat").start();
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
         let reply = dog.request().method(method).body("a body").send().unwrap();
@@ -61,7 +61,7 @@ fn the_head_becomes_variables() {
 }
 
 #[test]
-fn what_is_unknown_or_absent_is_told() {
+fn an_unknown_length_and_an_absent_query_are_told() {
     let dog = dog("echo_env").start();
     let chunked = dog.request().method("POST").chunks([b"abc".to_vec()]).send().unwrap().text();
     assert_eq!(variable(&chunked, "Http_ContentLength"), Some("-1"));
@@ -87,7 +87,7 @@ fn arguments_are_split_as_in_a_shell() {
 }
 
 #[test]
-fn the_content_type_has_an_order() {
+fn the_content_type_is_the_settings_then_the_requests() {
     let kind = |reply: &Reply| reply.header("content-type").unwrap().to_owned();
     let plain = Bin::fwatchdog().env("fprocess", "cat").start();
     assert_eq!(kind(&plain.get("/")), "application/octet-stream");
@@ -107,7 +107,7 @@ fn stdout_is_the_answer_and_stderr_the_log() {
     for line in [" info call=call-77 err one\n", " info call=call-77 err two\n"] {
         assert!(log.contains(line), "{log}");
     }
-    // Without an id of the caller's, one is made.
+    // A call without an id gets a new one.
     dog.get("/");
     let log = dog.wait_log("err two", SOON);
     let made = log.lines().filter(|line| line.contains("err one") && !line.contains("call-77"));
@@ -121,7 +121,7 @@ fn a_log_line_cannot_be_forged_or_endless() {
         shell("printf \"a\\033[31mb\\rc\\n\" >&2; head -c 20000 /dev/zero | tr \"\\\\0\" x >&2").start();
     assert_eq!(dog.get("/").status, 200);
     let log = dog.wait_log("xxx", SOON);
-    // A carriage return ends a line, and the next one begins as every other.
+    // A carriage return ends a line, and the next line begins like every other.
     let lines: Vec<&str> = log
         .lines()
         .filter_map(|line| line.split_once("call=")?.1.split_once(' '))
@@ -133,7 +133,7 @@ fn a_log_line_cannot_be_forged_or_endless() {
 }
 
 #[test]
-fn stderr_joins_the_answer_in_order_when_asked_to() {
+fn combine_output_puts_stderr_into_the_answer_in_order() {
     let dog = shell("echo 1; echo 2 >&2; echo 3; echo 4 >&2").env("combine_output", "true").start();
     assert_eq!(dog.get("/").text(), "1\n2\n3\n4\n");
     assert!(!dog.log().contains("call="), "{}", dog.log());
@@ -151,7 +151,7 @@ fn connections_are_kept() {
 }
 
 #[test]
-fn own_routes_are_those_and_no_others() {
+fn only_the_own_routes_are_answered_without_a_process() {
     let dog = shell("echo function").start();
     assert_eq!(dog.get("/_/health").text(), "OK");
     assert_eq!(dog.get("/_/ready").text(), "OK");
@@ -173,7 +173,7 @@ fn metrics_are_complete() {
     assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let metrics = dog.metrics("/_/metrics");
     assert_eq!(metrics.value("http_requests_total", &[("code", "200"), ("method", "POST")]), Some(1.0));
-    // The last request is counted by its code first, then by its time, then as one that is over.
+    // A request is counted by its code, then by its time, then leaves those in flight.
     let is_over = |metrics: &Metrics| metrics.value("http_requests_in_flight", &[]) == Some(0.0);
     let metrics = eventually(SOON, || match dog.metrics("/_/metrics") {
         now if is_over(&now) => Ok(now),
@@ -231,9 +231,9 @@ fn clients_that_speak_tls_are_answered_and_told_once_in_the_log() {
     assert_eq!(dog.log().matches("speaks TLS").count(), 1, "{log:?}");
 }
 
-/// A process gets the head in its environment, which has little room where the stack is small (execve(2)).
+/// A process gets the head in its environment, which is small where the stack is small (execve(2)).
 #[test]
-fn a_head_that_no_process_has_room_for_is_refused_and_said() {
+fn a_head_too_large_for_an_environment_is_431_and_logged() {
     let fields = |size: usize| {
         let field = |number| format!("F-{number}: {}\r\n", "x".repeat(size));
         format!(

@@ -8,11 +8,11 @@ use testkit::{Bin, eventually, proc};
 
 use crate::{SOON, dog, refused};
 
-/// For tests that start it in ways of their own.
+/// The binary, for tests that start it in their own way.
 const DOG: &str = env!("CARGO_BIN_EXE_fwatchdog");
 
 #[test]
-fn values_that_cannot_be_read_end_the_start() {
+fn a_refused_value_ends_the_start() {
     refused(&[("fprocess", "")], &["fprocess"]);
     refused(&[("fprocess", "sh -c 'half")], &["fprocess", "sh -c", "quoted"]);
     refused(&[("port", "http")], &["port", "http", "65535"]);
@@ -24,7 +24,7 @@ fn values_that_cannot_be_read_end_the_start() {
 }
 
 #[test]
-fn without_a_command_there_is_nothing_to_start() {
+fn a_start_without_a_command_is_refused() {
     let output = Bin::fwatchdog().run();
     assert_eq!(output.code(), 2);
     assert!(output.stderr.contains("fprocess"), "{output:?}");
@@ -83,7 +83,7 @@ fn an_inherited_socket_is_taken() {
 }
 
 #[test]
-fn a_socket_for_somebody_else_is_not_taken() {
+fn a_socket_for_another_process_is_not_taken() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let dog = dog("exits 0").listener(listener).env("LISTEN_PID", "1").start();
@@ -91,18 +91,18 @@ fn a_socket_for_somebody_else_is_not_taken() {
 }
 
 #[test]
-fn nothing_to_inherit_is_a_failure() {
+fn a_missing_inherited_socket_is_a_failure() {
     let output = dog("exits 0").env("LISTEN_FDS", "1").run();
     assert_eq!(output.code(), 1, "{output:?}");
     assert!(output.stderr.contains("descriptor 3"), "{output:?}");
 }
 
 #[test]
-fn it_ends_with_the_parent_that_asked_for_it() {
-    // The parent that is named is not the parent: it has ended before.
+fn fwatchdog_ends_with_the_parent_that_asks_for_it() {
+    // The named process is not the parent: the parent has ended.
     let output = dog("exits 0").env("FAAS_PARENT_PID", "1").run();
     assert_eq!(output.code(), 0, "{output:?}");
-    // A shell that says who it is, starts fwatchdog, and is killed.
+    // A shell that prints its id, starts fwatchdog, and is killed.
     let script = format!("FAAS_PARENT_PID=$$ {DOG} & echo pid $! >&2; wait");
     let parent = Bin::at("sh")
         .arg("-c")
@@ -112,7 +112,7 @@ fn it_ends_with_the_parent_that_asked_for_it() {
         .env("port", "0")
         .spawn();
     parent.wait_log("listening on", SOON);
-    // Whichever of the two is quicker.
+    // Either may come first.
     let pid: u32 = eventually(SOON, || {
         let log = parent.log();
         let line = log.split_inclusive('\n').find_map(|line| line.strip_prefix("pid ")?.strip_suffix('\n'));
@@ -146,9 +146,9 @@ fn descriptors_of_the_parent_do_not_reach_the_process() {
 }
 
 #[test]
-fn it_starts_quickly() {
-    // The budget is 5 ms for the release build; this guards against waits, with which none would be quick. On a busy
-    // machine most are slow.
+fn fwatchdog_starts_quickly() {
+    // The release build has a budget of 5 ms. This guards against waits: with one, no start would be quick. On a busy
+    // machine most starts are slow.
     eventually(3 * SOON, || match dog("exits 0").start().started_in() {
         quick if quick < Duration::from_millis(60) => Ok(()),
         slow => Err(format!("{slow:?}")),

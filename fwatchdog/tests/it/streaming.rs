@@ -15,7 +15,7 @@ fn cgi(script: &str) -> Bin {
 
 #[test]
 fn the_first_output_is_out_while_the_process_waits_for_more_input() {
-    // It says something, waits for a line, and answers it: neither side gets on if a byte is held back.
+    // The process prints a line, waits for a line, and answers it: both sides would wait if a byte were held back.
     let script = "echo ready; while read -r line; do echo \"got $line\"; done";
     let dog = streaming(script).start();
     let mut connection = dog.connect();
@@ -76,7 +76,7 @@ fn a_failure_before_any_output_has_its_status_and_one_after_it_breaks_off() {
     let error = dog.request().method("POST").path("/").body("loud\n").send().unwrap_err();
     println!("{error}");
     counts(&dog, "500", 2.0);
-    // As curl sees it.
+    // curl sees it too.
     let curl = Bin::at("curl").arg("-sS").arg("-d").arg("loud\n").arg(dog.url("/")).run();
     assert!(matches!(curl.code(), 18 | 56), "half an answer was taken for whole: {curl:?}");
 }
@@ -147,7 +147,7 @@ fn a_large_answer_behind_a_block_is_streamed() {
 }
 
 #[test]
-fn output_without_a_block_is_500_and_says_so() {
+fn output_without_a_block_is_500_with_the_reason() {
     for mode in ["fork", "streaming"] {
         for (script, why) in [
             ("echo plain text; echo", "malformed header name"),

@@ -43,14 +43,14 @@ fn a_process_that_closes_stdin_is_no_error() {
         let reply = dog.post("/", vec![b'x'; bytes]);
         assert_eq!((reply.status, reply.text().as_str()), (200, "closed\n"), "{bytes}");
     }
-    // Also while it goes on running and the client goes on sending.
+    // Also while the process runs on and the client sends on.
     let dog = shell("exec 0<&-; sleep 0.2; echo late").start();
     assert_eq!(dog.post("/", vec![b'x'; 4 * MIB]).text(), "late\n");
 }
 
 #[test]
 fn a_client_that_waits_with_an_endless_body_gets_its_answer() {
-    // A length that nobody can mean, and one byte of it.
+    // An absurd length, and one byte of it.
     let dog = dog("ignores_stdin").start();
     let mut connection = dog.connect();
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\nx").unwrap();
@@ -61,7 +61,7 @@ fn a_client_that_waits_with_an_endless_body_gets_its_answer() {
 
 #[test]
 fn full_pipes_do_not_deadlock() {
-    // It writes before it reads, more than pipes and buffers hold, while the body fills its STDIN.
+    // The process writes more than pipes and buffers hold before it reads, while the body fills its STDIN.
     let dog = dog("writes_then_reads 3000000").start();
     let reply = dog.post("/", vec![b'x'; 2 * MIB]);
     assert_eq!(reply.status, 200);
@@ -88,11 +88,11 @@ fn a_background_child_does_not_hold_the_answer() {
 }
 
 #[test]
-fn what_a_background_child_writes_in_time_belongs_to_the_answer() {
+fn output_of_a_background_child_in_time_belongs_to_the_answer() {
     let script = "(i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; sleep 60) & exit 0";
     let want: String = (0..30_000).map(|number| format!("{number}\n")).collect();
     let dog = shell(script).start();
-    // On a busy machine the writer may be kept from its work for longer than the quiet that ends an answer.
+    // On a busy machine the writer may pause for longer than the quiet that ends an answer.
     eventually(3 * SOON, || {
         let text = dog.get("/").text();
         assert!(want.starts_with(&text));
@@ -100,15 +100,14 @@ fn what_a_background_child_writes_in_time_belongs_to_the_answer() {
     });
 }
 
-/// The first process has ended in time, and what it has left behind goes on writing, with pauses shorter than the quiet
-/// that ends an answer.
+/// The process ends in time, and its child goes on writing, with shorter pauses than the quiet that ends an answer.
 const WRITES_ON: &str = "(while :; do echo x; sleep 0.02; done) & exit 0";
 
 #[test]
 fn a_background_child_that_goes_on_writing_is_ended_at_the_time_limit() {
     for (setting, field) in [("300ms", "1m"), ("0", "300ms")] {
         let dog = shell(WRITES_ON).env("exec_timeout", setting).start();
-        // On a busy machine the writer may be kept from its work for longer than that quiet.
+        // On a busy machine the writer may pause for longer than that quiet.
         eventually(3 * SOON, || {
             let reply = dog.request().path("/").header("X-Timeout", field).send().unwrap();
             if reply.status == 504 { Ok(()) } else { Err(format!("{}: {}", reply.status, reply.text())) }
@@ -126,17 +125,17 @@ fn a_background_child_that_goes_on_writing_is_not_followed_for_ever() {
     });
 }
 
-/// What is in the pipe when the process ends is the process's own, however long the client takes to read what is before.
+/// Output in the pipe at the end of a process is its own, however long the client takes to read what came before.
 #[test]
-fn what_a_process_has_written_at_its_end_is_not_cut_for_a_slow_client() {
-    // Fills all buffers up to the client, and tells how much that was.
+fn the_last_output_of_a_process_is_not_cut_for_a_slow_client() {
+    // Fills all buffers up to the client, and prints how much they hold.
     let fill = "dd if=/dev/zero bs=4096 oflag=nonblock 2>&1 1>&3 | tee /dev/stderr | grep -q ^0.bytes";
     let script = format!("export LC_ALL=C; exec 3>&1; until {fill}; do sleep 0.05; done; echo has ended >&2");
     let dog = shell(&script).start();
     let mut connection = dog.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     dog.wait_log("has ended", SOON);
-    // Longer than a background process would be followed, which must not be what ends this answer.
+    // Longer than output of a background child is read, which must not end this answer.
     thread::sleep(Duration::from_secs(6));
     let reply = connection.reply("GET").unwrap();
     let log = dog.log();
@@ -173,7 +172,7 @@ fn a_slow_reader_slows_the_process_and_not_the_memory() {
     // Buffers may still be filling at first.
     eventually(SOON, || {
         let before = dog.cpu_time();
-        // Long enough for a busy loop to show, or for all of the output to be taken in.
+        // Long enough for a busy loop to show, or for all output to be read.
         thread::sleep(Duration::from_millis(300));
         match dog.cpu_time() - before {
             busy if busy < Duration::from_millis(150) => Ok(()),
@@ -227,7 +226,7 @@ fn max_body_bounds_both_framings() {
     testkit::hostile::check(dog.addr(), &testkit::hostile::body_limits("/", 65_536));
 }
 
-/// Sends a whole request before it reads any of the answer, as many clients do.
+/// Sends a whole request before it reads the answer, as many clients do.
 fn send_then_read(dog: &Running, bytes: u64) -> Result<(Reply, bool), String> {
     let mut connection = dog.connect();
     connection.within(3 * SOON);
@@ -261,9 +260,9 @@ fn a_client_may_send_everything_before_it_reads() {
     }
 }
 
-/// Two sides that wait for each other are told apart from a slow client, and long before `write_timeout`.
+/// Two sides that wait for each other are told from a slow client long before `write_timeout`.
 #[test]
-fn where_no_more_can_be_held_such_a_client_is_cut_off_and_the_log_says_why() {
+fn a_client_that_sends_before_it_reads_is_cut_off_where_no_more_can_be_held() {
     let cat = || Bin::fwatchdog().env("fprocess", "cat").env("write_timeout", "1h");
     for (dog, why) in [
         (cat().env("TMPDIR", "/no/such/folder"), "/no/such/folder (TMPDIR): No such file"),
