@@ -75,8 +75,8 @@ impl Relay for Passing {
         let (end, connection, upload) = parts;
         resident.target().pool.put(connection); // which closes it
         observation.code = match end {
-            End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, upload, 0),
-            End::Again(_) => call.forward(exchange, resident, upload, 1),
+            End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, Tried { upload, count: 0 }),
+            End::Again(_) => call.forward(exchange, resident, Tried { upload, count: 1 }),
             End::Done(status) => status,
             End::Failed(cause) | End::Broken(cause) => call.answer_cause(exchange, cause),
         };
@@ -108,17 +108,19 @@ impl Sending<'_> {
     }
 }
 
+/// What earlier tries have left of a call.
+#[derive(Default)]
+pub(super) struct Tried {
+    upload: Upload,
+    /// The number of tries.
+    count: usize,
+}
+
 impl Call {
-    /// Forwards the call, which has had `tries` already, and returns the status under which it counts.
-    pub(crate) fn forward(
-        &self,
-        exchange: &mut Exchange<'_>,
-        resident: &Resident,
-        mut upload: Upload,
-        mut tries: usize,
-    ) -> u16 {
+    /// Forwards the call, and returns the status under which it counts.
+    pub(super) fn forward(&self, exchange: &mut Exchange<'_>, resident: &Resident, mut tried: Tried) -> u16 {
         loop {
-            tries += 1;
+            tried.count += 1;
             let (connection, cold_start) = match self.connect(exchange, resident) {
                 Ok(connected) => connected,
                 Err(code) => return code,
@@ -131,15 +133,15 @@ impl Call {
                 }
                 head
             };
-            let sending = Sending { connection, upload, call: self };
+            let sending = Sending { connection, upload: tried.upload, call: self };
             let transfer = sending.begin(exchange, resident);
             let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well
-            upload = rest;
+            tried.upload = rest;
             match end {
                 End::Done(status) => return status,
                 End::Broken(cause) => return broken(self.id.as_str(), cause),
-                End::Again(_) if tries < MAX_TRIES => {}
+                End::Again(_) if tried.count < MAX_TRIES => {}
                 End::Again(cause) | End::Failed(cause) => return self.answer_cause(exchange, cause),
             }
         }

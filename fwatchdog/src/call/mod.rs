@@ -9,10 +9,10 @@ mod run;
 mod time_limit;
 
 use http1::Exchange;
-use http1::forward::Upload;
 
 use crate::function::Function;
 use context::Call;
+use forward::Tried;
 
 pub(crate) use run::Served;
 
@@ -23,7 +23,7 @@ pub(crate) fn serve(function: &'static Function, exchange: &mut Exchange<'_>) ->
         return call.answer_timeout(exchange).into();
     }
     match &function.resident {
-        Some(resident) => call.forward(exchange, resident, Upload::default(), 0).into(),
+        Some(resident) => call.forward(exchange, resident, Tried::default()).into(),
         None => call.serve(exchange),
     }
 }

@@ -166,7 +166,7 @@ mod tests {
         let base = environment;
         let mut environment = Environment::default();
         environment.copy(&base, 1, 4);
-        for (name, value) in [(b"A", &b"1"[..]), (b"B", b"2"), (b"A", b"\04"), (b"A", b"5")] {
+        for (name, value) in [(b"A", &b"1"[..]), (b"B", b"2"), (b"A", b"\x004"), (b"A", b"5")] {
             environment.add(name, b", ", value);
         }
         let values = [b"A", b"B", b"C"].map(|name| environment.get(name).unwrap());
