@@ -1,29 +1,17 @@
 //! Counters, and their Prometheus text. Labels come from closed sets.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http1::Refusal;
+use kit::exposition::{self, Observed, Value};
 
 /// Methods with a series of their own; all others are one.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
 
-/// Upper bounds of the histogram, in milliseconds, with their labels in seconds.
-const BUCKETS: [(u64, &str); 11] = [
-    (5, "0.005"),
-    (10, "0.01"),
-    (25, "0.025"),
-    (50, "0.05"),
-    (100, "0.1"),
-    (250, "0.25"),
-    (500, "0.5"),
-    (1000, "1"),
-    (2500, "2.5"),
-    (5000, "5"),
-    (10_000, "10"),
-];
+/// Upper bounds of the histogram, in milliseconds.
+const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 
 /// Counts a request when it is over, also when serving it panicked.
 pub(crate) struct Observation {
@@ -53,7 +41,7 @@ pub(crate) struct Metrics {
     requests: Mutex<Vec<(u16, usize, u64)>>,
     rejected: [AtomicU64; Refusal::ALL.len()],
     /// Requests by the smallest bound that they are within; the last counts all longer ones.
-    durations: [AtomicU64; BUCKETS.len() + 1],
+    durations: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_us: AtomicU64,
 }
 
@@ -62,7 +50,7 @@ impl Metrics {
         Metrics {
             requests: Mutex::new(Vec::new()),
             rejected: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
-            durations: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
+            durations: [const { AtomicU64::new(0) }; BUCKETS_MS.len() + 1],
             duration_us: AtomicU64::new(0),
         }
     }
@@ -75,8 +63,8 @@ impl Metrics {
             Err(place) => requests.insert(place, (code, method, 1)),
         }
         drop(requests);
-        let bucket = BUCKETS.iter().position(|(ms, _)| took <= Duration::from_millis(*ms));
-        self.durations[bucket.unwrap_or(BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
+        let bucket = BUCKETS_MS.iter().position(|ms| took <= Duration::from_millis(*ms));
+        self.durations[bucket.unwrap_or(BUCKETS_MS.len())].fetch_add(1, Ordering::Relaxed);
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.duration_us.fetch_add(us, Ordering::Relaxed);
     }
@@ -90,63 +78,54 @@ impl Metrics {
         self.rejected[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The exposition, in the text format 0.0.4.
+    /// The metrics page.
     pub(crate) fn text(&self, in_flight: usize) -> String {
         let mut text = String::with_capacity(4096);
         self.write_requests(&mut text);
         self.write_durations(&mut text);
-        describe(&mut text, "http_requests_in_flight", "gauge", "Requests being served.");
-        let _ = writeln!(text, "http_requests_in_flight {in_flight}"); // a String cannot fail, here and below
+        let about = ["http_requests_in_flight", "gauge", "Requests being served."];
+        exposition::single(&mut text, about, Value::Count(in_flight as u64));
         self.write_rejected(&mut text);
         kit::process::write_metrics(&mut text);
         text
     }
 
     fn write_requests(&self, text: &mut String) {
-        describe(text, "http_requests_total", "counter", "Requests for the function, by answer and method.");
+        let name = "http_requests_total";
+        exposition::family(text, [name, "counter", "Requests for the function, by answer and method."]);
         let rows = self.requests().clone();
         for (code, method, count) in rows {
-            let method = METHODS[method];
-            let _ = writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {count}");
+            let labels = [("code", &*code.to_string()), ("method", METHODS[method])];
+            exposition::sample(text, name, &labels, Value::Count(count));
         }
     }
 
     fn write_durations(&self, text: &mut String) {
         let name = "http_request_duration_seconds";
-        describe(text, name, "histogram", "Time from a request's head to the end of its answer.");
+        let help = "Time from a request's head to the end of its answer.";
+        exposition::family(text, [name, "histogram", help]);
         let mut count = 0;
-        for ((_, label), bucket) in BUCKETS.iter().zip(&self.durations) {
-            count += bucket.load(Ordering::Relaxed);
-            let _ = writeln!(text, "{name}_bucket{{le=\"{label}\"}} {count}");
-        }
-        count += self.durations[BUCKETS.len()].load(Ordering::Relaxed);
-        let total = Duration::from_micros(self.duration_us.load(Ordering::Relaxed));
-        let seconds = kit::process::seconds(total);
-        let _ = writeln!(
-            text,
-            "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {seconds}\n{name}_count {count}"
-        );
+        let buckets = std::array::from_fn(|place| {
+            count += self.durations[place].load(Ordering::Relaxed);
+            (Duration::from_millis(BUCKETS_MS[place]), count)
+        });
+        let buckets: [_; BUCKETS_MS.len()] = buckets;
+        count += self.durations[BUCKETS_MS.len()].load(Ordering::Relaxed);
+        let sum = Value::Seconds(Duration::from_micros(self.duration_us.load(Ordering::Relaxed)));
+        exposition::histogram(text, name, &[], &Observed { buckets: &buckets, count, sum });
     }
 
     fn write_rejected(&self, text: &mut String) {
         let name = "http_requests_rejected_total";
-        describe(
-            text,
-            name,
-            "counter",
-            "Requests that were refused before the function saw them whole, by reason.",
-        );
+        let help = "Requests that were refused before the function saw them whole, by reason.";
+        exposition::family(text, [name, "counter", help]);
         for (refusal, count) in Refusal::ALL.iter().zip(&self.rejected) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
-                let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", refusal.reason());
+                exposition::sample(text, name, &[("reason", refusal.reason())], Value::Count(count));
             }
         }
     }
-}
-
-fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 #[cfg(test)]
@@ -196,7 +175,7 @@ http_requests_rejected_total{reason=\"obs_fold\"} 1
 
     #[test]
     fn bounds_belong_to_their_bucket() {
-        for (place, (ms, _)) in BUCKETS.iter().enumerate() {
+        for (place, ms) in BUCKETS_MS.iter().enumerate() {
             let metrics = Metrics::new();
             metrics.observe(0, 200, Duration::from_millis(*ms));
             metrics.observe(0, 200, Duration::from_micros(ms * 1000 + 1));

@@ -3,8 +3,9 @@
 
 use http1::server::Answered;
 use kit::call;
-use kit::exposition;
+use kit::exposition::{self, Value};
 use kit::log::{Lines, stamped};
+use kit::number::push_seconds;
 use kit::sys::Output;
 
 use crate::failure::CLIENT_GONE;
@@ -29,7 +30,11 @@ pub(crate) fn write(answered: &Answered<'_>, proxies: &Proxies) {
 /// Appends the count of lost lines in the Prometheus text format.
 pub(crate) fn write_metrics(page: &mut String) {
     let help = "Lines of the access log that nobody read in time.";
-    exposition::single(page, ["gateway_access_log_lines_lost_total", "counter", help], &LINES.lost());
+    exposition::single(
+        page,
+        ["gateway_access_log_lines_lost_total", "counter", help],
+        Value::Count(LINES.lost()),
+    );
 }
 
 fn line(answered: &Answered<'_>, proxies: &Proxies) -> String {
@@ -48,10 +53,11 @@ fn line(answered: &Answered<'_>, proxies: &Proxies) -> String {
     }
     let id = call_id(answered.head).or(id).unwrap_or(NONE);
     let status = answered.status.unwrap_or(CLIENT_GONE);
-    let (bytes, took) = (answered.bytes, kit::process::seconds(answered.took));
-    format!(
-        "peer={client} method={method} function={function} status={status} bytes={bytes} duration={took} call={id}"
-    )
+    let bytes = answered.bytes;
+    let mut line =
+        format!("peer={client} method={method} function={function} status={status} bytes={bytes} duration=");
+    push_seconds(&mut line, answered.took);
+    line + " call=" + id
 }
 
 /// The name of the call, as the head of its answer tells it.

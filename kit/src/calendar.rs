@@ -1,11 +1,20 @@
 //! The two forms in which a moment is written here: for logs and for HTTP.
 
+use crate::number::push_decimal;
+
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T09:20:00.123Z`. `seconds` counts from 1970.
 #[must_use]
 pub fn timestamp(seconds: u64, ms: u32) -> String {
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = time_of_day(seconds);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let mut text = String::with_capacity(24);
+    let parts =
+        [(year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':'), (second, 2, '.')];
+    for (number, width, after) in parts.into_iter().chain([(u64::from(ms), 3, 'Z')]) {
+        push_decimal(&mut text, number, width);
+        text.push(after);
+    }
+    text
 }
 
 /// The bytes of an HTTP date.

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod exposition;
 pub mod log;
 pub mod memory;
+pub mod number;
 pub mod process;
 pub mod settings;
 pub mod sys;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::calendar::timestamp;
-use crate::exposition;
+use crate::exposition::{self, Value};
 use crate::sys::Output;
 
 /// The longest line that is written; the rest is cut. It is the size up to which a write to a pipe is
@@ -65,7 +65,7 @@ pub(crate) fn say(program: &str, reason: &dyn Display) {
 /// Appends the count of lost lines in the Prometheus text format.
 pub fn write_metrics(page: &mut String) {
     let about = ["log_lines_lost_total", "counter", "Log lines that nobody read in time."];
-    exposition::single(page, about, &STDERR.lost());
+    exposition::single(page, about, Value::Count(STDERR.lost()));
 }
 
 impl Log for Stderr {

@@ -1,13 +1,12 @@
 //! What this process uses, from `/proc/self` (proc(5)), and the standard `process_*` series that
 //! Prometheus dashboards expect.
 
-use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::exposition;
+use crate::exposition::{self, Value};
 use crate::sys::limits;
 
 /// Clock ticks per second in `/proc` (`USER_HZ`): 100 on every architecture that this is built for.
@@ -68,36 +67,19 @@ pub fn has_own_proc() -> bool {
 pub fn write_metrics(text: &mut String) {
     crate::log::write_metrics(text);
     let Ok(figures) = figures() else { return };
-    let mut row = |name, kind, help, value: &dyn Display| {
-        exposition::single(text, [name, kind, help], value);
-    };
-    row(
-        "process_cpu_seconds_total",
-        "counter",
-        "User and system CPU time in seconds.",
-        &seconds(figures.cpu),
-    );
-    row("process_resident_memory_bytes", "gauge", "Resident memory in bytes.", &figures.resident_bytes);
-    row("process_virtual_memory_bytes", "gauge", "Address space in bytes.", &figures.virtual_bytes);
-    row("process_open_fds", "gauge", "Open file descriptors.", &figures.open_fds);
-    row("process_max_fds", "gauge", "Limit of open file descriptors.", &figures.max_fds);
-    row("process_threads", "gauge", "Threads of the process.", &figures.threads);
-    row(
-        "process_start_time_seconds",
-        "gauge",
-        "Start of the process in seconds since 1970.",
-        &seconds(figures.start),
-    );
-}
-
-/// A span as Prometheus reads it: `12.345`. Written without floating point, whose code is larger than all
-/// else here.
-#[must_use]
-pub fn seconds(span: Duration) -> String {
-    let (whole, us) = (span.as_secs(), span.subsec_micros());
-    match us.is_multiple_of(1000) {
-        true => format!("{whole}.{:03}", us / 1000),
-        false => format!("{whole}.{us:06}"),
+    let mut row = |name, kind, help, value| exposition::single(text, [name, kind, help], value);
+    let (cpu, start) = (Value::Seconds(figures.cpu), Value::Seconds(figures.start));
+    row("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", cpu);
+    let gauges = [
+        ("process_resident_memory_bytes", "Resident memory in bytes.", Value::Count(figures.resident_bytes)),
+        ("process_virtual_memory_bytes", "Address space in bytes.", Value::Count(figures.virtual_bytes)),
+        ("process_open_fds", "Open file descriptors.", Value::Count(figures.open_fds)),
+        ("process_max_fds", "Limit of open file descriptors.", Value::Count(figures.max_fds)),
+        ("process_threads", "Threads of the process.", Value::Count(figures.threads)),
+        ("process_start_time_seconds", "Start of the process in seconds since 1970.", start),
+    ];
+    for (name, help, value) in gauges {
+        row(name, "gauge", help, value);
     }
 }
 
@@ -177,12 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_and_written_without_floats() {
+    fn the_time_since_the_boot_is_read_without_floats() {
         assert_eq!(uptime_of("1234.56 99.00\n"), Some(Duration::from_millis(1_234_560)));
         assert_eq!(uptime_of("x"), None);
-        for (us, want) in [(0, "0.000"), (12_345_000, "12.345"), (1_000_001, "1.000001"), (70, "0.000070")] {
-            assert_eq!(seconds(Duration::from_micros(us)), want);
-        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The metrics page in the Prometheus text format 0.0.4, written by hand: families in a fixed order,
-//! functions by name. Reads atomics and values it is given, nothing else.
+//! The metrics page: families in a fixed order, functions by name. The page is made of atomics and of values that
+//! the caller hands in.
 
-use std::fmt::{Display, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
+
+use kit::exposition::{self, Labels, Observed, Value};
 
 use super::histogram::Reading;
 use super::series::{FunctionSeries, Gauge, Rejected};
@@ -81,7 +81,7 @@ impl Page<'_> {
         let name = "gateway_service_count";
         self.family(name, "untyped", "Replicas that should run.");
         for (function, series) in self.functions {
-            self.sample(name, &[(FUNCTION_NAME, function)], series.wanted.get());
+            self.sample(name, &[(FUNCTION_NAME, function)], series.wanted.get() as u64);
         }
         self.gauge("gateway_service_ready", "Replicas that can be called.", |series| &series.ready);
     }
@@ -121,7 +121,7 @@ impl Page<'_> {
         );
         let name = "gateway_provider_up";
         self.family(name, "gauge", "Whether the provider's engine can be reached.");
-        self.sample(name, &[], u8::from(snapshot.provider_up));
+        self.sample(name, &[], u64::from(snapshot.provider_up));
         let name = "gateway_build_info";
         self.family(name, "gauge", "Constant 1, with the version.");
         self.sample(name, &[("version", snapshot.version)], 1);
@@ -130,56 +130,30 @@ impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, of: fn(&FunctionSeries) -> &Gauge) {
         self.family(name, "gauge", help);
         for (function, series) in self.functions {
-            self.sample(name, &[(FUNCTION_NAME, function)], of(series).get());
+            self.sample(name, &[(FUNCTION_NAME, function)], of(series).get() as u64);
         }
     }
 
     fn states(&mut self, name: &str, help: &str, states: &[(&str, usize)]) {
         self.family(name, "gauge", help);
         for (state, number) in states {
-            self.sample(name, &[("state", state)], number);
+            self.sample(name, &[("state", state)], *number as u64);
         }
     }
 
-    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], reading: &Reading) {
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in &reading.buckets {
-            self.sample(&bucket, &[labels, &[("le", &seconds(*bound))]].concat(), count);
-        }
-        self.sample(&bucket, &[labels, &[("le", "+Inf")]].concat(), reading.count);
-        self.sample(&format!("{name}_sum"), labels, seconds(reading.sum));
-        self.sample(&format!("{name}_count"), labels, reading.count);
+    fn histogram(&mut self, name: &str, labels: Labels<'_>, reading: &Reading) {
+        let sum = Value::ShortSeconds(reading.sum);
+        let observed = Observed { buckets: &reading.buckets, count: reading.count, sum };
+        exposition::histogram(self.text, name, labels, &observed);
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n"); // a String cannot fail
+        exposition::family(self.text, [name, kind, help]);
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(name);
-        for (place, (label, text)) in labels.iter().enumerate() {
-            self.text.push(if place == 0 { '{' } else { ',' });
-            self.text.push_str(label);
-            self.text.push_str("=\"");
-            for character in text.chars() {
-                match character {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    other => self.text.push(other),
-                }
-            }
-            self.text.push('"');
-        }
-        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" }); // see above
+    fn sample(&mut self, name: &str, labels: Labels<'_>, value: u64) {
+        exposition::sample(self.text, name, labels, Value::Count(value));
     }
-}
-
-/// Seconds as a decimal without trailing zeros, exact to the nanosecond: `0.005`, `10`.
-fn seconds(span: Duration) -> String {
-    let text = format!("{}.{:09}", span.as_secs(), span.subsec_nanos());
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -188,6 +162,7 @@ mod tests {
     use crate::kind::Kind;
     use crate::metrics::series::Retry;
     use std::collections::{HashMap, HashSet};
+    use std::time::Duration;
 
     fn page(version: &str, functions: &[(FunctionName, Arc<FunctionSeries>)]) -> String {
         let rejected = Rejected::default();
@@ -241,15 +216,6 @@ mod tests {
             })
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
-    }
-
-    #[test]
-    fn seconds_are_short_and_exact() {
-        let cases =
-            [(0, "0"), (5_000_000, "0.005"), (10_000_000_000, "10"), (100_000_000_001, "100.000000001")];
-        for (nanos, want) in cases {
-            assert_eq!(seconds(Duration::from_nanos(nanos)), want);
-        }
     }
 
     #[test]
