@@ -130,6 +130,14 @@ bench-edge: bench-binaries ## the gateway beside nginx and HAProxy; ARGS="--quic
 bench-fwatchdog: bench-binaries ## each mode of fwatchdog above the bare start of a process; ARGS=--quick
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin watchdog -- $(ARGS)
 
+.PHONY: bench-instructions
+bench-instructions: bench-binaries ## instructions for one request, beside nginx and HAProxy; ARGS="--profile 40"; valgrind
+	@case "$(ARGS)" in *--profile*) \
+	    export CARGO_PROFILE_RELEASE_STRIP=none FAAS_STATIC_OUT=dist/symbols; \
+	    tools/static.sh gateway fwatchdog ;; \
+	esac; \
+	cargo run --quiet --release --package bench --bin instructions -- $(ARGS) $${FAAS_STATIC_OUT:-dist}
+
 .PHONY: bench-scaling
 bench-scaling: bench-binaries ## how soon a function without a replica answers, and a load has its replicas
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin scaling

@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod caller;
 pub mod cost;
+pub mod instructions;
 pub mod interrupt;
 pub mod load;
 pub mod options;

@@ -24,9 +24,9 @@ impl Common {
     /// When its value is missing or wrong.
     pub fn take(&mut self, arg: &str, rest: &mut dyn Iterator<Item = String>) -> Result<bool, String> {
         match arg {
-            "--rounds" => self.rounds = number(&value(arg, rest)?)?,
+            "--rounds" => self.rounds = number(arg, rest)?,
             "--seconds" => {
-                let seconds: f64 = number(&value(arg, rest)?)?;
+                let seconds: f64 = number(arg, rest)?;
                 self.span = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
             }
             "--subjects" => self.subjects = list(arg, rest)?,
@@ -82,8 +82,13 @@ pub fn known(what: &str, names: &[String], all: &[&str]) -> Result<(), String> {
     }
 }
 
-fn number<N: FromStr>(text: &str) -> Result<N, String> {
-    text.parse().map_err(|_| format!("expected a number, got `{text}`"))
+/// The number that follows `arg`.
+///
+/// # Errors
+/// When nothing follows, or something that is none.
+pub fn number<N: FromStr>(arg: &str, rest: &mut dyn Iterator<Item = String>) -> Result<N, String> {
+    let text = value(arg, rest)?;
+    text.parse().map_err(|_| format!("{arg}: expected a number, got `{text}`"))
 }
 
 #[cfg(test)]

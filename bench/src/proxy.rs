@@ -12,12 +12,13 @@ use testkit::{Bin, Process, Running, eventually};
 use crate::load::Target;
 
 /// How long a server may take until it accepts connections.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Open files for each server: those of the most clients that are measured, with room.
 const OPEN_FILES: u64 = 16 * 1024;
 
-const NGINX_WORKERS: usize = 2;
+/// Workers or threads of each server, where their speed is compared.
+pub const WORKERS: usize = 2;
 
 /// nginx keeps at most so many connections upstream, for each worker.
 const KEPT_UPSTREAM: usize = 512;
@@ -48,6 +49,10 @@ pub struct Setup<'a> {
     pub clients: usize,
     /// The older gateway.
     pub before: Option<&'a Path>,
+    /// Workers of nginx, threads of HAProxy. One worker of nginx has no process above it.
+    pub workers: usize,
+    /// The command line of the program that runs the server; empty when nothing does.
+    pub under: &'a [String],
 }
 
 impl Proxy {
@@ -60,24 +65,19 @@ impl Proxy {
     pub fn start(name: &str, setup: Setup<'_>) -> Proxy {
         let upstream = setup.upstream;
         match name {
-            "tiny_http" => spoken(tiny_http(upstream), ""),
-            "blocking" => spoken(Bin::at(sibling("blocking_proxy")).arg(upstream.to_string()), ""),
-            "gateway" => spoken(gateway(upstream), "/function/hello"),
+            "tiny_http" => spoken(tiny_http(upstream), "", setup),
+            "blocking" => spoken(Bin::at(sibling("blocking_proxy")).arg(upstream.to_string()), "", setup),
+            "gateway" => spoken(gateway(upstream), "/function/hello", setup),
             "before" => {
                 let path = setup.before.unwrap_or_else(|| panic!("no older gateway was named"));
-                spoken(with_function(Bin::at(path).env("port", "0"), upstream), "/function/hello")
+                spoken(with_function(Bin::at(path).env("port", "0"), upstream), "/function/hello", setup)
             }
-            "nginx" => {
-                silent(NGINX_WORKERS, |port| nginx(port, setup.connections(), &nginx_proxy(upstream, "")))
-            }
+            "nginx" => nginx_proxy(setup, ""),
             "nginx-unbuffered" => {
-                let directives = "proxy_buffering off; proxy_buffer_size 16k; proxy_buffers 8 16k;";
-                silent(NGINX_WORKERS, |port| {
-                    nginx(port, setup.connections(), &nginx_proxy(upstream, directives))
-                })
+                nginx_proxy(setup, "proxy_buffering off; proxy_buffer_size 16k; proxy_buffers 8 16k;")
             }
-            "haproxy" => silent(0, |port| haproxy(port, setup, "")),
-            "haproxy-no-delay" => silent(0, |port| haproxy(port, setup, "  option http-no-delay\n")),
+            "haproxy" => haproxy(setup, ""),
+            "haproxy-no-delay" => haproxy(setup, "  option http-no-delay\n"),
             other => panic!("there is no proxy `{other}`"),
         }
     }
@@ -99,6 +99,12 @@ impl Proxy {
 }
 
 impl Setup<'_> {
+    /// For a comparison of speed.
+    #[must_use]
+    pub fn for_load(upstream: SocketAddr, clients: usize) -> Setup<'static> {
+        Setup { upstream, clients, before: None, workers: WORKERS, under: &[] }
+    }
+
     /// The connections of all clients, in the worst case to one worker, and theirs upstream.
     fn connections(&self) -> usize {
         self.clients + KEPT_UPSTREAM + 64
@@ -117,7 +123,10 @@ pub fn is_installed(program: &str) -> bool {
 /// directory of `starter`.
 #[must_use]
 pub fn upstream_command(starter: &Bin, port: u16) -> String {
-    let config = starter.file("upstream.conf", nginx_config(starter.dir(), port, 2048, HELLO));
+    let config = starter.file(
+        "upstream.conf",
+        nginx_config(starter.dir(), port, &Nginx { workers: WORKERS, connections: 2048, server: HELLO }),
+    );
     format!("nginx -e stderr -c '{}'", config.display())
 }
 
@@ -149,16 +158,15 @@ fn with_function(bin: Bin, upstream: SocketAddr) -> Bin {
     bin.env("provider", "local").env("header_timeout", "60s").env("functions_file", file)
 }
 
-fn spoken(bin: Bin, prefix: &'static str) -> Proxy {
-    let running = bin.nofile(OPEN_FILES).start();
+fn spoken(bin: Bin, prefix: &'static str, setup: Setup<'_>) -> Proxy {
+    let running = bin.nofile(OPEN_FILES).under(setup.under).start();
     Proxy { addr: running.addr(), prefix, server: Server::Spoken(Box::new(running)) }
 }
 
 /// A server that does not say when it listens, and does so before its workers are there.
-fn silent(workers: usize, on_port: impl Fn(u16) -> Bin) -> Proxy {
-    let port = free_port();
+fn silent(bin: Bin, port: u16, workers: usize, setup: Setup<'_>) -> Proxy {
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let process = on_port(port).nofile(OPEN_FILES).spawn();
+    let process = bin.nofile(OPEN_FILES).under(setup.under).spawn();
     eventually(START_TIMEOUT, || {
         assert!(process.try_status().is_none(), "it ended"); // its report is printed with this
         TcpStream::connect(addr).map_err(|error| format!("{addr}: {error}"))?;
@@ -168,41 +176,47 @@ fn silent(workers: usize, on_port: impl Fn(u16) -> Bin) -> Proxy {
     Proxy { addr, prefix: "", server: Server::Silent(process) }
 }
 
-/// nginx with two workers, and `server` among its `http` directives, where `PORT` stands for `port`.
-fn nginx(port: u16, connections: usize, server: &str) -> Bin {
-    let bin = Bin::at("nginx");
-    let config = nginx_config(bin.dir(), port, connections, server);
-    let path = bin.file("nginx.conf", config);
-    bin.arg("-e").arg("stderr").arg("-c").arg(path)
+/// What an nginx is to do.
+struct Nginx<'a> {
+    workers: usize,
+    connections: usize,
+    /// A block among its `http` directives, where `PORT` stands for the port.
+    server: &'a str,
 }
 
-fn nginx_config(dir: &Path, port: u16, connections: usize, server: &str) -> String {
+fn nginx_config(dir: &Path, port: u16, nginx: &Nginx<'_>) -> String {
     let dir = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String =
         temporary.iter().map(|kind| format!("{kind}_temp_path {dir}/{kind};\n")).collect();
+    let Nginx { workers, connections, server } = nginx;
     let server = server.replace("PORT", &port.to_string());
+    let master = if *workers == 1 { "off" } else { "on" };
     format!(
-        "daemon off; worker_processes {NGINX_WORKERS}; pid {dir}/nginx.pid; error_log stderr;\n\
+        "daemon off; master_process {master}; worker_processes {workers}; pid {dir}/nginx.pid; error_log stderr;\n\
         events {{ worker_connections {connections}; }}\n\
         http {{ access_log off; keepalive_timeout 75s; keepalive_requests 1000000000;\n{temporary}{server} }}\n"
     )
 }
 
-fn nginx_proxy(upstream: SocketAddr, directives: &str) -> String {
-    format!(
+fn nginx_proxy(setup: Setup<'_>, directives: &str) -> Proxy {
+    let (bin, port, upstream) = (Bin::at("nginx"), free_port(), setup.upstream);
+    let server = format!(
         "upstream hello {{ server {upstream}; keepalive {KEPT_UPSTREAM}; keepalive_requests 1000000000; }}\n\
         server {{ listen 127.0.0.1:PORT; location / {{ {directives}\n\
         proxy_pass http://hello; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}"
-    )
+    );
+    let nginx = Nginx { workers: setup.workers, connections: setup.connections(), server: &server };
+    let path = bin.file("nginx.conf", nginx_config(bin.dir(), port, &nginx));
+    let processes = if nginx.workers == 1 { 0 } else { nginx.workers };
+    silent(bin.arg("-e").arg("stderr").arg("-c").arg(path), port, processes, setup)
 }
 
-/// HAProxy with two threads.
-fn haproxy(port: u16, setup: Setup<'_>, option: &str) -> Bin {
-    let bin = Bin::at("haproxy");
-    let (connections, upstream) = (setup.connections(), setup.upstream);
+fn haproxy(setup: Setup<'_>, option: &str) -> Proxy {
+    let (bin, port, upstream) = (Bin::at("haproxy"), free_port(), setup.upstream);
+    let (connections, threads) = (setup.connections(), setup.workers);
     let config = format!(
-        "global\n  nbthread 2\n  maxconn {connections}\n  \
+        "global\n  nbthread {threads}\n  maxconn {connections}\n  \
         tune.pool-low-fd-ratio 80\n  tune.pool-high-fd-ratio 90\n  no strict-limits\n\
         defaults\n  mode http\n  http-reuse always\n  option splice-response\n  timeout connect 2s\n  \
         timeout client 75s\n  timeout http-request 60s\n  timeout http-keep-alive 75s\n  timeout server 60s\n{option}\
@@ -210,5 +224,5 @@ fn haproxy(port: u16, setup: Setup<'_>, option: &str) -> Bin {
         backend back\n  server hello {upstream} pool-low-conn {KEPT_UPSTREAM}\n"
     );
     let path = bin.file("haproxy.cfg", config);
-    bin.arg("-db").arg("-f").arg(path)
+    silent(bin.arg("-db").arg("-f").arg(path), port, 0, setup)
 }

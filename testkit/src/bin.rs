@@ -138,8 +138,14 @@ impl Bin {
 
     /// From a parent that ignores the ends of its children (SIGCHLD).
     #[must_use]
-    pub fn ignoring_children(mut self) -> Bin {
-        self.wrapper.extend(["env".into(), "--ignore-signal=CHLD".into()]);
+    pub fn ignoring_children(self) -> Bin {
+        self.under(["env", "--ignore-signal=CHLD"])
+    }
+
+    /// Run by another program, such as `valgrind`, whose command line is `words` and then the binary's.
+    #[must_use]
+    pub fn under<W: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = W>) -> Bin {
+        self.wrapper.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -175,9 +181,8 @@ impl Bin {
         let dir = self.dir.path();
         std::os::unix::fs::chown(dir, Some(id), Some(id))
             .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let ids = [format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".to_owned()];
-        self.wrapper.extend(["setpriv".into()].into_iter().chain(ids.map(OsString::from)));
-        self
+        let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
+        self.under(["setpriv", &user, &group, "--clear-groups"])
     }
 
     /// A copy of the binaries, where every user may run them.

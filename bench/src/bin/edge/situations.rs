@@ -101,7 +101,7 @@ impl Situation {
             Beside::Idle(count) | Beside::Slow(count) => count,
         };
         let before = options.common.before.as_deref();
-        let setup = Setup { upstream, clients: self.clients + beside, before };
+        let setup = Setup { before, ..Setup::for_load(upstream, self.clients + beside) };
         let start = |name: String| {
             let proxy = Proxy::start(&name, setup);
             (name, proxy)

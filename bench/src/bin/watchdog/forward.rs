@@ -54,7 +54,7 @@ fn backend(options: &Options, name: &str, command: impl Fn(&Bin, u16) -> String,
         let bin = bin.env("fprocess", line).env("upstream_url", format!("http://{upstream}"));
         let running = bin.start();
         wait_until_healthy(&running);
-        let nginx = Proxy::start("nginx", Setup { upstream, clients: *clients, before: None });
+        let nginx = Proxy::start("nginx", Setup::for_load(upstream, *clients));
         let to = |addr| Target { addr, path: "/".to_owned(), length: ANSWER_BYTES };
         // Its own processes only: the one behind it is a child of fwatchdog's and nobody's overhead.
         let subjects: [(String, Subject); 2] = [
