@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http1::server::Course;
-use http1::{Exchange, HeadWriter, MAX_URGENT, Refusal, RequestHead, Service};
+use http1::server::{Answer, Course};
+use http1::{Exchange, HeadWriter, Refusal, RequestHead, Service};
 
 use crate::call::context::TEXT;
 use crate::call::{self, Served, forward};
 use crate::function::Function;
 use crate::metrics::Observation;
 use crate::refusal_text;
+use crate::resident::Resident;
 
 /// The media type of the Prometheus text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,12 +33,17 @@ impl FunctionService {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    fn answer_own_route(&self, exchange: &mut Exchange<'_>) -> bool {
-        if !is_own(exchange.request()) {
-            return false;
+    /// The answer of fwatchdog itself. `listens` tells whether the process does: `None` where that cannot be told.
+    fn own_answer(
+        &self,
+        request: &RequestHead,
+        listens: impl Fn(&Resident) -> Option<bool>,
+    ) -> Option<Answer> {
+        if !is_own(request) {
+            return None;
         }
-        let (status, kind, text) = match exchange.request().path() {
-            b"/_/health" => match self.sickness() {
+        let (status, kind, text) = match request.path() {
+            b"/_/health" => match self.sickness(listens)? {
                 Some(why) => (503, TEXT, why.to_owned()),
                 None => (200, TEXT, "OK".to_owned()),
             },
@@ -46,30 +52,31 @@ impl FunctionService {
             }
             b"/_/ready" => (200, TEXT, "OK".to_owned()),
             b"/_/metrics" => (200, EXPOSITION, self.function.metrics.text(self.function.slots.taken())),
-            _ => return false,
+            _ => return None,
         };
         let mut head = HeadWriter::response(status);
         head.text("Content-Type", kind);
-        let _ = exchange.respond(head, text.as_bytes()); // or the client is gone
-        true
+        Some(Answer::new(head, text))
     }
 
     /// Why the function is not healthy. A function that is busy is healthy: it must not be replaced.
-    fn sickness(&self) -> Option<&'static str> {
+    fn sickness(&self, listens: impl Fn(&Resident) -> Option<bool>) -> Option<Option<&'static str>> {
         if self.is_draining.load(Ordering::Acquire) {
-            return Some("draining\n");
+            return Some(Some("draining\n"));
         }
-        let resident = self.function.resident.as_ref()?;
+        let Some(resident) = &self.function.resident else { return Some(None) };
         if resident.hangs() {
-            return Some("the process does not answer, see max_timeouts\n");
+            return Some(Some("the process does not answer, see max_timeouts\n"));
         }
-        (!resident.listens()).then_some("the process does not listen yet, see upstream_url\n")
+        let listens = listens(resident)?;
+        Some((!listens).then_some("the process does not listen yet, see upstream_url\n"))
     }
 }
 
 impl Service for FunctionService {
     fn call(&self, exchange: &mut Exchange<'_>) {
-        if self.answer_own_route(exchange) {
+        if let Some(answer) = self.own_answer(exchange.request(), |resident| Some(resident.listens())) {
+            let _ = exchange.send(answer); // or the client is gone
             return;
         }
         let function = self.function;
@@ -95,6 +102,10 @@ impl Service for FunctionService {
         }
     }
 
+    fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
+        self.own_answer(exchange.request(), Resident::listens_at_once)
+    }
+
     fn relays(&self) -> bool {
         self.function.resident.is_some()
     }
@@ -108,16 +119,6 @@ impl Service for FunctionService {
 
     fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
         !is_own(exchange.request()) && !self.function.slots.is_full()
-    }
-
-    fn urgent_threads(&self, head: &[u8]) -> usize {
-        match head {
-            _ if [&b"GET /_/health "[..], b"GET /_/ready "].iter().any(|own| head.starts_with(own)) => {
-                MAX_URGENT
-            }
-            _ if head.starts_with(b"GET /_/metrics ") => MAX_URGENT - 1,
-            _ => 0,
-        }
     }
 
     fn refused(&self, refusal: Refusal, _: &mut HeadWriter) {

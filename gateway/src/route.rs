@@ -70,6 +70,11 @@ impl Below {
 }
 
 impl<'a> Route<'a> {
+    /// Whether the gateway may have a page of its own at this path.
+    pub(crate) fn is_page(path: &[u8]) -> bool {
+        matches!(path, b"/" | b"/metrics" | b"/metrics/" | b"/healthz" | crate::load::PATH)
+    }
+
     /// The route of a request. `query` is what follows the `?` in the target. `x_function` has the fields of that name: an
     /// empty one counts as none, as in the 2017 release, and of two nobody knows which one the next server takes.
     pub(crate) fn of(

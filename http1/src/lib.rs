@@ -24,6 +24,6 @@ pub use body::Length;
 pub use client::{ClientConfig, Connection, Endpoint, Error, Phase, Pool, Request, Response};
 pub use head::{Headers, RequestHead, ResponseHead, Version};
 pub use refusal::Refusal;
-pub use server::{Exchange, MAX_URGENT, Server, ServerConfig, Service, Stats, Waker};
+pub use server::{Exchange, Server, ServerConfig, Service, Stats, Waker};
 pub use wire::{Body, BodyError};
 pub use writer::HeadWriter;

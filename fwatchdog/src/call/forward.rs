@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::{Course, Relay};
+use http1::server::{Blocking, Course, Relay};
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 use kit::sys::Ready;
 use kit::{Deadline, call};
@@ -70,10 +70,28 @@ impl Relay for Passing {
         self.resident.target().pool.put(connection); // which closes it unless all went well
     }
 
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload)) {
-        let Passing { call, resident, mut observation, _slot } = *self;
+    fn failed(self: Box<Self>, _: &Exchange<'_>, parts: (End, Box<Connection>, Upload)) -> Course {
         let (end, connection, upload) = parts;
-        resident.target().pool.put(connection); // which closes it
+        self.resident.target().pool.put(connection); // which closes it
+        Course::GoOn(Box::new(Failed { passing: *self, end, upload }))
+    }
+}
+
+/// A call whose first try failed: a worker tries again, or answers why not.
+struct Failed {
+    passing: Passing,
+    end: End,
+    upload: Upload,
+}
+
+impl Blocking for Failed {
+    fn ended(mut self: Box<Self>, cause: Cause) {
+        self.passing.observation.code = broken(self.passing.call.id.as_str(), cause);
+    }
+
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
+        let Failed { passing, end, upload } = *self;
+        let Passing { call, resident, mut observation, _slot } = passing;
         observation.code = match end {
             End::Again(Cause::Unreachable(_)) => call.forward(exchange, resident, Tried { upload, count: 0 }),
             End::Again(_) => call.forward(exchange, resident, Tried { upload, count: 1 }),

@@ -184,6 +184,15 @@ impl Resident {
         self.connect(Deadline::after(HEALTH_TIMEOUT)).is_ok()
     }
 
+    /// The same without a wait; `None` where the system does not tell at once.
+    pub(crate) fn listens_at_once(&self) -> Option<bool> {
+        match self.connect(Deadline::after(Duration::ZERO)) {
+            Ok(_) => Some(true),
+            Err(Error::Connect { source, .. }) if source.kind() == io::ErrorKind::TimedOut => None,
+            Err(_) => Some(false),
+        }
+    }
+
     /// Chooses a port for the next process, unless `upstream_url` names one.
     fn choose_port(&self) -> io::Result<Option<OwnPort>> {
         if !self.upstream.has_own_port() {

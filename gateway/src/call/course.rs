@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http1::forward::{Cause, End, Transfer, Upload};
-use http1::server::{Course, Relay, Waiting};
+use http1::server::{Answer, Blocking, Course, Due, Relay, Waiting};
 use http1::{Connection, Exchange, HeadWriter, ResponseHead};
 
 use super::context::Calls;
@@ -29,7 +29,7 @@ pub(crate) fn begin(calls: &Arc<Calls>, exchange: &Exchange<'_>, invocation: Inv
     match call.is_ready() {
         Ok(true) => call.relay(exchange, now),
         Ok(false) => Course::Wait(call),
-        Err(_) => Course::GoOn(call), // a worker finds the same failure, and can tell the client
+        Err(failure) => Course::Answer(call.into_answer(&failure)),
     }
 }
 
@@ -44,10 +44,11 @@ impl Waiting for Call {
         self.stage.round().map_or(deadline, |round| round.next.min(deadline))
     }
 
-    fn time_is_up(&mut self) {
+    fn expired(mut self: Box<Self>, _: &Exchange<'_>) -> Due {
         if self.facts.limits.deadline.has_passed() {
             self.pass.leave_line(); // until its client is told, others go on
         }
+        Due::GoOn(self)
     }
 
     fn step_aside(&mut self) {
@@ -68,10 +69,12 @@ impl Waiting for Call {
             Ok(true) if exchange.is_stopping() => Course::Wait(self),
             Ok(true) => self.relay(exchange, Instant::now()),
             Ok(false) => Course::Wait(self),
-            Err(_) => Course::GoOn(self),
+            Err(failure) => Course::Answer(self.into_answer(&failure)),
         }
     }
+}
 
+impl Blocking for Call {
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
         self.run(exchange);
     }
@@ -108,12 +111,12 @@ impl Relay for Call {
         self.observe(code);
     }
 
-    fn go_on(
+    fn failed(
         mut self: Box<Self>,
-        exchange: &mut Exchange<'_>,
+        _: &Exchange<'_>,
         (end, connection, upload): (End, Box<Connection>, Upload),
-    ) {
-        let Some(in_use) = self.stage.take_use() else { return }; // a relayed call has one
+    ) -> Course {
+        let Some(in_use) = self.stage.take_use() else { return Course::GoOn(self) }; // a relayed call has one
         let replica = in_use.replica();
         replica.pool().put(connection); // closes the connection
         self.upload = upload;
@@ -128,9 +131,8 @@ impl Relay for Call {
         };
         drop(in_use);
         match outcome {
-            Outcome::Answered(status) => self.observe(status),
-            Outcome::Failed(failure) => self.fail(exchange, &failure),
-            Outcome::Again => self.run(exchange),
+            Outcome::Failed(failure) => Course::Answer(self.into_answer(&failure)),
+            Outcome::Again | Outcome::Answered(_) => Course::GoOn(self),
         }
     }
 }
@@ -196,14 +198,21 @@ impl Call {
 
     /// Answers a failure, unless there is nobody left to be told, and observes the call.
     fn fail(self: Box<Self>, exchange: &mut Exchange<'_>, failure: &Failure) {
-        let line = failure.line(Some(self.function.known.name.as_str()));
-        log::debug!("call {}: {}", self.facts.id, line.trim_end());
+        let answer = self.into_answer(failure);
         if *failure == Failure::ClientGone || exchange.is_started() {
             exchange.abort();
         } else {
-            let _ = exchange.respond(self.failure_head(failure), line.as_bytes()); // an error: nobody is left to be told
+            let _ = exchange.send(answer); // an error: nobody is left to be told
         }
+    }
+
+    /// Observes a call that failed, and returns the answer for its client.
+    fn into_answer(self: Box<Self>, failure: &Failure) -> Answer {
+        let line = failure.line(Some(self.function.known.name.as_str()));
+        log::debug!("call {}: {}", self.facts.id, line.trim_end());
+        let answer = Answer::new(self.failure_head(failure), line);
         failure.count(&self.calls.rejected);
         self.observe(failure.status());
+        answer
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http1::{Exchange, HeadWriter, Length, MAX_URGENT, Refusal, RequestHead, Service};
+use http1::{Exchange, HeadWriter, Length, Refusal, RequestHead, Service};
 use kit::{Deadline, duration};
 
 use crate::access_log;
@@ -34,7 +34,7 @@ pub(crate) use control::{ControlPlane, Door};
 pub(crate) use guard::Guard;
 use guesses::Watch;
 use http1::forward::Upload;
-use http1::server::{Answered, Course};
+use http1::server::{Answer, Answered, Course};
 pub(crate) use listeners::Listeners;
 
 /// Unknown names make the provider look again at most this often.
@@ -114,16 +114,9 @@ impl Edge {
                 let target = target.below();
                 self.alexa(exchange, target)
             }
-            Route::Metrics => self.metrics(exchange),
-            Route::Health => self.health(exchange),
-            Route::Load => {
-                self.load(exchange);
-                Ok(())
-            }
-            Route::RedirectToUi => {
-                let mut head = HeadWriter::response(302);
-                head.text("Location", "/ui/");
-                respond(exchange, head, "");
+            Route::Metrics | Route::Health | Route::Load | Route::RedirectToUi => {
+                let page = self.page(exchange, &route).unwrap_or(Err(Failure::NoRoute))?;
+                send(exchange, page);
                 Ok(())
             }
             Route::Control => {
@@ -202,7 +195,23 @@ impl Edge {
         }
     }
 
-    fn metrics(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+    /// A page of the gateway's own.
+    fn page(&self, exchange: &Exchange<'_>, route: &Route<'_>) -> Option<Result<Answer, Failure>> {
+        let may = self.listeners.check(route, exchange.listener());
+        Some(match route {
+            Route::Metrics => may.and_then(|()| self.metrics(exchange)),
+            Route::Health => may.and_then(|()| self.health(exchange)),
+            Route::Load => may.map(|()| self.load()),
+            Route::RedirectToUi => may.map(|()| {
+                let mut head = HeadWriter::response(302);
+                head.text("Location", "/ui/");
+                Answer::new(head, "")
+            }),
+            _ => return None,
+        })
+    }
+
+    fn metrics(&self, exchange: &Exchange<'_>) -> Result<Answer, Failure> {
         self.guard.admit_to_metrics(exchange)?;
         let stats = exchange.stats();
         let snapshot = self.calls.table.snapshot();
@@ -237,12 +246,11 @@ impl Edge {
         }
         let mut head = HeadWriter::response(200);
         head.text("Content-Type", metrics::CONTENT_TYPE);
-        respond(exchange, head, &page);
-        Ok(())
+        Ok(Answer::new(head, page))
     }
 
     /// What this gateway tells the others of its service. It tells nothing that `/metrics` does not.
-    fn load(&self, exchange: &mut Exchange<'_>) {
+    fn load(&self) -> Answer {
         let (snapshot, now) = (self.calls.table.snapshot(), Instant::now());
         let functions = snapshot.iter().map(|(name, function)| {
             let in_flight = u32::try_from(function.series.inflight.get()).unwrap_or(u32::MAX);
@@ -252,10 +260,10 @@ impl Edge {
         let page = load::write(self.instance, functions);
         let mut head = HeadWriter::response(200);
         head.text("Content-Type", "text/plain; charset=utf-8");
-        respond(exchange, head, &page);
+        Answer::new(head, page)
     }
 
-    fn health(&self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+    fn health(&self, exchange: &Exchange<'_>) -> Result<Answer, Failure> {
         if exchange.is_draining() {
             return Err(Failure::Draining);
         }
@@ -265,8 +273,7 @@ impl Edge {
             None => "ok\n".to_owned(),
             Some(problem) => kit::log::one_line(&format!("degraded: {problem}")),
         };
-        respond(exchange, head, &text);
-        Ok(())
+        Ok(Answer::new(head, text))
     }
 }
 
@@ -277,7 +284,21 @@ impl Service for Edge {
         if failure == Failure::ClientGone {
             return exchange.abort();
         }
-        respond(exchange, failure.head(), &failure.line(None));
+        send(exchange, Answer::new(failure.head(), failure.line(None)));
+    }
+
+    /// The gateway's own pages: a gateway that is busy is not a sick one, and its figures must be seen.
+    fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
+        let request = exchange.request();
+        if !Route::is_page(request.path()) || self.oversize(exchange).is_some() {
+            return None;
+        }
+        let x_function = request.headers().get_all("x-function");
+        let route = Route::of(request.method(), request.path(), request.query(), x_function);
+        Some(self.page(exchange, &route)?.unwrap_or_else(|failure| {
+            failure.count(&self.calls.rejected);
+            Answer::new(failure.head(), failure.line(None))
+        }))
     }
 
     fn relays(&self) -> bool {
@@ -315,17 +336,6 @@ impl Service for Edge {
         self.calls.proxies.client(peer, request.headers())
     }
 
-    /// A gateway that is busy is not a sick one: it must not be replaced for it, and its figures must be seen.
-    fn urgent_threads(&self, head: &[u8]) -> usize {
-        match head {
-            _ if head.starts_with(b"GET /healthz ") => MAX_URGENT,
-            // A long page to a client that does not read holds its thread: one is left for health checks.
-            _ if head.starts_with(b"GET /metrics ") => MAX_URGENT - 1,
-            _ if head.starts_with(b"GET /load ") => MAX_URGENT - 1,
-            _ => 0,
-        }
-    }
-
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
         self.calls.rejected.count(Kind::Http(refusal));
         head.text(X_GATEWAY_ERROR, refusal.reason());
@@ -341,8 +351,8 @@ impl Service for Edge {
 }
 
 /// Answers; an error means that nobody is left to be told.
-fn respond(exchange: &mut Exchange<'_>, head: HeadWriter, body: &str) {
-    if let Err(error) = exchange.respond(head, body.as_bytes()) {
+fn send(exchange: &mut Exchange<'_>, answer: Answer) {
+    if let Err(error) = exchange.send(answer) {
         log::debug!("answer not sent: {error}");
     }
 }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use kit::sys::Socket;
 
 use super::Shared;
+use super::answers::Sending;
 use super::clients::Client;
 use super::exchange::{Exchange, Turn};
 use super::memory::Share;
 use super::record::Answered;
 use super::table::Token;
-use super::worker::MAX_URGENT;
 use crate::Refusal;
 use crate::body::Length;
 use crate::head::{RequestHead, Scan, why_start};
@@ -33,6 +33,8 @@ pub(super) enum Phase {
     Body,
     /// Its next request.
     Idle,
+    /// Its client, which reads the rest of a whole answer.
+    Answering,
     /// The peer's end, after a refusal; what still comes is thrown away.
     Closing,
 }
@@ -78,6 +80,8 @@ pub(super) struct Conn {
     pub(super) caller: Option<Arc<Client>>,
     /// The request whose body is waited for.
     pub(super) turn: Option<Box<Turn>>,
+    /// The answer whose rest waits for its client to read.
+    pub(super) sending: Option<Box<Sending>>,
 }
 
 impl Conn {
@@ -100,6 +104,7 @@ impl Conn {
             client: None,
             caller: None,
             turn: None,
+            sending: None,
         }
     }
 
@@ -157,7 +162,7 @@ impl Conn {
         match self.phase {
             Phase::New | Phase::Idle => self.socket.shutdown_unread(),
             Phase::Body => !self.has_input(),
-            Phase::Head | Phase::Closing => true,
+            Phase::Head | Phase::Answering | Phase::Closing => true,
         }
     }
 
@@ -174,11 +179,6 @@ impl Conn {
     /// The length of the next head, if it is there whole.
     pub(super) fn next_head(&mut self) -> Option<usize> {
         self.scan.end(self.incoming.pending())
-    }
-
-    /// How many threads the service has for the next request, and ones like it, beyond the workers.
-    pub(super) fn urgent_threads(&self, shared: &Shared) -> usize {
-        shared.service.urgent_threads(self.incoming.pending()).min(MAX_URGENT)
     }
 
     pub(super) fn fill(&mut self, room: usize) -> io::Result<Option<usize>> {

@@ -9,7 +9,7 @@ use kit::sys::{Ready, Socket};
 use super::clients::Wait;
 use super::conn::{Conn, Next};
 use super::record::{Answered, Record};
-use super::{Shared, Waiting};
+use super::{Answer, Shared, Waiting};
 use crate::body::{Framing, Length};
 use crate::head::{RequestHead, Version};
 use crate::wire::{Body, BodyError, Mode};
@@ -416,8 +416,21 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// What the system says, or `TimedOut`.
     pub fn respond(&mut self, head: HeadWriter, body: &[u8]) -> io::Result<()> {
-        let length = if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) };
-        self.respond_as(head, length, body)
+        self.respond_as(head, length_of(body), body)
+    }
+
+    /// Sends a whole answer, as [`Exchange::respond`] does.
+    ///
+    /// # Errors
+    /// As [`Exchange::respond`].
+    pub fn send(&mut self, answer: Answer) -> io::Result<()> {
+        self.respond(answer.head, &answer.body)
+    }
+
+    /// Begins a whole answer with a body of so many bytes, and throws away what the service left of the request's.
+    pub(super) fn begin_whole(&mut self, head: HeadWriter, length: Length) {
+        self.turn.closes |= !self.discard_body();
+        self.start(head, length);
     }
 
     /// Sends a whole answer whose length is told as `length`: another one than that of `body` where the answer has no
@@ -426,8 +439,7 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// As [`Exchange::respond`]; a shorter `body` than was told is `UnexpectedEof`.
     pub fn respond_as(&mut self, head: HeadWriter, length: Length, body: &[u8]) -> io::Result<()> {
-        self.turn.closes |= !self.discard_body();
-        self.start(head, length);
+        self.begin_whole(head, length);
         let mut rest = body;
         while !rest.is_empty() {
             match self.write(rest)? {
@@ -540,4 +552,9 @@ impl<'a> Exchange<'a> {
             true => Next::Close,
         }
     }
+}
+
+/// The length of the body of a whole answer.
+pub(super) fn length_of(body: &[u8]) -> Length {
+    if body.is_empty() { Length::None } else { Length::Known(body.len() as u64) }
 }

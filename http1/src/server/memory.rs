@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
+use super::conn::{Conn, Phase};
 use super::poller::close_slowly;
 use super::table::Token;
 use crate::Refusal;
@@ -151,7 +152,9 @@ impl Shared {
     fn largest_heads(&self) -> Vec<(Rank, usize, Token)> {
         let mut largest: Vec<(Rank, usize, Token)> = Vec::with_capacity(MAX_GIVEN_UP + 1);
         for (number, lane) in self.lanes.iter().enumerate() {
-            for (token, conn) in lane.table().waiting().filter(|(_, conn)| conn.share.bytes > 0) {
+            let table = lane.table();
+            let may_go = |conn: &Conn| conn.share.bytes > 0 && conn.phase != Phase::Answering;
+            for (token, conn) in table.waiting().filter(|(_, conn)| may_go(conn)) {
                 let rank = (u32::MAX - conn.share.class(), conn.since);
                 let place = largest.partition_point(|(other, ..)| *other <= rank);
                 if place < MAX_GIVEN_UP {

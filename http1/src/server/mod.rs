@@ -6,6 +6,7 @@
 //! Everything is bounded: connections, workers, calls, the queue between them, heads, bodies, and each wait.
 
 mod accept;
+mod answers;
 mod clients;
 mod conn;
 mod exchange;
@@ -41,7 +42,6 @@ pub use memory::{MAX_HEAD_MEMORY, head_memory};
 use places::MAX_POLLERS;
 pub use record::Answered;
 use table::Table;
-pub use worker::MAX_URGENT;
 use worker::Workers;
 
 /// The most listeners of a server. Each is looked at whenever accepting goes on after a pause.
@@ -143,14 +143,20 @@ pub trait Service: Send + Sync + 'static {
     /// and did not finish it has its connection broken off; a panic is the same.
     fn call(&self, exchange: &mut Exchange<'_>);
 
+    /// Answers a request at once: also where as many are served as may be, and without a thread for a client that does not
+    /// read. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
+    fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
+        let _ = exchange;
+        None
+    }
+
     /// Whether [`Service::relay`] is worth asking. Workers of such a server hand a connection back at once.
     fn relays(&self) -> bool {
         false
     }
 
-    /// Takes a request that is no more than a transfer between its client and one upstream connection, or one that
-    /// waits for it. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
-    /// Where it answers nothing, [`Service::call`] is called on a worker.
+    /// Takes a request for which its poller does all that is left to do. It runs on that poller, which serves all others
+    /// meanwhile: it must not wait for anything. For `None`, [`Service::call`] is called on a worker.
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let _ = exchange;
         None
@@ -176,15 +182,6 @@ pub trait Service: Send + Sync + 'static {
         peer
     }
 
-    /// How many threads beyond the workers may serve requests like this one while all workers are busy, at most
-    /// [`MAX_URGENT`]: none unless it is urgent, as a health check is. It is judged by the first bytes of its head
-    /// alone. Only a request whose answer always fits into a socket's buffer, and waits for nobody, may be given the
-    /// last of them: a client that does not read would keep it.
-    fn urgent_threads(&self, head: &[u8]) -> usize {
-        let _ = head;
-        0
-    }
-
     /// Sees a refusal before its answer goes out: to count it, and to add fields.
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
         let _ = (refusal, head);
@@ -201,38 +198,65 @@ pub trait Service: Send + Sync + 'static {
     }
 }
 
+/// A whole answer, which a poller sends without waiting for its client.
+pub struct Answer {
+    pub(crate) head: HeadWriter,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer with this body. A client that asked for the head alone, or a status without a body, gets none of it.
+    #[must_use]
+    pub fn new(head: HeadWriter, body: impl Into<Vec<u8>>) -> Answer {
+        Answer { head, body: body.into() }
+    }
+}
+
 /// What becomes of a request on a poller.
 pub enum Course {
-    /// It is moved between its sockets.
+    /// The poller answers it.
+    Answer(Answer),
+    /// The poller moves it between its sockets.
     Relay(Transfer, Box<dyn Relay>),
     /// It waits, and is looked at again when the server is woken (see [`Waker`]), or now and then.
     Wait(Box<dyn Waiting>),
-    /// It goes on on a worker.
+    /// A worker goes on with it.
+    GoOn(Box<dyn Blocking>),
+}
+
+/// What becomes of a request that has waited until its time was up.
+pub enum Due {
+    /// The poller answers it.
+    Answer(Answer),
+    /// A worker goes on with it, as soon as the queue has room.
     GoOn(Box<dyn Waiting>),
 }
 
+/// A request with which a worker goes on, where it may block.
+pub trait Blocking: Send {
+    /// Goes on, on a worker.
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>);
+
+    /// The client went away, or the server has no place for it: nothing is left to be told.
+    fn ended(self: Box<Self>, cause: Cause);
+}
+
 /// A request that waits for something other than its sockets. It takes neither a thread nor a place among the calls.
-pub trait Waiting: Send {
+pub trait Waiting: Blocking {
     /// What it waits for. Where one waits on, those behind it with the same key are not asked in the same round.
     fn key(&self) -> usize;
 
-    /// When it goes on on a worker, if it still waits then.
+    /// When its time is up.
     fn until(&self) -> Instant;
 
-    /// Its time is up: it waits for a worker now.
-    fn time_is_up(&mut self) {}
+    /// Its time is up; on its poller. Asked again while the queue for workers has no room.
+    fn expired(self: Box<Self>, exchange: &Exchange<'_>) -> Due;
 
     /// Its client has its share of all calls: those of others that wait for the same come first.
     fn step_aside(&mut self) {}
 
     /// Looks whether it can go on; on its poller, in the order of arrival.
     fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
-
-    /// Goes on on a worker, where it may block: after [`Course::GoOn`], or when its time is up.
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>);
-
-    /// The client went away, or the server has no place for it: nothing is left to be told.
-    fn ended(self: Box<Self>, cause: Cause);
 }
 
 /// Has the requests that wait looked at, see [`Waiting`].
@@ -255,9 +279,8 @@ pub trait Relay: Send {
     /// poller.
     fn ended(self: Box<Self>, end: End, connection: Box<Connection>);
 
-    /// The transfer ended before anything of an answer went out: [`End::Failed`] or [`End::Again`]; on a worker,
-    /// where it may block.
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, parts: (End, Box<Connection>, Upload));
+    /// The transfer ended before anything of an answer went out: [`End::Failed`] or [`End::Again`]; on the poller.
+    fn failed(self: Box<Self>, exchange: &Exchange<'_>, parts: (End, Box<Connection>, Upload)) -> Course;
 }
 
 /// What a server is doing, as of a moment.
@@ -320,6 +343,8 @@ struct Shared {
     lanes: Vec<Lane>,
     workers: Workers,
     memory: Arc<Memory>,
+    /// Bodies of answers that wait for their clients to read.
+    unread: Arc<Memory>,
     clients: Arc<Clients>,
     is_draining: AtomicBool,
     /// Whether the listeners are to be closed, and whether they are.
@@ -416,6 +441,7 @@ impl Server {
             lanes: lanes?,
             workers: Workers::new(&config),
             memory: Memory::new(config.head_memory),
+            unread: Memory::new(answers::MAX_UNREAD_BYTES),
             clients: Arc::default(),
             is_draining: AtomicBool::new(false),
             stops_accepting: AtomicBool::new(false),

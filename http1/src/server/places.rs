@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 /// The properties of a queued job.
 pub(super) trait Queued {
-    /// How many threads there are for it, and ones like it, beyond the workers.
-    fn urgent_threads(&self) -> usize;
-
     /// When it began to wait for a worker.
     fn since(&self) -> Instant;
 
@@ -37,8 +34,6 @@ pub(super) struct Todo {
 pub(super) enum Submitted<J> {
     /// Into the queue.
     Queued(Todo),
-    /// The job is for a thread beyond the workers, which is counted already.
-    Urgent(J),
     /// Nowhere: the queue is full, or the server ends.
     Refused(J),
     /// Nowhere: the client's share of the queue is full.
@@ -84,8 +79,6 @@ pub(super) struct Places<J> {
     alive: usize,
     starting: usize,
     idle: usize,
-    /// Threads beyond the workers, each with an urgent request, which is not counted among the others.
-    urgent: usize,
     /// Pollers with calls that found no place, a bit for each.
     starved: u64,
     is_stopping: bool,
@@ -114,7 +107,6 @@ impl<J: Queued> Places<J> {
             alive: 0,
             starting: 0,
             idle: 0,
-            urgent: 0,
             starved: 0,
             is_stopping: false,
         }
@@ -189,17 +181,8 @@ impl<J: Queued> Places<J> {
         self.settle(client)
     }
 
-    /// Queues a job, or has it served beyond the bound where it is urgent and all places are taken.
+    /// Queues a job.
     pub(super) fn submit(&mut self, job: J) -> Submitted<J> {
-        let has_place = self.has_room() && !self.is_over(job.client());
-        if !self.is_stopping && !has_place && self.urgent < job.urgent_threads() {
-            self.urgent += 1;
-            return Submitted::Urgent(job);
-        }
-        self.queue(job)
-    }
-
-    fn queue(&mut self, job: J) -> Submitted<J> {
         if self.is_stopping || self.taken() + self.jobs.len() >= self.most + self.most_waiting {
             return Submitted::Refused(job);
         }
@@ -233,28 +216,6 @@ impl<J: Queued> Places<J> {
         let job = self.remove(place)?;
         self.count(job.client(), |client| client.serving += 1);
         Some(job)
-    }
-
-    /// No thread could be started for an urgent job: it waits in line.
-    pub(super) fn urgent_failed(&mut self, job: J) -> Submitted<J> {
-        self.urgent -= 1;
-        self.queue(job)
-    }
-
-    /// A thread has served its urgent job.
-    pub(super) fn end_urgent(&mut self) {
-        self.urgent -= 1;
-    }
-
-    /// Takes the first urgent job in line, if there is room for it: it came while the threads for such were about to
-    /// end.
-    pub(super) fn take_urgent(&mut self) -> Option<(J, Todo)> {
-        let urgent = self.urgent;
-        let place = self.jobs.iter().position(|job| urgent < job.urgent_threads())?;
-        let job = self.remove(place)?;
-        self.urgent += 1;
-        let todo = self.settle(job.client());
-        Some((job, todo))
     }
 
     /// A worker that could not be started. Jobs that nobody takes are for [`Places::tick`].

@@ -15,7 +15,7 @@ use super::relays::{Held, Relays, Running, Step, UPSTREAM};
 use super::table::Token;
 use super::waits::{Parked, Waits};
 use super::worker::{Job, Work, finish};
-use super::{Course, Lane, MAX_LISTENERS, Shared};
+use super::{Answer, Course, Lane, MAX_LISTENERS, Shared, answers};
 use crate::forward::End;
 use crate::{Refusal, spare};
 
@@ -61,7 +61,7 @@ impl Poller {
     pub(super) fn new(shared: Arc<Shared>, number: usize, listeners: Vec<Listener>) -> io::Result<Poller> {
         let config = &shared.config;
         let shortest = config.header_timeout.min(config.idle_timeout).min(config.body_stall_timeout);
-        let shortest = shortest.min(CLOSING_TIME);
+        let shortest = shortest.min(config.write_stall_timeout).min(CLOSING_TIME);
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let lane = &shared.lanes[number];
         for (listener, token) in listeners.iter().zip(FIRST_LISTENER..) {
@@ -118,6 +118,11 @@ impl Poller {
         let owed = self.lane().table().due(|conn| conn.phase == Phase::Body);
         for token in owed {
             self.end_with(token, Refusal::Draining);
+        }
+        let unread = self.lane().table().due(|conn| conn.phase == Phase::Answering);
+        for token in unread {
+            let taken = self.lane().table().take(token);
+            taken.into_iter().for_each(|conn| answers::give_up(&self.shared, conn));
         }
     }
 
@@ -208,8 +213,10 @@ impl Poller {
             Some(conn) if conn.phase == Phase::Closing => self.discard(conn),
             Some(mut conn) => {
                 conn.is_hung_up |= ready.is_hung_up();
-                if conn.phase == Phase::Body {
-                    return self.await_body(conn);
+                match conn.phase {
+                    Phase::Body => return self.await_body(conn),
+                    Phase::Answering => return self.go_on_answering(conn, ready),
+                    _ => {}
                 }
                 match conn.next_head() {
                     Some(_) => self.received(conn),
@@ -250,9 +257,8 @@ impl Poller {
 
     /// Opens a request whose head is complete.
     fn begin(&mut self, mut conn: Box<Conn>) {
-        let urgent_threads = conn.urgent_threads(&self.shared);
         match conn.open(&self.shared) {
-            Ok(Some(turn)) => self.serve(conn, turn, urgent_threads),
+            Ok(Some(turn)) => self.serve(conn, turn),
             Ok(None) => self.await_body(conn),
             Err(refusal) => self.refuse(conn, refusal),
         }
@@ -264,9 +270,9 @@ impl Poller {
             Ok(Some(1..)) => {
                 let Some(turn) = conn.turn.take() else { return self.forget(conn) };
                 conn.incoming.notice();
-                self.serve(conn, *turn, 0);
+                self.serve(conn, *turn);
             }
-            Ok(None) => self.rearm(conn),
+            Ok(None) => rearm(&self.shared, conn),
             Ok(Some(0)) | Err(_) => {
                 if let Some(mut turn) = conn.turn.take() {
                     let mut exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
@@ -279,10 +285,29 @@ impl Poller {
     }
 
     /// Serves a request, or has it served.
-    fn serve(&mut self, conn: Box<Conn>, turn: Turn, urgent_threads: usize) {
+    fn serve(&mut self, mut conn: Box<Conn>, mut turn: Turn) {
+        if let Some(answer) = answers::at_once(&self.shared, &mut conn, &mut turn) {
+            return self.answer(conn, turn, answer);
+        }
         match self.shared.relays && self.shared.workers.enter(conn.client_number()) {
-            true => self.relay(conn, turn, urgent_threads),
-            false => self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) }),
+            true => self.relay(conn, turn),
+            false => self.submit(Job::new(conn, Work::Call(turn))),
+        }
+    }
+
+    pub(super) fn answer(&mut self, conn: Box<Conn>, turn: Turn, answer: Answer) {
+        if let Some((conn, next)) = answers::answer(&self.shared, conn, turn, answer) {
+            self.finish(conn, next);
+        }
+    }
+
+    /// Something happened on a connection whose client has an answer to read.
+    fn go_on_answering(&mut self, mut conn: Box<Conn>, ready: Ready) {
+        if ready.is_readable() {
+            conn.incoming.notice();
+        }
+        if let Some((conn, next)) = answers::go_on(&self.shared, conn) {
+            self.finish(conn, next);
         }
     }
 
@@ -297,14 +322,14 @@ impl Poller {
         }
     }
 
-    fn relay(&mut self, mut conn: Box<Conn>, mut turn: Turn, urgent_threads: usize) {
+    fn relay(&mut self, mut conn: Box<Conn>, mut turn: Turn) {
         let service = Arc::clone(&self.shared.service);
         let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
         match taken {
             Ok(None) => {
                 self.leave(&conn);
-                self.submit(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) });
+                self.submit(Job::new(conn, Work::Call(turn)));
             }
             Ok(Some(course)) => self.take_course(conn, turn, course),
             Err(_) => self.panicked(conn, turn),
@@ -314,14 +339,18 @@ impl Poller {
     /// Does what the service decided for a request that has a place among the calls.
     pub(super) fn take_course(&mut self, conn: Box<Conn>, mut turn: Turn, course: Course) {
         let (transfer, relay) = match course {
+            Course::Answer(answer) => {
+                self.leave(&conn);
+                return self.answer(conn, turn, answer);
+            }
             Course::Relay(transfer, relay) => (transfer, relay),
             Course::Wait(waiting) => {
                 self.leave(&conn);
                 return self.keep_waiting(Parked { conn, turn, waiting });
             }
-            Course::GoOn(waiting) => {
+            Course::GoOn(rest) => {
                 self.leave(&conn);
-                return self.submit(Job::new(conn, Work::Waited { turn, waiting }));
+                return self.submit(Job::new(conn, Work::GoOn { turn, rest }));
             }
         };
         turn.seat = None;
@@ -360,23 +389,39 @@ impl Poller {
 
     fn ended(&mut self, running: Held, end: End) {
         let running = self.relays.release(running);
-        self.leave(&running.conn);
         if matches!(end, End::Failed(_) | End::Again(_)) {
-            let Running { conn, turn, transfer, relay } = running;
-            let parts = Box::new(transfer.into_parts(end));
-            return self.submit(Job::new(conn, Work::GoOn { turn, relay, parts }));
+            return self.failed(running, end);
         }
-        let (mut conn, next) = running.finish(&self.shared, end);
-        if next != Next::KeepAlive || self.shared.is_draining() {
+        self.leave(&running.conn);
+        let (conn, next) = running.finish(&self.shared, end);
+        self.finish(conn, next);
+    }
+
+    /// A transfer of which nothing went out: the service decides what becomes of its request.
+    fn failed(&mut self, running: Running, end: End) {
+        let Running { mut conn, mut turn, transfer, relay } = running;
+        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        let parts = transfer.into_parts(end);
+        match panic::catch_unwind(AssertUnwindSafe(|| relay.failed(&exchange, parts))) {
+            Ok(course) => self.take_course(conn, turn, course),
+            Err(_) => self.panicked(conn, turn),
+        }
+    }
+
+    /// Keeps a connection whose request is over for the next one, or closes it.
+    fn finish(&mut self, mut conn: Box<Conn>, next: Next) {
+        let has_head = next == Next::KeepAlive && conn.next_head().is_some();
+        if next != Next::KeepAlive || self.shared.is_draining() && !has_head {
             return finish(&self.shared, conn, next);
         }
-        // What has arrived since the last read is reported, or was noticed: no call to the system is needed.
-        let has_more = !conn.incoming.is_drained() || conn.is_hung_up || conn.next_head().is_some();
         let token = conn.token;
+        let has_more = self.shared.relays && (!conn.incoming.is_drained() || conn.is_hung_up);
         conn.await_next(self.now);
-        self.lane().table().put(conn);
-        if has_more {
+        if has_head || has_more {
+            self.lane().table().put(conn);
             self.ready.push(token);
+        } else {
+            rearm(&self.shared, conn);
         }
     }
 
@@ -387,7 +432,7 @@ impl Poller {
             self.ready.push(conn.token);
         }
         let is_one_too_many = conn.share.is_over();
-        self.rearm(conn);
+        rearm(&self.shared, conn);
         if is_one_too_many {
             self.shared.make_memory();
         }
@@ -409,20 +454,10 @@ impl Poller {
             let received = conn.socket.receive(&mut buffer);
             spare::give(buffer);
             match received {
-                Ok(None) => return self.rearm(conn),
+                Ok(None) => return rearm(&self.shared, conn),
                 Ok(Some(count @ 1..)) if conn.scan.count() + count <= CLOSING_BYTES => conn.scan.add(count),
                 _ => return self.forget(conn),
             }
-        }
-    }
-
-    /// Puts a connection back of which everything was read.
-    fn rearm(&self, conn: Box<Conn>) {
-        match self.shared.relays {
-            true => {
-                self.lane().table().put(conn); // the next change is reported by itself
-            }
-            false => put_back(&self.shared, conn),
         }
     }
 
@@ -440,6 +475,7 @@ impl Poller {
                     Phase::Body => config.body_stall_timeout,
                     Phase::Idle if may_close_idle => DRAIN_IDLE_TIME,
                     Phase::Idle => config.idle_timeout,
+                    Phase::Answering => config.write_stall_timeout,
                     Phase::Closing => CLOSING_TIME,
                 },
                 now,
@@ -448,6 +484,7 @@ impl Poller {
         for token in due {
             let taken = self.lane().table().take(token);
             match taken {
+                Some(conn) if conn.phase == Phase::Answering => answers::give_up(&self.shared, conn),
                 Some(conn) if conn.phase == Phase::Head => self.refuse(conn, Refusal::HeaderTimeout),
                 Some(conn) if conn.phase == Phase::Body && !conn.has_input() => {
                     // A drain takes no new calls, and this one has not begun.
@@ -463,16 +500,27 @@ impl Poller {
     }
 }
 
+/// Puts a connection back of which everything was read, or to which no more can be written.
+pub(super) fn rearm(shared: &Shared, conn: Box<Conn>) {
+    match shared.relays {
+        true => {
+            shared.lanes[conn.poller].table().put(conn); // the next change is reported by itself
+        }
+        false => put_back(shared, conn),
+    }
+}
+
 /// Puts a connection into its slot and has its poller told of what is there, in this order and under the lock,
 /// so that the report finds it there.
 pub(super) fn put_back(shared: &Shared, conn: Box<Conn>) {
     let lane = &shared.lanes[conn.poller];
     let token = conn.token;
+    let wanted = if conn.phase == Phase::Answering { Ready::WRITE } else { Ready::READ };
     let mut table = lane.table();
     let socket = table.put(conn).socket.as_fd();
     let armed = match shared.relays {
         true => lane.epoll.watch_again(socket, token.number()),
-        false => lane.epoll.arm(socket, token.number(), Ready::READ),
+        false => lane.epoll.arm(socket, token.number(), wanted),
     };
     if let Err(error) = armed {
         log::warn!("cannot wait for a connection: {error}");

@@ -147,14 +147,15 @@ impl<C: Slotted> Table<C> {
     /// waiting of each.
     pub(super) fn least_useful(&self, may_go: impl Fn(&C) -> bool) -> Option<((u8, Instant), Token)> {
         let rank = |phase| match phase {
-            Phase::Closing => 0u8,
-            Phase::Idle => 1,
-            Phase::New => 2,
-            Phase::Head => 3,
-            Phase::Body => 4,
+            Phase::Closing => Some(0u8),
+            Phase::Idle => Some(1),
+            Phase::New => Some(2),
+            Phase::Head => Some(3),
+            Phase::Body => Some(4),
+            Phase::Answering => None,
         };
         let waiting = self.waiting().filter(|(_, conn)| may_go(conn));
-        let ranks = waiting.map(|(token, conn)| ((rank(conn.phase()), conn.since()), token));
+        let ranks = waiting.filter_map(|(token, conn)| Some(((rank(conn.phase())?, conn.since()), token)));
         ranks.min_by_key(|(rank, _)| *rank)
     }
 
@@ -185,7 +186,7 @@ impl<C: Slotted> Table<C> {
             match conn.phase() {
                 Phase::New | Phase::Idle => stats.connections_idle += 1,
                 Phase::Head => stats.connections_head += 1,
-                Phase::Body => stats.connections_active += 1,
+                Phase::Body | Phase::Answering => stats.connections_active += 1,
                 Phase::Closing => stats.connections_closing += 1,
             }
         }

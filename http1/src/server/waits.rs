@@ -12,7 +12,7 @@ use super::places::Entry;
 use super::poller::Poller;
 use super::table::Token;
 use super::worker::{Job, Work};
-use super::{Course, Waiting};
+use super::{Course, Due, Waiting};
 use crate::Refusal;
 use crate::forward::Cause;
 
@@ -151,17 +151,8 @@ impl Poller {
             }
             let Some(mut parked) = self.waits.take(ticket.token) else { continue };
             let client = parked.conn.client_number();
-            let is_over = now >= parked.waiting.until();
-            if is_over {
-                parked.waiting.time_is_up();
-            }
-            if is_over && !self.shared.workers.has_room_in_line(client) {
-                // When many waits expire together they must not fill the line for a worker.
-                self.waits.keep(parked, now);
-                self.waits.look_again(now);
-            } else if is_over {
-                let Parked { conn, turn, waiting } = parked;
-                self.submit(Job::new(conn, Work::Waited { turn, waiting }));
+            if now >= parked.waiting.until() {
+                self.expired(parked, now);
             } else if has_to_wait {
                 self.waits.keep(parked, now);
             } else if over_share.contains(&client) {
@@ -180,6 +171,24 @@ impl Poller {
                         self.waits.keep(parked, now);
                     }
                 }
+            }
+        }
+    }
+
+    fn expired(&mut self, parked: Parked, now: Instant) {
+        let Parked { mut conn, mut turn, waiting } = parked;
+        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        match panic::catch_unwind(AssertUnwindSafe(|| waiting.expired(&exchange))) {
+            Ok(Due::Answer(answer)) => self.answer(conn, turn, answer),
+            // When many waits expire together they must not fill the queue for workers.
+            Ok(Due::GoOn(waiting)) if !self.shared.workers.has_room_in_line(conn.client_number()) => {
+                self.waits.keep(Parked { conn, turn, waiting }, now);
+                self.waits.look_again(now);
+            }
+            Ok(Due::GoOn(waiting)) => self.submit(Job::new(conn, Work::GoOn { turn, rest: waiting })),
+            Err(_) => {
+                self.shared.count_panic(turn.path());
+                self.submit(Job::new(conn, Work::End(turn)));
             }
         }
     }

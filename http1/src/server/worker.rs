@@ -13,9 +13,9 @@ use super::conn::{Conn, Next};
 use super::exchange::{Exchange, Turn};
 use super::places::{Entry, Places, Queued, Submitted, Todo, bit};
 use super::poller::{close, close_slowly, put_back};
-use super::{Relay, ServerConfig, Shared, Stats, Waiting};
-use crate::forward::{Cause, End, Upload};
-use crate::{Connection, Refusal, spare};
+use super::{Blocking, ServerConfig, Shared, Stats, answers};
+use crate::forward::Cause;
+use crate::{Refusal, spare};
 
 /// How long a worker stays without work. Threads are cheap to start, so not for long.
 const IDLE_TIME: Duration = Duration::from_secs(5);
@@ -28,16 +28,10 @@ const LINGER: Duration = Duration::from_millis(2);
 /// thread started each.
 const MAX_LINGERING: usize = 8;
 
-/// Threads beyond the bound that serve what [`Service::urgent_threads`](super::Service::urgent_threads) names while all
-/// workers are busy. Such requests are rare and quick; more of them wait in line, for a worker or one of these.
-pub const MAX_URGENT: usize = 2;
-
 /// Something to be done for a connection.
 pub(super) struct Job {
     pub(super) conn: Box<Conn>,
     pub(super) work: Work,
-    /// How many threads the service has for it, and ones like it, beyond the workers.
-    pub(super) urgent_threads: usize,
     /// When it began to wait for a worker.
     pub(super) since: Instant,
 }
@@ -45,46 +39,54 @@ pub(super) struct Job {
 pub(super) enum Work {
     /// A request whose head was taken.
     Call(Turn),
-    /// What a transfer left undone.
-    GoOn { turn: Turn, relay: Box<dyn Relay>, parts: Box<(End, Box<Connection>, Upload)> },
-    /// A request that has waited.
-    Waited { turn: Turn, waiting: Box<dyn Waiting> },
+    /// A request with which a poller does not go on.
+    GoOn { turn: Turn, rest: Box<dyn Blocking> },
     /// A request whose service panicked.
     End(Turn),
 }
 
+/// What became of a request whose head was taken.
+enum Opened {
+    /// It is for a worker.
+    Job(Job),
+    /// It was answered at once.
+    Answered(Box<Conn>, Next),
+    /// It was refused, or its poller has it.
+    Gone,
+}
+
 impl Job {
     pub(super) fn new(conn: Box<Conn>, work: Work) -> Job {
-        Job { conn, work, urgent_threads: 0, since: Instant::now() }
+        Job { conn, work, since: Instant::now() }
     }
 
-    /// The next request of a connection, whose head is there. `None` where it was refused, or waits for its body.
-    fn request(shared: &Shared, mut conn: Box<Conn>) -> Option<Job> {
+    /// Opens the next request of a connection, whose head is there.
+    fn open(shared: &Shared, mut conn: Box<Conn>) -> Opened {
         conn.count();
-        let urgent_threads = conn.urgent_threads(shared);
         match conn.open(shared) {
-            Ok(Some(turn)) => return Some(Job { urgent_threads, ..Job::new(conn, Work::Call(turn)) }),
+            Ok(Some(mut turn)) => match answers::at_once(shared, &mut conn, &mut turn) {
+                None => return Opened::Job(Job::new(conn, Work::Call(turn))),
+                Some(answer) => {
+                    let sent = answers::answer(shared, conn, turn, answer);
+                    return sent.map_or(Opened::Gone, |(conn, next)| Opened::Answered(conn, next));
+                }
+            },
             Ok(None) => put_back(shared, conn),
             Err(refusal) => {
                 conn.refuse(shared, refusal);
                 close_slowly(shared, conn);
             }
         }
-        None
+        Opened::Gone
     }
 
     /// Refuses it for want of a worker, or breaks off the answer that was begun, and closes its connection.
     pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) {
         let Job { mut conn, work, .. } = self;
-        let cause = Cause::Refused(refusal);
         let mut turn = match work {
             Work::Call(turn) | Work::End(turn) => turn,
-            Work::GoOn { turn, relay, parts } => {
-                shared.guarded(turn.path(), || relay.ended(End::Broken(cause), parts.1));
-                turn
-            }
-            Work::Waited { turn, waiting } => {
-                shared.guarded(turn.path(), || waiting.ended(cause));
+            Work::GoOn { turn, rest } => {
+                shared.guarded(turn.path(), || rest.ended(Cause::Refused(refusal)));
                 turn
             }
         };
@@ -96,10 +98,6 @@ impl Job {
 }
 
 impl Queued for Job {
-    fn urgent_threads(&self) -> usize {
-        self.urgent_threads
-    }
-
     fn since(&self) -> Instant {
         self.since
     }
@@ -162,13 +160,8 @@ impl Workers {
     /// Queues a job and sees to it that somebody takes it, or refuses it where the queue is full.
     pub(super) fn submit(&self, shared: &Arc<Shared>, job: Job) {
         let submitted = self.places().submit(job);
-        self.settle(shared, submitted);
-    }
-
-    fn settle(&self, shared: &Arc<Shared>, submitted: Submitted<Job>) {
         match submitted {
             Submitted::Queued(todo) => self.act(shared, todo),
-            Submitted::Urgent(job) => self.start_urgent(shared, job),
             Submitted::Refused(job) => self.refuse(shared, job),
             Submitted::TooManyOfClient(job) => job.give_up(shared, Refusal::TooManyOfClient),
         }
@@ -209,33 +202,6 @@ impl Workers {
                 self.act(shared, todo);
             }
         }
-    }
-
-    /// Serves a job on a thread of its own, and those that it finds in line behind it.
-    fn start_urgent(&self, shared: &Arc<Shared>, job: Job) {
-        // Handed over in a place of its own: a thread that cannot be started loses what it was given.
-        let place = Arc::new(Mutex::new(Some(job)));
-        let (clone, theirs) = (Arc::clone(shared), Arc::clone(&place));
-        let take = |place: &Mutex<Option<Job>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let serve = move || {
-            let mut next = take(&theirs); // nobody else takes it once this runs
-            while let Some(job) = next {
-                serve_urgent(&clone, job);
-                next = clone.workers.take_urgent(&clone);
-            }
-        };
-        if kit::thread::spawn(&format!("{}-urgent", shared.config.name), serve).is_ok() {
-            return;
-        }
-        let Some(job) = take(&place) else { return };
-        let submitted = self.places().urgent_failed(job);
-        self.settle(shared, submitted); // which is never for a thread of its own again
-    }
-
-    fn take_urgent(&self, shared: &Arc<Shared>) -> Option<Job> {
-        let (job, todo) = self.places().take_urgent()?;
-        self.act(shared, todo);
-        Some(job)
     }
 
     /// Keeps the time of jobs in line, now and then: answers 503 to those that have waited for a worker as long as a
@@ -344,51 +310,55 @@ fn run(shared: &Arc<Shared>) {
 /// Serves one request after the other while they come quickly, in turn with those that wait.
 fn serve(worker: &mut Worker<'_>, mut job: Job) {
     let shared = worker.shared;
-    loop {
-        let Some((mut conn, next)) = one(shared, job) else { return };
-        if next != Next::KeepAlive || shared.relays || shared.is_draining() && conn.next_head().is_none() {
-            return finish(shared, conn, next);
-        }
-        match wait_for_next(shared, &mut conn) {
-            Wait::Ready => {
-                let Some(next) = Job::request(shared, conn) else { return };
-                job = shared.workers.places().exchange(next);
-                worker.serves = Some(job.client());
-            }
-            Wait::TooLarge => {
-                conn.refuse(shared, Refusal::HeadTooLarge);
-                return finish(shared, conn, Next::CloseSlowly);
-            }
-            Wait::Later => return finish(shared, conn, Next::KeepAlive),
-            Wait::Gone => return finish(shared, conn, Next::Close),
-        }
-    }
-}
-
-/// Serves one urgent request, and gives its place up before its connection: what follows on that, urgent or not, is
-/// submitted like any other.
-fn serve_urgent(shared: &Arc<Shared>, job: Job) {
-    struct Ends<'a>(&'a Workers);
-    impl Drop for Ends<'_> {
-        fn drop(&mut self) {
-            self.0.places().end_urgent();
-        }
-    }
-    let ends = Ends(&shared.workers);
-    let served = one(shared, job);
-    drop(ends);
-    if let Some((conn, next)) = served {
-        pass_on(shared, conn, next);
+    while let Some((conn, next)) = one(shared, job) {
+        let Some(next) = next_job(shared, conn, next, wait_for_next) else { return };
+        job = shared.workers.places().exchange(next);
+        worker.serves = Some(job.client());
     }
 }
 
 /// Leaves a connection to its poller, or to a worker where its next request is there already.
-fn pass_on(shared: &Arc<Shared>, mut conn: Box<Conn>, next: Next) {
-    if next != Next::KeepAlive || shared.relays || conn.next_head().is_none() {
-        return finish(shared, conn, next);
-    }
-    if let Some(job) = Job::request(shared, conn) {
+fn pass_on(shared: &Arc<Shared>, conn: Box<Conn>, next: Next) {
+    if let Some(job) = next_job(shared, conn, next, what_is_there) {
         shared.workers.submit(shared, job);
+    }
+}
+
+/// The next request of a connection that is for a worker, where `look` finds one. Else the connection is given back.
+fn next_job(
+    shared: &Shared,
+    mut conn: Box<Conn>,
+    mut next: Next,
+    look: fn(&Shared, &mut Conn) -> Wait,
+) -> Option<Job> {
+    loop {
+        if next != Next::KeepAlive || shared.relays || shared.is_draining() && conn.next_head().is_none() {
+            finish(shared, conn, next);
+            return None;
+        }
+        next = match look(shared, &mut conn) {
+            Wait::Ready => match Job::open(shared, conn) {
+                Opened::Job(job) => return Some(job),
+                Opened::Answered(same, next) => {
+                    conn = same;
+                    next
+                }
+                Opened::Gone => return None,
+            },
+            Wait::TooLarge => {
+                conn.refuse(shared, Refusal::HeadTooLarge);
+                finish(shared, conn, Next::CloseSlowly);
+                return None;
+            }
+            Wait::Later => {
+                finish(shared, conn, Next::KeepAlive);
+                return None;
+            }
+            Wait::Gone => {
+                finish(shared, conn, Next::Close);
+                return None;
+            }
+        };
     }
 }
 
@@ -431,15 +401,10 @@ fn what_is_there(shared: &Shared, conn: &mut Conn) -> Wait {
 /// Serves one request; `None` where its connection was given away: to its poller, to wait, or because there was work
 /// after the answer.
 fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
-    enum Rest {
-        Relay(Box<dyn Relay>, Box<(End, Box<Connection>, Upload)>),
-        Waited(Box<dyn Waiting>),
-    }
     let Job { mut conn, work, .. } = job;
     let (mut turn, rest) = match work {
         Work::Call(turn) => (turn, None),
-        Work::GoOn { turn, relay, parts } => (turn, Some(Rest::Relay(relay, parts))),
-        Work::Waited { turn, waiting } => (turn, Some(Rest::Waited(waiting))),
+        Work::GoOn { turn, rest } => (turn, Some(rest)),
         Work::End(mut turn) => {
             let next = Exchange::new(shared, &mut conn, &mut turn).end();
             return Some((conn, next));
@@ -448,8 +413,7 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     turn.seat = None;
     let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
     let result = panic::catch_unwind(AssertUnwindSafe(|| match rest {
-        Some(Rest::Relay(relay, parts)) => relay.go_on(&mut exchange, *parts),
-        Some(Rest::Waited(waiting)) => waiting.go_on(&mut exchange),
+        Some(rest) => rest.go_on(&mut exchange),
         None => shared.service.call(&mut exchange),
     }));
     if result.is_err() {

@@ -142,7 +142,7 @@ fn a_server_that_is_done_serves_nobody() {
         fixture.server().stop_accepting();
         let clients = std::thread::spawn(move || {
             for mut client in kept {
-                let _ = client.send(get("/hold/urgent")); // it may be closed already
+                let _ = client.send(get("/hold")); // it may be closed already
                 let _ = client.reply("GET");
             }
         });

@@ -6,7 +6,7 @@ use http1::ServerConfig;
 use testkit::floods::{idle_connections, open_connections, slow_heads_every};
 use testkit::http::End;
 
-use crate::support::{Fixture, PATIENCE, get, head, post};
+use crate::support::{Fixture, PATIENCE, get, post};
 
 fn with_connections(max_connections: usize) -> Fixture {
     Fixture::start(ServerConfig { max_connections, ..ServerConfig::default() })
@@ -136,9 +136,8 @@ fn waiting_for_a_worker_has_an_end_whichever_poller_has_the_connection() {
     assert_eq!(held.reply("GET").unwrap().body, b"held");
 }
 
-/// What must not wait is answered though all workers are busy, also when others wait; the rest is not.
 #[test]
-fn urgent_requests_pass_a_full_server() {
+fn a_poller_answers_at_once_while_all_workers_are_busy_and_the_queue_is_full() {
     let fixture = Fixture::start(ServerConfig { max_workers: 1, ..ServerConfig::default() });
     let mut held = fixture.send(get("/hold"));
     fixture.wait("held", |stats| stats.workers_busy == 1);
@@ -146,69 +145,20 @@ fn urgent_requests_pass_a_full_server() {
     fixture.wait("full", |stats| stats.waiting == 64);
     let mut kept = fixture.connect();
     for _ in 0..20 {
-        kept.send(get("/urgent")).unwrap();
+        kept.send(get("/at-once")).unwrap();
         assert_eq!(kept.reply("GET").unwrap().status, 200);
     }
     assert_eq!(fixture.request().path("/early").send().unwrap().status, 503);
     assert_eq!(fixture.stats().waiting, 64);
 
     // What follows on the same connection has its turn like all others.
-    kept.send([get("/urgent"), get("/hold")].concat()).unwrap();
+    kept.send([get("/at-once"), get("/hold")].concat()).unwrap();
     assert_eq!(kept.reply("GET").unwrap().status, 200);
     assert_eq!(kept.reply("GET").unwrap().status, 503, "the queue is full");
     fixture.probe.release();
     assert_eq!(held.reply("GET").unwrap().body, b"held");
     for connection in &mut waiting {
         assert_eq!(connection.reply("GET").unwrap().status, 200);
-    }
-}
-
-/// One that comes while the threads for such are taken, or about to end, is served as soon as one of them is free: it
-/// does not wait for a worker.
-#[test]
-fn an_urgent_request_that_waits_in_line_takes_the_first_thread() {
-    let fixture = Fixture::start(ServerConfig { max_workers: 1, ..ServerConfig::default() });
-    let mut stuck = fixture.send(head("POST", "/echo", "Content-Length: 1\r\n"));
-    fixture.wait("stuck", |stats| stats.workers_busy == 1);
-    let mut held: Vec<_> = (0..2).map(|_| fixture.send(get("/hold/urgent"))).collect();
-    fixture.wait("two threads", |stats| stats.connections_active == 3);
-    let mut waiting: Vec<_> = (0..3).map(|_| fixture.send(get("/urgent"))).collect();
-    fixture.wait("in line", |stats| stats.waiting == 3);
-    fixture.probe.release();
-    for connection in held.iter_mut().chain(&mut waiting) {
-        assert_eq!(connection.reply("GET").unwrap().status, 200);
-    }
-    stuck.send("a").unwrap();
-    assert_eq!(stuck.reply("POST").unwrap().body, b"a");
-}
-
-/// They are few at a time, so that they are no way around the bound.
-#[test]
-fn urgent_requests_are_bounded() {
-    let fixture = Fixture::start(ServerConfig { max_workers: 1, ..ServerConfig::default() });
-    let mut held: Vec<_> = (0..6).map(|_| fixture.send(get("/hold/urgent"))).collect();
-    fixture.wait("one worker, two more", |stats| stats.workers_busy == 1 && stats.waiting == 3);
-    fixture.probe.release();
-    for connection in &mut held {
-        assert_eq!(connection.reply("GET").unwrap().body, b"held");
-    }
-}
-
-/// Those that may take longer, such as a long page to a client that does not read, leave a thread to the others.
-#[test]
-fn less_urgent_requests_leave_a_thread_to_the_most_urgent() {
-    let fixture = Fixture::start(ServerConfig { max_workers: 1, ..ServerConfig::default() });
-    let mut held = fixture.send(get("/hold"));
-    fixture.wait("held", |stats| stats.workers_busy == 1);
-    let mut less: Vec<_> = (0..4).map(|_| fixture.send(get("/hold/less"))).collect();
-    fixture.wait("one of four is held", |stats| stats.waiting == 3);
-    for _ in 0..20 {
-        // The thread that is left may not be quite done with the request before; then it takes this one next.
-        assert_eq!(fixture.request().path("/urgent").send().unwrap().status, 200);
-    }
-    fixture.probe.release();
-    for connection in less.iter_mut().chain([&mut held]) {
-        assert_eq!(connection.reply("GET").unwrap().body, b"held");
     }
 }
 

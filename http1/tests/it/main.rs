@@ -1,6 +1,7 @@
 //! Server and client over real sockets, against peers that keep the rules and peers that do not.
 
 mod answers;
+mod at_once;
 mod client;
 mod client_faults;
 mod drain;

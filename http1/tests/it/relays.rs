@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::{Course, Relay};
+use http1::server::{Answer, Course, Relay};
 use http1::{ClientConfig, Connection, Endpoint, Exchange, HeadWriter, Pool, ResponseHead};
 use http1::{Server, ServerConfig, Service, Stats};
 use kit::Deadline;
@@ -51,9 +51,9 @@ impl Relay for Passing {
         self.proxy.pool.put(connection);
     }
 
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, ..): (End, Box<Connection>, Upload)) {
+    fn failed(self: Box<Self>, _: &Exchange<'_>, (end, ..): (End, Box<Connection>, Upload)) -> Course {
         self.note(end);
-        exchange.respond(HeadWriter::response(502), format!("{end:?}").as_bytes()).unwrap();
+        Course::Answer(Answer::new(HeadWriter::response(502), format!("{end:?}")))
     }
 }
 

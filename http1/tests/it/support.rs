@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use http1::server::Answer;
 use http1::{Body, BodyError, Exchange, HeadWriter, Length, Refusal, Server, ServerConfig, Service, Stats};
 use kit::Deadline;
 use kit::sys::{Listener, Ready};
@@ -160,7 +161,7 @@ impl Service for Probe {
                 self.hold();
                 exchange.respond(text(200), b"held")
             }
-            "early" | "urgent" => exchange.respond(text(200), b"early"),
+            "early" => exchange.respond(text(200), b"early"),
             "early-stream" => write(exchange, Length::Known(5), b"early"),
             "status" => exchange.respond(HeadWriter::response(number as u16), b"body"),
             "length" => write(exchange, Length::Known(number), &vec![b'x'; number as usize]),
@@ -197,9 +198,8 @@ impl Service for Probe {
         };
     }
 
-    fn urgent_threads(&self, head: &[u8]) -> usize {
-        let row = [(&b"GET /urgent "[..], 2), (b"GET /hold/urgent ", 2), (b"GET /hold/less ", 1)];
-        row.iter().find(|(start, _)| head.starts_with(start)).map_or(0, |(_, count)| *count)
+    fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
+        (exchange.request().path() == b"/at-once").then(|| Answer::new(text(200), "at once"))
     }
 
     fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use http1::forward::{self, End, Limits, Transfer, Upload};
-use http1::server::{Course, Relay};
+use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
+use http1::server::{Blocking, Course, Relay};
 use http1::{ClientConfig, Connection, Endpoint, Exchange, HeadWriter, Pool, Request, ResponseHead};
 use http1::{Server, ServerConfig, Service};
 use kit::sys::Listener;
@@ -123,12 +123,24 @@ impl Relay for Passing {
         self.0.put(connection);
     }
 
-    fn go_on(
+    fn failed(
         self: Box<Self>,
-        exchange: &mut Exchange<'_>,
+        _: &Exchange<'_>,
         (end, connection, _): (End, Box<Connection>, Upload),
-    ) {
+    ) -> Course {
         self.0.put(connection);
+        Course::GoOn(Box::new(Failed(self.0, end)))
+    }
+}
+
+/// A request whose first try failed.
+struct Failed(Arc<Pool>, End);
+
+impl Blocking for Failed {
+    fn ended(self: Box<Self>, _: Cause) {}
+
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
+        let end = self.1;
         let again = matches!(end, End::Again(_)).then(|| self.0.connect(soon()).unwrap());
         let end = again.map_or(end, |connection| {
             transfer(exchange, connection).run(exchange, &mut answer_head).0 // each pool is used by one caller

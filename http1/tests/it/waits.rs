@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http1::forward::{self, Cause, End, Limits, Transfer, Upload};
-use http1::server::{Course, Relay, Waiting};
+use http1::server::{Answer, Blocking, Course, Due, Relay, Waiting};
 use http1::{ClientConfig, Connection, Endpoint, Exchange, HeadWriter, Pool, ResponseHead};
 use http1::{Server, ServerConfig, Service, Stats};
 use kit::Deadline;
@@ -44,8 +44,10 @@ impl Door {
         if !self.takes_a_ticket() {
             return Course::Wait(self.guest(until));
         }
-        if path == "/go-on" {
-            return Course::GoOn(self.guest(until));
+        match path.as_str() {
+            "/go-on" => return Course::GoOn(self.guest(until)),
+            "/answer" => return Course::Answer(Answer::new(HeadWriter::response(202), "by a poller")),
+            _ => {}
         }
         self.passed.lock().unwrap().push(path);
         let mut connection = forward::connection(&self.pool, exchange, Deadline::NEVER).unwrap();
@@ -93,6 +95,15 @@ impl Waiting for Guest {
         Arc::clone(&self.door).course(exchange, self.until)
     }
 
+    fn expired(self: Box<Self>, exchange: &Exchange<'_>) -> Due {
+        match exchange.request().path() {
+            b"/answer" => Due::Answer(Answer::new(HeadWriter::response(408), "by a poller")),
+            _ => Due::GoOn(self),
+        }
+    }
+}
+
+impl Blocking for Guest {
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>) {
         let status = if Instant::now() >= self.until { 504 } else { 201 };
         exchange.respond(HeadWriter::response(status), b"by a worker").unwrap();
@@ -114,8 +125,8 @@ impl Relay for Passing {
         self.0.pool.put(connection);
     }
 
-    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>, (end, ..): (End, Box<Connection>, Upload)) {
-        exchange.respond(HeadWriter::response(502), format!("{end:?}").as_bytes()).unwrap();
+    fn failed(self: Box<Self>, _: &Exchange<'_>, (end, ..): (End, Box<Connection>, Upload)) -> Course {
+        Course::Answer(Answer::new(HeadWriter::response(502), format!("{end:?}")))
     }
 }
 
@@ -273,6 +284,27 @@ fn time_that_is_up_is_told_by_a_worker_and_so_is_what_cannot_go_on() {
     fixture.open();
     assert_eq!(client.reply("GET").unwrap().status, 201);
     assert_eq!(fixture.send("/go-on").reply("GET").unwrap().status, 201);
+}
+
+/// Also where all workers are busy, and the queue is full.
+#[test]
+fn a_waiting_request_is_answered_by_its_poller_when_it_may_go_on_or_its_time_is_up() {
+    let fixture = Fixture::new(two_pollers(), PATIENCE);
+    let mut client = fixture.send("/answer");
+    fixture.waiting(1);
+    fixture.open();
+    let reply = client.reply("GET").unwrap();
+    assert_eq!((reply.status, &reply.body[..]), (202, &b"by a poller"[..]));
+    assert_eq!(fixture.server.stats().workers_idle, 0, "no worker was started");
+
+    let fixture = Fixture::new(two_pollers(), Duration::from_millis(200));
+    let mut clients: Vec<_> = (0..200).map(|_| fixture.send("/answer")).collect();
+    for client in &mut clients {
+        let reply = client.reply("GET").unwrap();
+        assert_eq!((reply.status, &reply.body[..]), (408, &b"by a poller"[..]));
+    }
+    assert_eq!(fixture.server.stats().workers_idle, 0, "no worker was started");
+    fixture.waiting(0);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Every order of a few requests of one client or two, on two pollers and as many workers as there may be. Covered:
 //! shares of clients; requests that a poller serves, that a worker serves, and that wait on their poller for a place;
 //! workers that cannot be started, that end for want of work, or panic; jobs whose time in line is up; the end of the
-//! server. What is to be done once the lock is released happens later, in any order. Not covered: urgent requests,
-//! lingering workers, and that a wake, a notification or a job reaches its thread (epoll, the condition variable and the
+//! server. What is to be done once the lock is released happens later, in any order. Not covered: lingering workers, and
+//! that a wake, a notification or a job reaches its thread (epoll, the condition variable and the
 //! queue of std do that).
 
 use std::time::{Duration, Instant};
@@ -63,10 +63,6 @@ enum At {
 struct Job(usize, usize);
 
 impl Queued for Job {
-    fn urgent_threads(&self) -> usize {
-        0
-    }
-
     fn since(&self) -> Instant {
         Instant::now() // it is due as soon as it is asked for
     }
@@ -142,7 +138,7 @@ impl World {
         self.requests[request].1 = At::Queued;
         match self.places.submit(Job(request, self.clients[request])) {
             Submitted::Queued(todo) => self.owe(todo),
-            Submitted::Urgent(_) | Submitted::Refused(_) | Submitted::TooManyOfClient(_) => {
+            Submitted::Refused(_) | Submitted::TooManyOfClient(_) => {
                 self.requests[request].1 = At::Done;
             }
         }
@@ -492,7 +488,6 @@ fn requests_beyond_a_share_wait_and_those_of_others_overtake_them() {
     let submit = |places: &mut Places<Job>, request, client| match places.submit(Job(request, client)) {
         Submitted::Queued(_) => "queued",
         Submitted::TooManyOfClient(_) => "too many of the client",
-        Submitted::Urgent(_) => "urgent",
         Submitted::Refused(_) => "refused",
     };
     // Three places, and three quarters of the line.
