@@ -1,4 +1,4 @@
-//! Puts the parts together, waits for signals, and ends in order: healthy no more, drained, stopped.
+//! Builds the parts and connects them, waits for signals, and ends in order: report unhealthy, drain, stop.
 
 use std::fmt;
 use std::io;
@@ -34,39 +34,39 @@ use crate::secrets::{self, Secrets};
 /// Open files that the gateway asks for: room for every connection it would hold.
 const WANTED_FILES: u64 = 65_536;
 
-/// The fewest open files with which a gateway starts, besides those that poll: the standard streams, the listener, the
-/// provider's two, the control plane's two; a replica's two; two of a call, four of a request to the control plane, two
-/// of a health check; and what is opened for a moment, to start a process or to read a file.
+/// The fewest open files with which a gateway starts, pollers not counted: the standard streams, the listener, two of
+/// the provider, two of the control plane, two of a replica, two of a call, four of a request to the control plane, two
+/// of a health check, and a few that are opened for a moment to start a process or to read a file.
 const LEAST_FILES: u64 = 22;
 
-/// Files of a thread that polls.
+/// Open files of a poller.
 const FILES_PER_POLLER: u64 = 2;
 
-/// Files that are taken to be open once the gateway has started, where `/proc` does not tell.
+/// Open files that a started gateway is assumed to have where `/proc` cannot be read.
 const STARTED_FILES: u64 = 32;
 
-/// The most threads that poll. More serve no more calls before the functions themselves need the processors.
+/// The most pollers. With more, throughput does not grow: the functions need the processors.
 const MAX_POLLERS: usize = 4;
 
-/// How long a replica's system may be silent while a call is in its hands: a node that lost its power or network.
+/// How long a replica's host may be silent during a call: its node may have lost power or network.
 const SILENCE_TIME: Duration = Duration::from_secs(15);
 
-/// How long an unused connection to a replica is kept, at most. A call that gets a connection to a server whose places
-/// are all taken by unused ones must outlast them: where calls end sooner it is half of their time.
+/// The longest that an idle connection to a replica is kept. Idle connections may take all slots of a server, and a
+/// call must outlast them: with a shorter `upstream_timeout` they are kept half of it.
 const UPSTREAM_IDLE_TIME: Duration = Duration::from_secs(15);
 
-/// Between two looks whether draining is done.
+/// The interval at which the drain checks whether calls are left.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
-/// What the local provider's children get to end beyond the drain.
+/// How long children of the local provider may take to end after the drain.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
-/// Why the gateway does not start, or not go on.
+/// Why the gateway did not start.
 #[derive(Debug)]
 pub enum Error {
-    /// A configuration that cannot be used.
+    /// A setting has a value that cannot be used.
     Configuration(String),
-    /// Something the system refused.
+    /// The system refused an action.
     System(&'static str, io::Error),
     /// An address is not free, not allowed, or not there.
     Listen(String),
@@ -108,7 +108,7 @@ pub fn run(config: &Config) -> Result<ExitCode, Error> {
     let room = config.room(open_files.saturating_sub(files_in_use()));
     let start = |error| Error::System("start a thread", error);
     let scaler = Arc::new(Scaler::start(Arc::clone(&table), Arc::clone(&provider)).map_err(start)?);
-    // Only there a replica has an address before it listens.
+    // Only a Swarm's replica has an address before it listens.
     let is_swarm = provider.name() == "swarm";
     let probe = if is_swarm { Some(Probe::start(Arc::clone(&table)).map_err(start)?) } else { None };
     let instance = Instance(limits::random());
@@ -161,7 +161,7 @@ pub fn run(config: &Config) -> Result<ExitCode, Error> {
     Ok(drain(config, Parts { server, control, asker, scaler, table, provider }, &signals))
 }
 
-/// The user and password that are asked for, if any.
+/// The user and password of `basic_auth`, if it is set.
 fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
     match (config.basic_auth, config.metrics_auth) {
         (true, _) => secrets::credentials(&config.secret_mount_path).map_err(Error::Configuration).map(Some),
@@ -172,7 +172,7 @@ fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
     }
 }
 
-/// A line for each address. The last one tells where functions are called.
+/// Announces each address in a line of its own; the last line names the first address that serves functions.
 fn say_addresses(addresses: &[SocketAddr], first_admin: Option<usize>) {
     let (main, admin) = addresses.split_at(first_admin.unwrap_or(addresses.len()));
     for address in admin {
@@ -183,13 +183,13 @@ fn say_addresses(addresses: &[SocketAddr], first_admin: Option<usize>) {
     }
 }
 
-/// What is to be ended, in this order.
+/// The running parts, in the order in which they are stopped.
 struct Parts {
     server: Server,
     control: Arc<Control>,
     asker: Option<Asker>,
     scaler: Arc<Scaler>,
-    /// Its connections are closed before the functions are told to end: many servers wait for that.
+    /// Closes its idle connections before the functions are told to end: many servers wait for that.
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
 }
@@ -202,7 +202,7 @@ fn client_config(config: &Config, open_files: u64) -> ClientConfig {
         idle_timeout: upstream_idle_time(config.upstream_timeout),
         max_idle: config.room(open_files).workers,
         pollers: pollers(),
-        // A function's fwatchdog adds to what the process says.
+        // fwatchdog adds fields to the head of the process.
         max_header_bytes: config.max_header_bytes + head::ADDED_BYTES,
         max_headers: config.max_headers + head::ADDED_HEADERS,
     }
@@ -212,7 +212,7 @@ fn client_config(config: &Config, open_files: u64) -> ClientConfig {
 fn server_config(config: &Config, room: Room) -> ServerConfig {
     ServerConfig {
         name: "edge",
-        // Of a client the edge takes no more than is set.
+        // The edge holds clients to the settings; proxies before it add fields.
         max_header_bytes: config.max_header_bytes + head::PROXY_BYTES,
         max_headers: config.max_headers + head::PROXY_HEADERS,
         max_body: config.max_body,
@@ -230,7 +230,7 @@ fn server_config(config: &Config, room: Room) -> ServerConfig {
     }
 }
 
-/// The control plane, which is there by itself: only two gateways with one `state_dir` are a mistake.
+/// Starts the control plane. Two gateways must not have the same `state_dir`.
 fn control(config: &Config, table: &Arc<Table>, provider: &Arc<dyn Provider>) -> Result<Arc<Control>, Error> {
     let setup = control::Setup {
         table: Arc::clone(table),
@@ -244,7 +244,7 @@ fn control(config: &Config, table: &Arc<Table>, provider: &Arc<dyn Provider>) ->
     }
 }
 
-/// What calls ask of the provider and of the scaler.
+/// Passes requests of calls on to the provider and the scaler.
 struct Keepers {
     provider: Arc<dyn Provider>,
     scaler: Arc<Scaler>,
@@ -278,27 +278,27 @@ impl ControlPlane for Arc<Control> {
     }
 }
 
-/// Threads that poll and serve calls: one for each processor, as far as a small machine has them.
+/// The number of pollers: one for each processor, up to [`MAX_POLLERS`].
 fn pollers() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_POLLERS))
 }
 
-/// How long an unused connection to a replica is kept.
+/// How long an idle connection to a replica is kept.
 fn upstream_idle_time(upstream_timeout: Duration) -> Duration {
     UPSTREAM_IDLE_TIME.min(upstream_timeout / 2)
 }
 
-/// Raises the limit of open files as far as it goes. One call at least must have room.
+/// Raises the limit of open files as far as the system allows. There must be room for one call at least.
 fn open_files() -> io::Result<u64> {
     limits::expect_open_files(WANTED_FILES, LEAST_FILES + pollers() as u64 * FILES_PER_POLLER)
 }
 
-/// Files that are open now: the standard streams, the listener, what the provider holds.
+/// The number of files that are open now.
 fn files_in_use() -> u64 {
     match kit::process::figures() {
         Ok(figures) => figures.open_fds,
         Err(error) => {
-            log::warn!("no /proc that shows this process: process_* metrics are missing: {error}");
+            log::warn!("no /proc of this process, process_* metrics are missing: {error}");
             STARTED_FILES
         }
     }
@@ -318,8 +318,8 @@ fn serve(signals: &Signals, table: &Table, provider: &dyn Provider) {
     }
 }
 
-/// Lets running calls finish until `drain_timeout`; a second signal ends it at once. Calls that were given up
-/// make it a failure.
+/// Lets running calls finish until `drain_timeout`; a second signal ends the drain at once. The exit code is a failure
+/// when calls were given up.
 fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     let Parts { server, control, asker, scaler, table, provider } = parts;
     log::info!("draining, {} connections active", server.stats().connections_active);
@@ -361,7 +361,7 @@ fn drain(config: &Config, parts: Parts, signals: &Signals) -> ExitCode {
     code
 }
 
-/// Refuses settings that the provider that was asked for would not look at.
+/// Refuses settings that the chosen provider does not use.
 fn check_provider(config: &Config) -> Result<(), Error> {
     let beside = |name, is_set: bool, provider| match is_set {
         true => {
@@ -377,17 +377,17 @@ fn check_provider(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// The provider that the settings ask for. An engine that does not answer is waited for.
+/// Starts the provider that the settings choose. An engine that does not answer yet is no error.
 fn provider(config: &Config, port: u16, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     let (runs_on, why) = config.runs_on();
     if config.provider == ProviderKind::Auto {
         let name = if runs_on == RunsOn::Swarm { "swarm" } else { "local" };
-        log::info!("provider={name}, since {why}");
+        log::info!("using provider={name}: {why}");
     }
     match runs_on {
         RunsOn::Swarm => {
             if config.functions_file.is_some() {
-                log::warn!("functions_file is not read, since {why}: provider=local would read it");
+                log::warn!("functions_file is not used: {why} (provider=local uses it)");
             }
             on_swarm(config, port, table)
         }
@@ -416,7 +416,7 @@ fn on_swarm(config: &Config, port: u16, table: &Arc<Table>) -> Result<Arc<dyn Pr
 
 fn on_this_machine(config: &Config, table: &Arc<Table>) -> Result<Arc<dyn Provider>, Error> {
     if config.function_user.is_some() && !user::is_root() {
-        let text = "setting function_user: expected nothing where the gateway is not started as root";
+        let text = "setting function_user: expected nothing, as the gateway was not started as root";
         return Err(Error::Configuration(text.to_owned()));
     }
     let environment = kit::settings::inherited();
@@ -435,7 +435,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_outlasts_the_unused_connections_before_it() {
+    fn idle_connections_are_closed_before_a_call_times_out() {
         for seconds in [1, 20, 60, 3600] {
             let upstream_timeout = Duration::from_secs(seconds);
             assert!(upstream_idle_time(upstream_timeout) < upstream_timeout.min(UPSTREAM_IDLE_TIME * 2));

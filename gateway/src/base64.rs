@@ -1,6 +1,6 @@
 //! Base64, as clients send passwords and signatures (RFC 4648 section 4).
 
-/// The bytes that the text stands for; with its padding, or without.
+/// Decodes text with or without padding.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     if padding > 0 && (padding > 2 || !text.len().is_multiple_of(4)) {

@@ -1,4 +1,4 @@
-//! The gateway's settings: the table, the bounds, and the typed values that the rest of it sees.
+//! The gateway's settings: their table, their bounds, and their typed values.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "admin_listen",
         default: "",
-        help: "addresses where /system, /ui and /metrics are served, and there alone",
+        help: "addresses that alone serve /system, /ui and /metrics",
     },
     Setting { name: "provider", default: "auto", help: "who runs the functions: auto, swarm or local" },
     Setting {
@@ -44,13 +44,9 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "functions_network",
         default: "",
-        help: "network whose services are functions; else every network of the gateway's own container",
+        help: "network whose services are functions; default: every network of the gateway's container",
     },
-    Setting {
-        name: "state_dir",
-        default: "",
-        help: "directory of the gateway's own, with the socket of its control plane",
-    },
+    Setting { name: "state_dir", default: "", help: "private directory for the socket of the control plane" },
     Setting {
         name: "basic_auth",
         default: "false",
@@ -79,9 +75,9 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         name: "underscores",
         default: "false",
-        help: "whether header fields with `_` in their names go on to functions",
+        help: "whether header fields with `_` in their names reach functions",
     },
-    Setting { name: "access_log", default: "false", help: "whether each request is a line on STDOUT" },
+    Setting { name: "access_log", default: "false", help: "whether each request writes a line to STDOUT" },
     Setting { name: "upstream_timeout", default: "60s", help: "how long until an answer must begin" },
     Setting { name: "connect_timeout", default: "2s", help: "how long a connect to a replica may take" },
     Setting {
@@ -94,33 +90,33 @@ pub(crate) const TABLE: &[Setting] = &[
         default: "75s",
         help: "how long an idle connection, a silent WebSocket or a silent stream is kept",
     },
-    Setting { name: "body_stall_timeout", default: "30s", help: "how long a body may stand still" },
+    Setting { name: "body_stall_timeout", default: "30s", help: "how long a body may make no progress" },
     Setting {
         name: "max_connections",
         default: "",
-        help: "most client connections at once; else what RLIMIT_NOFILE has room for",
+        help: "most client connections at once; default: as RLIMIT_NOFILE allows",
     },
     Setting {
         name: "max_connections_per_client",
         default: "",
-        help: "most connections of one client address; else three quarters of max_connections",
+        help: "most connections of one client address; default: three quarters of max_connections",
     },
     Setting { name: "max_workers", default: "512", help: "most calls at once" },
     Setting {
         name: "max_workers_per_client",
         default: "",
-        help: "most calls at once of one client address; else seven eighths of max_workers",
+        help: "most calls at once of one client address; default: seven eighths of max_workers",
     },
     Setting {
         name: "max_workers_per_function",
         default: "",
-        help: "most calls at once of one function; else three quarters of max_workers",
+        help: "most calls at once of one function; default: three quarters of max_workers",
     },
     Setting { name: "max_body", default: "0", help: "largest request body; 0 means no limit" },
     Setting { name: "max_header_bytes", default: "64KiB", help: "largest head of a request, up to 120KiB" },
     Setting { name: "max_headers", default: "128", help: "most headers of a request, up to 1024" },
     Setting { name: "drain_timeout", default: "8s", help: "how long calls may go on after SIGTERM" },
-    Setting { name: "log", default: "info", help: "least level to log: error, warn, info, debug or trace" },
+    Setting { name: "log", default: "info", help: "lowest level to log: error, warn, info, debug or trace" },
     Setting {
         name: ENV_DOCKER_HOST,
         default: "unix:///var/run/docker.sock",
@@ -130,7 +126,7 @@ pub(crate) const TABLE: &[Setting] = &[
 
 const ENV_DOCKER_HOST: &str = "DOCKER_HOST";
 
-/// Where a directory for the socket may be made, as for all programs (environ(7)); no setting of the gateway's own.
+/// The directory for temporary files, for all programs (environ(7)): the default place of the control plane's socket.
 const ENV_TMPDIR: &str = "TMPDIR";
 
 const USAGE: &str = "usage: gateway [--version | --help | --healthcheck]";
@@ -138,19 +134,19 @@ const USAGE: &str = "usage: gateway [--version | --help | --healthcheck]";
 /// The values of `provider`, in the order of [`ProviderKind`].
 const PROVIDERS: [&str; 3] = ["auto", "swarm", "local"];
 
-/// Bounds of what may be set. The upper ones keep a typo from becoming an allocation.
+/// Bounds of values. The upper bounds keep a typo from becoming an allocation.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_WORKERS: u64 = 4096;
 const MIN_HEADER_BYTES: u64 = 1 << 10;
 
-/// Below are the system's own users; above are too few ids for all functions.
+/// Lower ids belong to the system's users; above the upper bound there are too few ids for all functions.
 const MIN_FUNCTION_USER: u64 = 1000;
 const MAX_FUNCTION_USER: u64 = 4_000_000_000;
 
-/// Which provider was asked for.
+/// The value of `provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProviderKind {
-    /// As the other settings say, see [`Config::runs_on`].
+    /// The other settings decide, see [`Config::runs_on`].
     Auto,
     Swarm,
     Local,
@@ -160,22 +156,22 @@ pub(crate) enum ProviderKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(crate) port: u16,
-    /// Where to listen in the place of `port`.
+    /// Addresses that replace `port`.
     pub(crate) listen: Vec<Place>,
-    /// Where the control plane and the metrics are alone, if anywhere.
+    /// Addresses that alone serve the control plane and the metrics; empty: every address does.
     pub(crate) admin_listen: Vec<Place>,
     pub(crate) provider: ProviderKind,
     pub(crate) functions_file: Option<PathBuf>,
-    /// The first of the users that run local functions.
+    /// The first of the user ids for local functions.
     pub(crate) function_user: Option<u32>,
     pub(crate) require_label: bool,
     pub(crate) functions_network: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
-    /// The temporary directory that the environment names.
+    /// `TMPDIR`.
     pub(crate) temporary: Option<PathBuf>,
     pub(crate) basic_auth: bool,
     pub(crate) metrics_auth: bool,
-    /// Names by which a browser may know the gateway, beside addresses and `localhost`.
+    /// Names by which browsers may reach the control plane, beside addresses and `localhost`.
     pub(crate) trusted_hosts: Vec<String>,
     pub(crate) secret_mount_path: PathBuf,
     pub(crate) trusted_proxies: Proxies,
@@ -186,7 +182,7 @@ pub struct Config {
     pub(crate) header_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) body_stall_timeout: Duration,
-    /// `None`: what the limit on open files has room for, see [`Room`].
+    /// `None`: as many as the limit on open files allows, see [`Room`].
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_workers: usize,
     pub(crate) shares: Shares,
@@ -211,7 +207,7 @@ impl Config {
     /// Reads all settings.
     ///
     /// # Errors
-    /// The first value that cannot be used; its `Display` is what the user is told.
+    /// The first value that cannot be used. `Display` tells the user.
     pub fn read(source: &dyn Source) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
         let max_connections = optional_count(&reader, "max_connections", MAX_CONNECTIONS)?;
@@ -270,7 +266,7 @@ impl Config {
         place.reached_at().map_err(|error| format!("{place}: {error}"))
     }
 
-    /// Where to listen.
+    /// The addresses to listen on.
     pub(crate) fn places(&self) -> Places {
         let listen = match &self.listen[..] {
             [] => vec![Place::Everywhere(self.port)],
@@ -279,8 +275,8 @@ impl Config {
         Places { listen, admin_listen: self.admin_listen.clone() }
     }
 
-    /// Who runs the functions, and the reason, which is a setting. What answers at the start has no say in it: an engine
-    /// may come later, or be no manager for a while.
+    /// Who runs the functions, and which setting decided that. The answer does not depend on whether an engine answers
+    /// at the start: an engine may start later, or be no manager for a while.
     pub(crate) fn runs_on(&self) -> (RunsOn, &'static str) {
         match self.provider {
             ProviderKind::Swarm => (RunsOn::Swarm, "provider is set"),
@@ -308,7 +304,7 @@ impl Config {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    /// What the limit on open files leaves for connections and workers, within what is set.
+    /// The connections and workers that the limit on open files allows, within the settings.
     pub(crate) fn room(&self, open_files: u64) -> Room {
         let room = Room::within(open_files);
         Room {
@@ -318,7 +314,7 @@ impl Config {
     }
 }
 
-/// What one client or function may have, where it is set.
+/// The shares of one client and of one function, where settings give them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shares {
     connections_per_client: Option<usize>,
@@ -327,7 +323,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Reads them: none is more than the whole, where that is set.
+    /// Reads the shares. A share cannot exceed the setting for all.
     fn read(reader: &Reader<'_>, connections: Option<usize>, workers: usize) -> Result<Shares, Refused> {
         let connections = connections.map_or(MAX_CONNECTIONS, |connections| connections as u64);
         let workers = workers as u64;
@@ -338,27 +334,28 @@ impl Shares {
         })
     }
 
-    /// Three quarters of the connections.
+    /// The default is three quarters of the connections.
     pub(crate) fn connections_per_client(self, room: Room) -> usize {
         self.connections_per_client
             .unwrap_or_else(|| (3 * room.connections).div_ceil(4))
             .min(room.connections)
     }
 
-    /// Seven eighths of the calls: more than of one function, so that a client whose calls of that are many can call
-    /// others. Behind a proxy that is not known as one all clients are the same.
+    /// The default is seven eighths of the calls. It is above the share of a function, so that a client that has used
+    /// up one function's share can still call others. Behind a proxy that is not trusted, all clients share one
+    /// address.
     pub(crate) fn workers_per_client(self, room: Room) -> usize {
         self.workers_per_client.unwrap_or_else(|| (7 * room.workers).div_ceil(8)).min(room.workers)
     }
 
-    /// Three quarters of the calls; `None` where that is all of them.
+    /// The default is three quarters of the calls; `None` when the share is all calls.
     pub(crate) fn workers_per_function(self, room: Room) -> Option<usize> {
         let share = self.workers_per_function.unwrap_or_else(|| (3 * room.workers).div_ceil(4));
         Some(share).filter(|share| *share < room.workers)
     }
 }
 
-/// How many connections and workers fit into a number of open files.
+/// The connections and workers that fit into a number of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) connections: usize,
@@ -366,15 +363,14 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Files that are opened now and then, beyond those that are open when this is asked: poller and event
-    /// descriptors, the engine's socket and its events, the functions file, what `/proc` is read with, a
-    /// child that is started.
+    /// Files that may be opened later: descriptors of pollers and events, the engine's socket and its events, the
+    /// functions file, files in `/proc`, and the pipes of a child that is started.
     const RESERVE: u64 = 16;
 
-    /// Connections are more than this only in theory; it bounds the tables made for them.
+    /// Bounds the tables of connections; no small machine has more.
     const MAX: u64 = 100_000;
 
-    /// A worker needs its client's connection, one to a replica, and one that waits in the pool.
+    /// A worker needs its client's connection, a connection to a replica, and an idle connection in the pool.
     fn within(open_files: u64) -> Room {
         let free = open_files.saturating_sub(Room::RESERVE);
         let workers = (free / 6).clamp(1, MAX_WORKERS);
@@ -383,24 +379,24 @@ impl Room {
     }
 }
 
-/// An integer setting that counts things; `max` fits a `usize` of 32 bits.
+/// A setting that is a count; `max` fits into 32 bits.
 fn count(reader: &Reader<'_>, name: &str, min: u64, max: u64) -> Result<usize, Refused> {
     reader.integer(name, min, max).map(|number| number as usize)
 }
 
-/// The same, at least one, which may be left to the gateway.
+/// A count of at least one, or `None` when the setting is empty.
 fn optional_count(reader: &Reader<'_>, name: &str, max: u64) -> Result<Option<usize>, Refused> {
     reader.text(name).map(|_| count(reader, name, 1, max)).transpose()
 }
 
-/// A duration that must not be zero: none of these waits can be switched off.
+/// A duration above zero: these timeouts cannot be switched off.
 fn span(reader: &Reader<'_>, name: &str) -> Result<Duration, Refused> {
     reader.parsed(name, &format!("more than zero: {}", duration::EXPECTED), |text| {
         duration::parse(text).filter(|span| !span.is_zero())
     })
 }
 
-/// A name as `Host` has it, without a port.
+/// Whether the text is a host name, without a port.
 fn host_name(text: &str) -> Option<String> {
     match Authority::parse(text.as_bytes()) {
         Some(Authority { host: Host::Name(name), .. }) if name == text => Some(name.to_owned()),
@@ -427,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_contracts() {
+    fn defaults_are_as_documented() {
         let want = Config {
             port: 8080,
             listen: vec![],
@@ -466,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_arrives() {
+    fn every_setting_is_read() {
         let config = read(&[
             ("port", "0"),
             ("listen", "127.0.0.1:80,[::1]:80"),
@@ -544,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_alone_say_who_runs_the_functions() {
+    fn the_provider_depends_on_settings_alone() {
         use RunsOn::{Local, Swarm};
         let (file, network) = (("functions_file", "/f"), ("functions_network", "n"));
         let host = ("DOCKER_HOST", "tcp://proxy:2375");
@@ -615,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_the_log_show_the_table() {
+    fn help_and_log_show_all_settings() {
         let help = Config::help();
         assert!(help.starts_with("usage: gateway ["), "{help}");
         assert_eq!(help.lines().count(), 3 + TABLE.len());
@@ -654,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_part_of_what_there_is_room_for_and_never_more() {
+    fn a_share_is_never_more_than_the_whole() {
         let config = read(&[]).unwrap();
         let shares = |config: &Config, connections, workers| {
             let (room, shares) = (Room { connections, workers }, config.shares);

@@ -1,5 +1,5 @@
-//! SHA-256 (FIPS 180-4), HMAC with it (RFC 2104), and the one comparison of secrets: how long it takes tells nothing of
-//! how much was right.
+//! SHA-256 (FIPS 180-4), HMAC with it (RFC 2104), and the comparison of secrets, whose time does not depend on how much
+//! matches.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ pub(crate) type Digest = [u8; DIGEST_BYTES];
 
 const BLOCK_BYTES: usize = 64;
 
-/// Where the length of the message begins in its last block.
+/// The position of the message's length in its last block.
 const LENGTH_AT: usize = BLOCK_BYTES - 8;
 
 /// The first 32 bits of the fractional parts of the square roots of the first 8 primes.
@@ -31,7 +31,7 @@ const ROUNDS: [u32; 64] = [
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 ];
 
-/// Whether `given` is the secret, in a time that depends on the length of `given` alone. `secret` is not empty.
+/// Whether `given` is the secret. The time depends on the length of `given` alone. `secret` is not empty.
 pub(crate) fn same(given: &[u8], secret: &[u8]) -> bool {
     let mut difference = u8::from(given.len() != secret.len());
     for (byte, other) in given.iter().zip(secret.iter().cycle()) {
@@ -40,13 +40,13 @@ pub(crate) fn same(given: &[u8], secret: &[u8]) -> bool {
     difference == 0
 }
 
-/// A digest of bytes that come in pieces.
+/// A digest of bytes that arrive in pieces.
 #[derive(Clone)]
 pub(crate) struct Sha256 {
     state: [u32; 8],
-    /// What has come of the present block.
+    /// The bytes of the current block.
     block: [u8; BLOCK_BYTES],
-    /// All that has come.
+    /// The number of bytes so far.
     length: u64,
 }
 
@@ -96,7 +96,7 @@ impl Sha256 {
         digest
     }
 
-    /// The bytes of the present block.
+    /// The number of bytes in the current block.
     fn filled(&self) -> usize {
         (self.length % BLOCK_BYTES as u64) as usize
     }
@@ -131,7 +131,7 @@ fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_BYTES]) {
     }
 }
 
-/// The authentication code of bytes that come in pieces.
+/// The authentication code of bytes that arrive in pieces.
 #[derive(Clone)]
 pub(crate) struct Hmac {
     inner: Sha256,
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// RFC 4231; the fifth case is of a code that is cut, and left out.
+    /// RFC 4231 without its fifth case, which truncates the code.
     #[test]
     fn codes_are_those_of_the_standard() {
         let counting: Vec<u8> = (1..=25).collect();

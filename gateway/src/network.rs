@@ -1,20 +1,20 @@
-//! A network of IP addresses, as a user writes it: `10.0.0.0/8`. Pure.
+//! A network of IP addresses such as `10.0.0.0/8`. Pure.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The addresses that begin with the same bits.
+/// A network: all addresses with the same first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
-    /// Its first address. It tells the family too: no IPv4 address is in a network of IPv6.
+    /// Its first address, which gives the family: no IPv4 address is in an IPv6 network.
     base: IpAddr,
-    /// How many of the last bits are free.
+    /// The number of bits behind the prefix.
     free: u32,
 }
 
 impl Network {
-    /// Reads an address or a network in the notation of RFC 4632 section 3.1. A network has no bits behind its prefix:
-    /// `10.0.0.7/8` may mean one address or all of them.
+    /// Reads an address or a network in the notation of RFC 4632 section 3.1. All bits behind the prefix must be zero:
+    /// `10.0.0.7/8` could mean an address or a network.
     pub(crate) fn parse(text: &str) -> Option<Network> {
         let (base, length) = match text.split_once('/') {
             Some((base, length)) => (base, Some(length)),
@@ -29,7 +29,7 @@ impl Network {
             Some(_) => return None,
             None => 0,
         };
-        // A network within ::ffff:0:0/96 has addresses of IPv4, and peers are compared as such.
+        // A network within ::ffff:0:0/96 contains IPv4 addresses, and peers are compared as IPv4.
         let base = if free <= 32 { base.to_canonical() } else { base };
         let is_first = number(base).checked_shr(free).and_then(|top| top.checked_shl(free)).unwrap_or(0);
         (is_first == number(base)).then_some(Network { base, free })
@@ -40,7 +40,7 @@ impl Network {
         self.free == 0
     }
 
-    /// An address in it: its second one, where it has more than one. The first one may stand for all of them.
+    /// An address of the network: the second, if there are several, since the first may mean the network itself.
     pub(crate) fn some_address(self) -> IpAddr {
         let one = u128::from(self.free > 0);
         match self.base {
@@ -49,7 +49,7 @@ impl Network {
         }
     }
 
-    /// Whether `address` is in it.
+    /// Whether the network contains `address`.
     pub(crate) fn has(self, address: IpAddr) -> bool {
         let differ = number(self.base) ^ number(address);
         self.base.is_ipv4() == address.is_ipv4() && differ.checked_shr(self.free).unwrap_or(0) == 0

@@ -1,4 +1,4 @@
-//! Secrets from files, as Docker mounts them: the gateway's own user and password, and what functions ask for.
+//! Reads secrets from files, as Docker mounts them: the operator's user and password, and the secrets of functions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::function::Known;
 const USER_FILE: &str = "basic-auth-user";
 const PASSWORD_FILE: &str = "basic-auth-password";
 
-/// The largest such file: far above what anybody types, and below what a request's head can carry.
+/// The largest of these files: far above what anybody types, and below the size of a request's head.
 const MAX_BYTES: usize = 4096;
 
-/// The largest file with what a function asks for: some hundred users.
+/// The largest secret of a function: some hundred users.
 const MAX_FUNCTION_BYTES: usize = 64 * 1024;
 
-/// The directory with the secrets of functions.
+/// The directory of the secrets.
 pub(crate) struct Secrets(PathBuf);
 
 impl Secrets {
@@ -25,8 +25,8 @@ impl Secrets {
         Secrets(directory.to_owned())
     }
 
-    /// What a function asks of its callers, if its labels do. A secret that cannot be used closes the function, and the log
-    /// says so. Reads files, so that no call may wait for it.
+    /// The access rules of a function; `None` when its labels ask for nothing. A secret that cannot be used closes the
+    /// function, and the log says so. Reads files: a call must not wait for this.
     pub(crate) fn access(&self, known: &Known) -> Option<Arc<Access>> {
         let read = |name: &str| {
             let path = self.0.join(name);
@@ -41,7 +41,7 @@ impl Secrets {
     }
 }
 
-/// Reads both files in `directory`.
+/// Reads user and password from their files in `directory`.
 ///
 /// # Errors
 /// One line that names the setting and the file.
@@ -52,7 +52,7 @@ pub(crate) fn credentials(directory: &Path) -> Result<Credentials, String> {
     })
 }
 
-/// A file without the end of its line.
+/// The one line of a file, without its end.
 fn read(directory: &Path, name: &str) -> Result<Vec<u8>, String> {
     let read = read_regular(&directory.join(name), MAX_BYTES);
     let mut content = read.map_err(|error| wrong(directory, name, &error.to_string()))?;

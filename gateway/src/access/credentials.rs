@@ -1,4 +1,4 @@
-//! Who may use the control plane: one user with one password (RFC 7617).
+//! The operator's user and password, for the control plane (RFC 7617).
 
 use http1::Headers;
 
@@ -6,31 +6,31 @@ use super::keys::Scheme;
 use crate::base64;
 use crate::digest::same;
 
-/// The user and the password that are let in.
+/// A user and a password.
 pub(crate) struct Credentials {
     user: Vec<u8>,
     password: Vec<u8>,
 }
 
 impl Credentials {
-    /// `None` where one is empty, or the user has a colon, which nobody could send.
+    /// `None` if one of them is empty, or the user contains a colon, which no client could send.
     pub(crate) fn new(user: &[u8], password: &[u8]) -> Option<Credentials> {
         let is_usable = !user.is_empty() && !password.is_empty() && !user.contains(&b':');
         is_usable.then(|| Credentials { user: user.to_owned(), password: password.to_owned() })
     }
 
-    /// Whose requests are let in.
+    /// The user's name.
     pub(crate) fn user(&self) -> &[u8] {
         &self.user
     }
 
-    /// Whether a request's headers have both. How long it takes tells nothing of how much of them was right.
+    /// Whether a request has this user and password. The time that this takes does not depend on the length of a match.
     pub(crate) fn admit(&self, headers: Headers<'_>) -> bool {
         let text = headers.single("authorization").and_then(|value| Scheme::Basic.text(value));
         let Some(given) = text.and_then(base64::decode) else { return false };
         let colon = given.iter().position(|byte| *byte == b':').unwrap_or(given.len());
         let (user, password) = (&given[..colon], given.get(colon + 1..).unwrap_or_default());
-        // Not `&&`: the second is compared whatever the first is.
+        // Not `&&`: the password is compared even if the user is wrong.
         same(user, &self.user) & same(password, &self.password)
     }
 }
@@ -41,7 +41,7 @@ mod tests {
     use http1::RequestHead;
 
     #[test]
-    fn only_the_whole_of_both_is_admitted() {
+    fn only_the_right_user_with_the_right_password_is_admitted() {
         let credentials = Credentials::new(b"admin", b"pa:ss").unwrap();
         let admits = |fields: &str| {
             let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");

@@ -1,4 +1,4 @@
-//! Passwords and tokens: who comes through with `Authorization` (RFC 7617, RFC 6750).
+//! Passwords and tokens: which values of `Authorization` are admitted (RFC 7617, RFC 6750).
 
 use http1::Headers;
 
@@ -6,13 +6,13 @@ use super::lines::{MAX_LINE_BYTES, lines};
 use crate::base64;
 use crate::digest::{Digest, Sha256, same};
 
-/// The most users of one function; all of them are compared with each call.
+/// The most users of one function. Each call is compared with all users.
 const MAX_USERS: usize = 256;
 
 /// The longest line as base64.
 const MAX_TEXT_BYTES: usize = MAX_LINE_BYTES.div_ceil(3) * 4;
 
-/// How callers say who they are.
+/// The authentication scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// User and password.
@@ -30,14 +30,14 @@ impl Scheme {
         }
     }
 
-    /// The text behind the name of the scheme, where a value of `Authorization` has this one.
+    /// The text behind the scheme's name in a value of `Authorization`; `None` for another scheme.
     pub(crate) fn text(self, value: &[u8]) -> Option<&[u8]> {
         let space = value.iter().position(|byte| *byte == b' ')?;
         let (scheme, text) = value.split_at(space);
         scheme.eq_ignore_ascii_case(self.name().as_bytes()).then(|| text.trim_ascii())
     }
 
-    /// The credentials that a caller gave: `user:password`, or the token.
+    /// The caller's credentials: `user:password`, or the token.
     fn given(self, value: &[u8]) -> Option<Vec<u8>> {
         let text = self.text(value)?;
         match self {
@@ -48,7 +48,8 @@ impl Scheme {
     }
 }
 
-/// The lines of a secret, of which a caller must know one. Their digests: what is compared has one length.
+/// The digests of a secret's lines; a caller must know one line. Digests have one length, so that the comparison does
+/// not depend on the length of a line.
 #[derive(Debug)]
 pub(crate) struct Keys {
     scheme: Scheme,
@@ -56,7 +57,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Lines `user:password`, or one token.
+    /// Reads lines `user:password`, or one token.
     ///
     /// # Errors
     /// The mistake and its line number, never the content.
@@ -91,13 +92,14 @@ impl Keys {
         self.scheme
     }
 
-    /// Whether a call has one of them. How long it takes tells nothing of which one, or of how much of it was right.
+    /// Whether a call has the credentials of one line. The time that this takes depends neither on the line that
+    /// matches nor on the length of the match.
     pub(super) fn admit(&self, headers: Headers<'_>) -> bool {
         let Some(given) = headers.single("authorization").and_then(|value| self.scheme.given(value)) else {
             return false;
         };
         let given = Sha256::of(&given);
-        // Not `any`: all are compared, whichever is found.
+        // Not `any`, which would stop at the first match: the time would tell.
         self.digests.iter().fold(false, |is_known, digest| is_known | same(&given, digest))
     }
 }
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn each_user_comes_in_with_the_own_password() {
+    fn each_user_is_admitted_with_the_right_password() {
         const USERS: &str = "\nada:pa:ss\r\n\nbob:w o r d\n";
         for (text, want) in [
             ("YWRhOnBhOnNz", true),                  // ada:pa:ss
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_in_as_a_whole() {
+    fn a_whole_token_is_admitted() {
         for (fields, want) in [
             ("Authorization: Bearer abc-1\r\n", true),
             ("Authorization: BEARER   abc-1\r\n", true),
@@ -156,11 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_line_can_be_given_and_a_longer_one_is_not_looked_at() {
+    fn credentials_up_to_the_longest_line_are_compared_and_longer_ones_are_denied() {
         let longest = "x".repeat(MAX_LINE_BYTES);
         assert!(admits(&longest, &format!("Authorization: Bearer {longest}\r\n")));
         assert!(!admits(&longest, &format!("Authorization: Bearer {longest}x\r\n")));
-        // All of it is `a:bb…`, whose base64 is `YTpi` and `YmJi` over and over.
+        // The base64 of `a:bb…` is `YTpi`, then `YmJi` repeated.
         let longest = format!("a:{}", "b".repeat(MAX_LINE_BYTES - 3));
         let text = format!("YTpi{}", "YmJi".repeat((MAX_LINE_BYTES - 4) / 3));
         assert!(admits(&longest, &format!("Authorization: Basic {text}\r\n")));
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_something_else_is_refused_without_its_content() {
+    fn refusals_of_a_secret_do_not_show_its_content() {
         const LINE: &str = "expected user:password, or a token without spaces";
         let many = |count: usize| "user:word\n".repeat(count);
         let long = "x".repeat(MAX_LINE_BYTES + 1);

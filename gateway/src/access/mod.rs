@@ -1,5 +1,5 @@
-//! What a function asks of its callers: a password or a token (label `faas.auth`), a signature over the body (label
-//! `faas.hmac`). Pure: [`crate::secrets`] reads the files.
+//! Access rules. A function may ask its callers for a password or a token (label `faas.auth`) and for a signature over
+//! the body (label `faas.hmac`). The operator has a user and a password. Pure: [`crate::secrets`] reads the files.
 
 mod credentials;
 mod keys;
@@ -16,12 +16,12 @@ pub(crate) use signature::{Signature, Signer};
 
 use crate::function::labels::{LABEL_AUTH, LABEL_HMAC, Lock};
 
-/// What Windows programs put before a text.
+/// Windows programs put these bytes before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What one function asks for. A function that asks for nothing has none.
+/// The access rules of a function. A function without rules has no `Access`.
 pub(crate) enum Access {
-    /// The secret of this label cannot be used: nobody comes through.
+    /// The secret of this label cannot be used: every call is denied.
     Closed(&'static str),
     Asks {
         keys: Option<Keys>,
@@ -29,19 +29,19 @@ pub(crate) enum Access {
     },
 }
 
-/// Why a call does not come through.
+/// Why a call is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// The secret of this label cannot be used.
     Closed(&'static str),
     /// User and password, or the token, are missing or wrong.
     Credentials(Scheme),
-    /// What is wrong with the signature.
+    /// The signature is wrong, for this reason.
     Signature(&'static str),
 }
 
 impl Access {
-    /// What a function with these labels asks for, if it asks for anything. `read` gives the content of a secret.
+    /// The rules of a function with these labels; `None` when both are open. `read` gives the content of a secret.
     ///
     /// # Errors
     /// The label whose secret cannot be used, and why: the function must be closed then.
@@ -57,10 +57,10 @@ impl Access {
         Ok(Some(Access::Asks { keys, signer: signer.map(Box::new) }))
     }
 
-    /// Judges the head of a call. The body must agree with the signature, where there is one.
+    /// Checks the head of a call. The returned signature is then checked against the body.
     ///
     /// # Errors
-    /// Why it does not come through.
+    /// Why the call is denied.
     pub(crate) fn judge(&self, request: &RequestHead, now: SystemTime) -> Result<Option<Signature>, Denial> {
         let (keys, signer) = match self {
             Access::Closed(label) => return Err(Denial::Closed(label)),
@@ -76,13 +76,13 @@ impl Access {
         signer.begin(request.headers(), now).map(Some).map_err(Denial::Signature)
     }
 
-    /// Whether the field `Authorization` is for the gateway, and not for the function.
+    /// Whether the gateway consumes the field `Authorization`, so that the function does not get it.
     pub(crate) fn takes_authorization(&self) -> bool {
         !matches!(self, Access::Asks { keys: None, .. })
     }
 }
 
-/// What a secret opens; `None` where no label asks for it.
+/// Reads and parses the secret that a label names; `None` without the label.
 fn opened<T>(
     lock: &Lock,
     read: impl Fn(&str) -> Result<Vec<u8>, String>,

@@ -1,6 +1,5 @@
-//! Signatures over the body of a call: as GitHub sends them (`X-Hub-Signature-256`), and as Standard Webhooks has
-//! them (`webhook-signature`). One secret is for one of the two: what is signed for one could mean something else
-//! for the other.
+//! Signatures over the body of a call, as GitHub (`X-Hub-Signature-256`) and Standard Webhooks (`webhook-signature`)
+//! send them. A secret is for one of the two: the same signed bytes could mean another message for the other.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,32 +10,32 @@ use super::lines::{MAX_LINE_BYTES, lines};
 use crate::base64;
 use crate::digest::{DIGEST_BYTES, Digest, Hmac, same};
 
-/// How a secret of Standard Webhooks begins.
+/// The prefix of a secret of Standard Webhooks.
 const WEBHOOK_SECRET: &[u8] = b"whsec_";
 
-/// How far a webhook's time may be from ours, before or after.
+/// How far a webhook's time may differ from the gateway's clock.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// The most signatures of one webhook that are looked at: senders give one for each secret while they change it.
+/// The most signatures of one webhook. While a sender changes its secret, it signs with the old and the new one.
 const MAX_SIGNATURES: usize = 16;
 
 /// The longest id of a webhook.
 const MAX_ID_BYTES: usize = 256;
 
-/// The base64 of a digest, with its padding.
+/// The length of a digest in base64, with padding.
 const DIGEST_TEXT_BYTES: usize = DIGEST_BYTES.div_ceil(3) * 4;
 
-/// The key of a function, and what is signed with it.
+/// The key of a function's signatures, by kind of signature.
 pub(crate) enum Signer {
     GitHub(Hmac),
     Webhooks(Hmac),
 }
 
 impl Signer {
-    /// One line: `whsec_` and base64 for Standard Webhooks, else text for GitHub.
+    /// Reads one line: `whsec_` and base64 for Standard Webhooks, other text for GitHub.
     ///
     /// # Errors
-    /// What is wrong; never what is there.
+    /// The mistake, without the content.
     pub(crate) fn parse(content: &[u8]) -> Result<Signer, String> {
         let mut lines = lines(content).map(|(_, line)| line);
         let secret = match (lines.next(), lines.next()) {
@@ -55,10 +54,10 @@ impl Signer {
         Ok(Signer::Webhooks(Hmac::new(&key)))
     }
 
-    /// Reads what the head says of the signature; the body follows.
+    /// Reads the signature in a head. The body has yet to be checked.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The mistake in the head.
     pub(super) fn begin(&self, headers: Headers<'_>, now: SystemTime) -> Result<Signature, &'static str> {
         match self {
             Signer::GitHub(code) => of_github(code.clone(), headers),
@@ -67,10 +66,10 @@ impl Signer {
     }
 }
 
-/// A signature that a body has to agree with.
+/// A signature that the body must match.
 pub(crate) struct Signature {
     code: Hmac,
-    /// Those that were given; one has to be right.
+    /// The signatures of the head; one must match.
     given: Vec<Digest>,
 }
 
@@ -97,7 +96,7 @@ fn of_webhook(mut code: Hmac, headers: Headers<'_>, now: SystemTime) -> Result<S
     let [Some(id), Some(timestamp), Some(signatures)] = fields else {
         return Err("expected the fields webhook-id, webhook-timestamp and webhook-signature once each");
     };
-    // With a dot in it the same bytes could be read as another id, time and body.
+    // A dot separates id, time and body: with a dot in the id they could be split in another way.
     if id.is_empty() || id.len() > MAX_ID_BYTES || id.contains(&b'.') {
         return Err("expected 1 to 256 characters without a dot in webhook-id");
     }
@@ -111,7 +110,7 @@ fn of_webhook(mut code: Hmac, headers: Headers<'_>, now: SystemTime) -> Result<S
         if place == MAX_SIGNATURES {
             return Err("expected at most 16 signatures in webhook-signature");
         }
-        given.extend(signature.strip_prefix(b"v1,").and_then(digest)); // others are of other versions
+        given.extend(signature.strip_prefix(b"v1,").and_then(digest)); // other versions are skipped
     }
     if given.is_empty() {
         return Err("expected v1, and the base64 of 32 bytes in webhook-signature");
@@ -122,7 +121,7 @@ fn of_webhook(mut code: Hmac, headers: Headers<'_>, now: SystemTime) -> Result<S
     Ok(Signature { code, given })
 }
 
-/// Digits alone: `parse` would take a sign too.
+/// Only digits: `parse` would accept a sign.
 fn seconds(text: &[u8]) -> Option<Duration> {
     let text =
         std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn githubs_own_example_is_right() {
+    fn the_example_of_githubs_documentation_is_right() {
         let signed = |digits: &str| format!("X-Hub-Signature-256: sha256={digits}\r\n");
         let good = signed(SIGNED);
         assert_eq!(judge(SECRET, &good, BODY), Ok(true));
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_github_is_there_once_and_whole() {
+    fn a_signature_of_github_must_occur_once_and_be_complete() {
         const FIELD: &str = "expected the field X-Hub-Signature-256 once";
         const FORM: &str = "expected sha256= and 64 hexadecimal digits in X-Hub-Signature-256";
         let good = format!("X-Hub-Signature-256: sha256={SIGNED}\r\n");
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_no_older_and_no_newer_than_five_minutes() {
+    fn a_webhook_may_differ_five_minutes_from_the_clock() {
         let good = webhook(ID, &TIME.to_string(), SIGNATURE);
         let far = Err("webhook-timestamp is more than five minutes from the gateway's clock");
         for (now, want) in
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_webhook_are_there_once_and_within_bounds() {
+    fn each_field_of_a_webhook_must_occur_once_and_within_bounds() {
         const FIELDS: &str =
             "expected the fields webhook-id, webhook-timestamp and webhook-signature once each";
         const NO_ID: &str = "expected 1 to 256 characters without a dot in webhook-id";

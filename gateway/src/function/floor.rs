@@ -1,24 +1,25 @@
-//! How many replicas a function has without load, where no label says so: as many as somebody asked for last.
+//! The replicas of a function without load and without a label for it: as many as an operator asked for last.
 //!
-//! The gateway writes the number of replicas too. So with each write it notes what somebody had asked for, and what it
-//! set instead. As long as the number is still the one that the gateway set, the note is true; any other number is what
-//! somebody asks for now. Of the note and the number, which are written at once, every gateway reads the same.
+//! The gateway sets the number of replicas too. With each change it writes a note: the number that the operator asked
+//! for, and the number that the gateway set. While the service has the number that the gateway set, the note holds. Any
+//! other number was set by an operator since. Note and number are written together, so that every gateway reads the
+//! same.
 
 use std::fmt;
 
-/// The note that the gateway keeps in a label of a service when it writes the number of its replicas.
+/// The note that the gateway writes to a label of a service when it sets the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// The replicas that somebody asked for.
+    /// The replicas that an operator asked for.
     pub(crate) asked: u32,
-    /// The number of replicas that the gateway has set since.
+    /// The replicas that the gateway set.
     pub(crate) set: u32,
 }
 
 impl Note {
     pub(crate) const EXPECTED: &str = "two integers such as 2/5";
 
-    /// Reads what [`Note`] writes.
+    /// Reads the text that `Display` writes.
     pub(crate) fn parse(text: &str) -> Option<Note> {
         let (asked, set) = text.split_once('/')?;
         let number = |text: &str| {
@@ -35,7 +36,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// The replicas that somebody asked for last, of a service with this note and so many replicas.
+/// The replicas that an operator asked for last, given a service's note and its number of replicas.
 pub(crate) fn asked(note: Option<Note>, replicas: u32) -> u32 {
     note.filter(|note| note.set == replicas).map_or(replicas, |note| note.asked)
 }
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_the_gateway_did_not_set_is_somebodys() {
+    fn a_number_that_the_gateway_did_not_set_is_the_operators() {
         let note = Some(Note { asked: 4, set: 7 });
         for (note, replicas, want) in [(None, 5, 5), (note, 7, 4), (note, 9, 9), (note, 4, 4), (note, 0, 0)] {
             assert_eq!(asked(note, replicas), want, "{note:?} {replicas}");

@@ -1,4 +1,4 @@
-//! What a provider knows of a function, and where it puts that.
+//! The facts that a provider knows about a function, and the sink that it tells them to.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::labels::Labels;
 use super::name::FunctionName;
 
-/// A place where a function can be called.
+/// An address at which a function can be called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
-    /// The id of the task that is there. Another task at the same address is another backend. A task is starting until it
-    /// has taken a connection. `None` for an address of somebody else's, where nobody says when a program starts, and
-    /// for a listener of the gateway's own, which takes connections at once.
+    /// The id of the task at the address. Another task at the same address is another backend. A task is starting until
+    /// it has accepted a connection. `None` for an address from the functions file, where nobody tells when a program
+    /// starts, and for a listener of the gateway, which accepts connections at once.
     pub(crate) task: Option<Arc<str>>,
 }
 
@@ -28,24 +28,24 @@ impl From<SocketAddr> for Backend {
 pub(crate) struct Known {
     pub(crate) name: FunctionName,
     pub(crate) labels: Labels,
-    /// What it is, for whoever asks.
+    /// Its description for the control plane.
     pub(crate) about: Arc<About>,
-    /// Where it can be called now.
+    /// Its running replicas.
     pub(crate) endpoints: Vec<Backend>,
-    /// Where it may soon be callable: replicas that are starting. Told only where there is no other.
+    /// Its starting replicas; listed only when no replica runs.
     pub(crate) starting: Vec<Backend>,
-    /// Those among the endpoints whose health check has failed: only called where there is no other.
+    /// The endpoints whose health check has failed. They are called only when there is no other endpoint.
     pub(crate) unhealthy: Vec<Backend>,
-    /// Replicas that should run.
+    /// The number of replicas that should run.
     pub(crate) wanted: u32,
-    /// Replicas that somebody else than the gateway asked for last, see [`super::floor`].
+    /// The number of replicas that an operator asked for last, see [`super::floor`].
     pub(crate) asked: u32,
-    /// Why none can be called, in the words of whoever runs them.
+    /// Why no replica can be called, in the provider's words.
     pub(crate) problem: Option<String>,
     /// Whether the provider can change the number of its replicas.
     pub(crate) is_scalable: bool,
-    /// The state of an update of it that has not ended, in the words of whoever runs it. Meanwhile the number of its
-    /// replicas stays, unless it is 0.
+    /// The state of a running update, in the provider's words. During an update the number of replicas stays, unless it
+    /// is 0.
     pub(crate) in_update: Option<String>,
 }
 
@@ -69,34 +69,34 @@ impl Known {
     }
 }
 
-/// What a function is, as its provider was told.
+/// The description of a function.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {
-    /// The image of its containers; empty where it has none.
+    /// The image of its containers; empty without containers.
     pub(crate) image: String,
-    /// Its `fprocess`; empty where it is not known.
+    /// Its `fprocess`; empty if unknown.
     pub(crate) process: String,
     /// All its labels.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// Where a provider puts what it knows.
+/// The table of functions, as a provider sees it.
 pub(crate) trait Sink: Send + Sync {
-    /// Replaces all that was known. Called by one thread, from time to time and never on a call's path.
+    /// Replaces all functions. The provider's thread calls this; calls never do.
     fn set(&self, functions: Vec<Known>);
 
-    /// Whether calls wait for a function of which no replica is known.
+    /// Whether calls wait for a function without a known replica.
     fn is_waited_for(&self) -> bool {
         false
     }
 
-    /// Whether a replica of the function takes calls.
+    /// Whether a replica of the function accepts calls.
     fn has_replica(&self, name: &str) -> bool {
         let _ = name;
         false
     }
 
-    /// Calls that the replica at this address of a function has in hand.
+    /// The calls in flight at the function's replica with this address.
     fn in_flight(&self, name: &str, address: SocketAddr) -> usize {
         let _ = (name, address);
         0

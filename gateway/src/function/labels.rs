@@ -1,7 +1,7 @@
-//! What the labels on a service (or in the functions file) say about a function, as typed values.
+//! The labels of a function, on its service or in the functions file, as typed values.
 //!
-//! A value that cannot be used is replaced by its default and reported, never fatal: a service is
-//! somebody else's, and a typo in it must not take a running function away.
+//! A value that cannot be used is reported and replaced by its default. It is never fatal: a typo on a service must not
+//! take a running function away.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,7 +25,7 @@ pub(crate) const LABEL_TIMEOUT: &str = "faas.timeout";
 pub(crate) const LABEL_WAIT: &str = "faas.wait";
 pub(crate) const LABEL_AUTH: &str = "faas.auth";
 pub(crate) const LABEL_HMAC: &str = "faas.hmac";
-/// Written by the gateway itself, see [`Note`].
+/// The gateway writes this label, see [`Note`].
 pub(crate) const LABEL_FLOOR: &str = "faas.scale.floor";
 
 const KNOWN: [&str; 14] = [
@@ -45,22 +45,22 @@ const KNOWN: [&str; 14] = [
     LABEL_FLOOR,
 ];
 
-/// What the label of a secret is told to look like.
+/// The form of a secret's name, for messages.
 const EXPECTED_SECRET_NAME: &str = "the name of a secret: 1 to 64 letters, digits, `-`, `_` and `.` that begins and ends with a letter or digit";
 
-/// How labels begin that are meant for a gateway: of this one, and of the platforms that functions may come from.
+/// The prefixes of labels for a gateway: this one, and those of platforms that functions may come from.
 const OURS: [&str; 3] = ["com.faas.", "com.openfaas.", "faas."];
 
-/// How labels begin that are notes for people and tools.
+/// The prefix of labels that are notes for people and tools.
 pub(crate) const ANNOTATION: &str = "com.openfaas.annotations.";
 
-/// The most unknown labels of one function that are named.
+/// The most unknown labels of one function that a warning names.
 const MAX_UNKNOWN: usize = 8;
 
 /// The most replicas that a label may ask for: far above what a small Swarm can place.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
 
-/// The most replicas where no label says so.
+/// The most replicas without a label.
 const DEFAULT_MAX: u32 = 20;
 
 /// The most calls at once that a label may name, per replica.
@@ -72,46 +72,47 @@ const MAX_SECRET_NAME_BYTES: usize = 64;
 /// The largest step of scaling, in percent of `scale.max`.
 const MAX_FACTOR: u32 = 100;
 
-/// What a label asks of the callers of a function.
+/// What a label demands of callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lock {
     /// Nothing: the label is not there.
     #[default]
     Open,
-    /// What is in the secret of this name.
+    /// The content of the secret with this name.
     Secret(Arc<str>),
-    /// The label names no secret, and nobody can know what was meant.
+    /// The label's value is no name of a secret: every call is denied.
     Closed,
 }
 
 /// The labels that the gateway understands, each with a usable value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Labels {
-    /// Whether the service says that it is a function, if it says anything.
+    /// Whether the service is labelled as a function; `None` without the label.
     pub(crate) function: Option<bool>,
     /// Replicas: at least 1 and not above [`Labels::max`].
     pub(crate) scale_min: Option<u32>,
     pub(crate) scale_max: Option<u32>,
     /// Step of scaling in percent of `scale_max`; 0 switches scaling off.
     pub(crate) scale_factor: u32,
-    /// Calls in flight per replica that scaling aims at.
+    /// The calls in flight per replica that scaling aims at.
     pub(crate) scale_target: u32,
-    /// Whether it may go to no replica at all after `zero_duration` without a call.
+    /// Whether the function is scaled to zero after `zero_duration` without a call.
     pub(crate) scale_zero: bool,
     pub(crate) zero_duration: Duration,
     /// The port that the function listens on.
     pub(crate) port: u16,
-    /// The most calls that each replica has in hand; 0 means no limit.
+    /// The most calls in flight at each replica; 0 means no limit.
     pub(crate) concurrency: u32,
-    /// How long a call may take in all, in the place of `upstream_timeout`.
+    /// How long a call may take in all; replaces `upstream_timeout`.
     pub(crate) timeout: Option<Duration>,
-    /// Whether a first replica gets calls only when its health check has passed, and not as soon as it listens.
+    /// Whether a first replica gets calls only after its health check passed. Otherwise it gets calls as soon as it
+    /// listens.
     pub(crate) waits_for_health: bool,
-    /// Who may call it.
+    /// The secret with passwords or a token.
     pub(crate) auth: Lock,
-    /// How the bodies of its calls are signed.
+    /// The secret with the key of signatures.
     pub(crate) hmac: Lock,
-    /// What the gateway noted when it set the number of replicas.
+    /// The gateway's note of the last change of replicas.
     pub(crate) floor: Option<Note>,
 }
 
@@ -136,13 +137,13 @@ impl Default for Labels {
     }
 }
 
-/// A label that was not used. `Display` is one line that says what happened.
+/// A label that is not used. `Display` is one line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
     pub(crate) label: String,
-    /// What would have been taken and what was found.
+    /// The expected and the found value.
     pub(crate) problem: String,
-    /// What is done instead.
+    /// What happens instead.
     instead: &'static str,
 }
 
@@ -153,8 +154,8 @@ impl fmt::Display for Warning {
 }
 
 impl Labels {
-    /// Reads the labels among `pairs` (of a repeated one the last counts) and reports what could not be used: each such
-    /// value, and in one warning the unknown names that begin as ours do. Others are left alone.
+    /// Reads the labels among `pairs`; of a repeated label the last value counts. There is a warning for each value
+    /// that cannot be used, and one warning for all unknown names with a gateway's prefix. Other labels are ignored.
     pub(crate) fn from_map<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Labels, Vec<Warning>) {
@@ -185,13 +186,13 @@ impl Labels {
         (labels, values.warnings)
     }
 
-    /// The most replicas that are asked for, at least 1.
+    /// The most replicas that scaling asks for, at least 1.
     pub(crate) fn max(&self) -> u32 {
         self.scale_max.unwrap_or(DEFAULT_MAX)
     }
 }
 
-/// The labels as they were found, and what was wrong with those read so far.
+/// The labels of a function, and the warnings so far.
 struct Values<'a> {
     found: HashMap<&'a str, &'a str>,
     warnings: Vec<Warning>,
@@ -271,7 +272,7 @@ impl Values<'_> {
         })
     }
 
-    /// A value that names no secret closes the function: with a default in its place it would be open.
+    /// A value that is no name of a secret closes the function: a default would open it.
     fn lock(&mut self, label: &'static str) -> Lock {
         let Some(text) = self.found.get(label).map(|text| text.trim().to_owned()) else { return Lock::Open };
         if is_secret_name(&text) {
@@ -288,7 +289,7 @@ impl Values<'_> {
     }
 }
 
-/// Whether it may be the name of a secret, as the engine has them: there is no way out of a directory in it.
+/// Whether the text is a valid name of a secret (docker secret create). Such a name cannot leave a directory.
 fn is_secret_name(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_contracts() {
+    fn defaults_are_as_documented() {
         check(&[], &[], |labels| {
             *labels = Labels {
                 function: None,
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_says_yes_no_or_nothing() {
+    fn the_label_function_is_true_false_or_missing() {
         check(&[("function", "false")], &[], |labels| labels.function = Some(false));
         check(&[("function", "0")], &[], |labels| labels.function = Some(false));
         check(&[("function", "1")], &[], |labels| labels.function = Some(true));
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_reported_and_defaulted() {
+    fn values_out_of_range_are_reported_and_replaced_by_defaults() {
         let cases = [
             ("com.openfaas.scale.min", "0", "an integer from 1 to 1000"),
             ("com.openfaas.scale.max", "1001", "an integer from 1 to 1000"),
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_like_ours_and_are_unknown_are_reported() {
+    fn unknown_names_with_a_gateways_prefix_are_reported() {
         let warning = format!(
             "label com.openfaas.scale.mni: is unknown: expected one of {}; it has no effect",
             KNOWN.join(", ")
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_unknown_names_are_told() {
+    fn a_warning_names_a_bounded_number_of_unknown_labels() {
         let names: Vec<_> = (0..MAX_UNKNOWN + 1).map(|number| format!("faas.{number}")).collect();
         let told = |count: usize| {
             let pairs = names[..count].iter().map(|name| (name.as_str(), ""));

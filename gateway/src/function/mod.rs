@@ -1,5 +1,5 @@
-//! A function as everybody here speaks of it: its name, its labels, what its provider knows of it. Knows no other part of
-//! the gateway.
+//! The words that all parts share about a function: its name, its labels, and the facts that its provider knows.
+//! Imports no other part of the gateway.
 
 pub(crate) mod floor;
 mod known;

@@ -1,5 +1,4 @@
-//! The name of a function: the one form in which a name from a path, a header, a file or the engine
-//! goes further into the gateway.
+//! The name of a function. Names from paths, headers, files and the engine are parsed here once.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,11 +7,11 @@ use std::sync::Arc;
 /// The longest name. The pattern is the contract's: `[A-Za-z0-9][A-Za-z0-9_.-]{0,127}`.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
 
-/// What a refused name is told to look like.
+/// The form of a name, for messages.
 pub(crate) const EXPECTED_NAME: &str =
     "a name of 1 to 128 letters, digits, `_`, `.` and `-` that begins with a letter or digit";
 
-/// What is said where there is no function of that name: at the edge, and by the control plane.
+/// The message of the edge and the control plane for an unknown name.
 pub(crate) fn no_function(name: &str) -> String {
     format!(
         "no function `{name}`: neither a service on the gateway's networks nor an entry in functions_file, \
@@ -20,10 +19,10 @@ pub(crate) fn no_function(name: &str) -> String {
     )
 }
 
-/// What is said of a name that is not known while the provider cannot be asked: the function may exist.
+/// The message for an unknown name while the provider cannot be asked: the function may exist.
 pub(crate) fn maybe_unknown(name: &str, problem: &str) -> String {
     format!(
-        "function `{name}` is not known, and it may be a new one: the engine cannot be asked, see DOCKER_HOST: {problem}"
+        "function `{name}` is unknown, but may be new: the engine cannot be asked, see DOCKER_HOST: {problem}"
     )
 }
 
@@ -32,7 +31,7 @@ pub(crate) fn maybe_unknown(name: &str, problem: &str) -> String {
 pub struct FunctionName(Arc<str>);
 
 impl FunctionName {
-    /// The name that `bytes` spell, `None` if they are not one.
+    /// Parses a name; `None` if `bytes` are no valid name.
     pub(crate) fn parse(bytes: &[u8]) -> Option<FunctionName> {
         valid(bytes).map(|name| FunctionName(Arc::from(name)))
     }
@@ -42,7 +41,7 @@ impl FunctionName {
     }
 }
 
-/// The same bytes as text when they are a valid name: the check without the copy, for look-ups.
+/// The text of `bytes` if they are a valid name. For look-ups: nothing is copied.
 pub(crate) fn valid(bytes: &[u8]) -> Option<&str> {
     let (first, rest) = bytes.split_first()?;
     let fits = bytes.len() <= MAX_NAME_BYTES
@@ -69,7 +68,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn takes_the_pattern_and_nothing_else() {
+    fn names_must_match_the_pattern() {
         let longest = "a".repeat(MAX_NAME_BYTES);
         let too_long = "a".repeat(MAX_NAME_BYTES + 1);
         let cases: [(&[u8], bool); 19] = [
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_is_searched_by_text() {
+    fn a_map_of_names_is_searched_by_text() {
         let map = HashMap::from([(FunctionName::parse(b"echo").unwrap(), 1)]);
         assert_eq!(map.get("echo"), Some(&1));
         assert_eq!(map.get("Echo"), None);

@@ -1,8 +1,8 @@
-//! Something to be called, once it is known.
+//! A callback that is set after the parts that call it were built.
 
 use std::sync::OnceLock;
 
-/// Something to be called, once it is known.
+/// A callback; calls before it is set do nothing.
 #[derive(Default)]
 pub(crate) struct Hook(OnceLock<Box<dyn Fn() + Send + Sync>>);
 

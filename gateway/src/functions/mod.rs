@@ -1,4 +1,4 @@
-//! The known functions: their table, the replicas with their pools, the limit of calls.
+//! The table of functions, their replicas with connection pools, and their limits of calls.
 
 mod gate;
 mod hook;

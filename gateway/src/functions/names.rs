@@ -1,5 +1,5 @@
-//! A map by function name with a cheap hash. Keys come from the provider, so they are the operator's choice: strangers
-//! choose names that are looked up, but add none, and cannot make a look-up slower than the keys do.
+//! A map by function name with a cheap hash that does not resist chosen keys. The operator chooses the keys. Strangers
+//! choose the names to look up, but cannot add keys: a look-up compares with the keys of one slot, whatever the name.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,5 +1,5 @@
-//! Tries the replicas that have not taken a connection yet, so that calls go to each of them as soon as it listens, and
-//! not when whoever runs it says so. Until then it is starting, whatever is said of it.
+//! Connects to starting replicas, so that a replica gets calls as soon as it listens. The provider's word does not
+//! count: a replica is starting until it has accepted a connection.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,20 +14,20 @@ use kit::sys::{PollFd, Ready, Socket, poll};
 
 use super::table::{Starting, Table};
 
-/// Between two tries of one replica while calls wait for it, and between two looks at tries that are under way.
+/// The interval between two tries of a replica while calls wait for it, and between two checks of running tries.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// While no call waits, a replica is tried again after a part of the time for which it was tried: a quarter of its
-/// start is lost at most. One that never listens costs a connect now and then.
+/// While no call waits, the pause before the next try is the time since the first try divided by this. At most a
+/// quarter of a start is lost, and a replica that never listens costs few connects.
 const SLOWER: u32 = 4;
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long one try may take: an address that is not there yet swallows it without a word, and one that is far answers
-/// late. Further tries are made beside it.
+/// How long a try may take: an address that does not exist yet drops the connect silently, and a distant host answers
+/// late. Further tries of the replica run beside it.
 const TRY_TIME: Duration = Duration::from_millis(200);
 
-/// Tries under way at a time, each with an open file. The replica whose turn is longest overdue comes first, so that
-/// silent ones cannot keep the others out.
+/// The most tries at a time, each with an open file. The replica that is longest overdue comes first, so that silent
+/// addresses cannot keep others out.
 const MAX_TRIES: usize = 64;
 
 /// The running thread.
@@ -43,23 +43,23 @@ struct Shared {
     is_stopping: AtomicBool,
 }
 
-/// A connect that is under way.
+/// A running connect.
 struct Try {
     of: Starting,
     socket: Socket,
     since: Instant,
 }
 
-/// When a replica was tried.
+/// The times of a replica's tries.
 #[derive(Clone, Copy)]
 struct Pace {
     first: Instant,
-    /// `None` until it was tried.
+    /// `None` before the first try.
     last: Option<Instant>,
 }
 
 impl Pace {
-    /// When it is to be tried next.
+    /// The time of the next try.
     fn due(&self, is_waited_for: bool) -> Instant {
         let Some(last) = self.last else { return self.first };
         let age = last.saturating_duration_since(self.first);
@@ -68,10 +68,10 @@ impl Pace {
 }
 
 impl Probe {
-    /// Starts the thread, which has nothing to do until replicas are starting.
+    /// Starts the thread. It sleeps until replicas are starting.
     ///
     /// # Errors
-    /// When there is no room for a thread.
+    /// The system has no room for a thread.
     pub(crate) fn start(table: Arc<Table>) -> io::Result<Probe> {
         let shared = Arc::new(Shared {
             table,
@@ -84,7 +84,7 @@ impl Probe {
         Ok(Probe { shared, thread })
     }
 
-    /// Has it look whether there is something to be tried.
+    /// A callback that has the thread check for starting replicas.
     pub(crate) fn waker(&self) -> impl Fn() + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.wake()
@@ -96,7 +96,7 @@ impl Drop for Probe {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         self.shared.wake();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // its panic has ended the process
+            let _ = thread.join(); // a panic would have ended the process
         }
     }
 }
@@ -126,7 +126,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps until a replica is due, or something has changed.
+    /// Sleeps until a try is due or the table has changed.
     fn sleep(&self, until: Option<Instant>) {
         let mut is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_woken {
@@ -142,7 +142,7 @@ impl Shared {
         *is_woken = false;
     }
 
-    /// Waits for what comes of the tries until it is time for the next ones. The table is told who listens.
+    /// Waits for results of tries until the next try is due. Tells the table which replicas listen.
     fn wait(&self, tries: &mut Vec<Try>, until: Instant) {
         while Instant::now() < until && !tries.is_empty() {
             let mut fds: Vec<_> =
@@ -168,8 +168,7 @@ impl Shared {
     }
 }
 
-/// Begins the tries that are due, as far as there is room, those first whose turn came first. Answers when the next one
-/// is due.
+/// Begins the tries that are due, up to the bound; the longest overdue come first. Returns when the next try is due.
 fn begin(
     tries: &mut Vec<Try>,
     (paces, starting): (&mut HashMap<Starting, Pace>, Vec<(Starting, bool)>),
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_starts_is_called_as_soon_as_it_listens() {
+    fn a_starting_replica_gets_calls_as_soon_as_it_listens() {
         let (table, _probe) = table();
         let refusing = Refusing::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_runs_and_does_not_listen_gets_no_calls_until_it_does() {
+    fn a_running_replica_gets_no_calls_until_it_listens() {
         let (table, _probe) = table();
         let port = testkit::unreachable::reserved_port();
         let late = SocketAddr::from(([127, 0, 0, 1], port));
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_slows_down_where_nobody_waits() {
+    fn tries_become_rarer_while_no_call_waits() {
         let first = Instant::now();
         let after = |milliseconds| first + Duration::from_millis(milliseconds);
         let due = |last: u64, is_waited_for| Pace { first, last: Some(after(last)) }.due(is_waited_for);

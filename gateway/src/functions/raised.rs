@@ -1,14 +1,13 @@
-//! The replicas that alerts about a function have asked for. They are kept while an alert fires: until each is
-//! resolved, or is not repeated any more.
+//! The replicas that alerts have asked for. They are kept until every alert of the function is resolved or expired.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An alert that is not repeated for so long has ended, and nobody could say so. Alertmanager repeats what fires each
-/// `repeat_interval`.
+/// An alert expires when it is not repeated for this long: the report of its end may be lost. Alertmanager repeats
+/// firing alerts after `repeat_interval`.
 const REPEAT_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// Alerts that are told apart for one function. A further one takes the place of the one that ends first.
+/// The most alerts of a function. A further alert replaces the one that expires first.
 const MAX_ALERTS: usize = 16;
 
 /// The replicas that alerts keep for one function.
@@ -17,7 +16,7 @@ pub(crate) struct Raised(Mutex<Firing>);
 
 #[derive(Default)]
 struct Firing {
-    /// By their identities, with the time until which each counts as firing.
+    /// The identity of each alert, and the time at which it expires.
     alerts: Vec<(u64, Instant)>,
     replicas: u32,
 }
@@ -38,19 +37,19 @@ impl Raised {
         firing
     }
 
-    /// The replicas that are kept; 0 when no alert fires.
+    /// The number of replicas to keep; 0 when no alert fires.
     pub(crate) fn replicas(&self, now: Instant) -> u32 {
         self.firing(now).replicas
     }
 
-    /// An alert fires once more. Whether it was known: then it goes on keeping what it asked for.
+    /// Notes that an alert is repeated. Returns whether the alert was known; its replicas stay then.
     pub(crate) fn repeat(&self, alert: u64, now: Instant) -> bool {
         let mut firing = self.firing(now);
         let known = firing.alerts.iter_mut().find(|(other, _)| *other == alert);
         known.map(|(_, until)| *until = now + REPEAT_TIME).is_some()
     }
 
-    /// An alert fires, and so many replicas are to be kept.
+    /// Notes that an alert fires and asks for so many replicas.
     pub(crate) fn raise(&self, alert: u64, replicas: u32, now: Instant) {
         let mut firing = self.firing(now);
         firing.alerts.retain(|(other, _)| *other != alert);
@@ -63,7 +62,7 @@ impl Raised {
         firing.replicas = firing.replicas.max(replicas);
     }
 
-    /// An alert is resolved.
+    /// Notes that an alert is resolved.
     pub(crate) fn resolve(&self, alert: u64, now: Instant) {
         let mut firing = self.firing(now);
         firing.alerts.retain(|(other, _)| *other != alert);
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_is_not_repeated_ends() {
+    fn an_alert_that_is_not_repeated_expires() {
         let (raised, began) = (Raised::default(), Instant::now());
         raised.raise(1, 4, began);
         let mut now = began;
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_told_apart() {
+    fn the_number_of_alerts_is_bounded() {
         let (raised, now) = (Raised::default(), Instant::now());
         let at = |alert: usize| now + Duration::from_secs(alert as u64);
         for alert in 0..=MAX_ALERTS {

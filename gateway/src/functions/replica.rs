@@ -1,4 +1,4 @@
-//! One place where a function can be called: its address, the connections to it, what it has in hand.
+//! A replica: its address, its connection pool, and its calls in flight.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use http1::{ClientConfig, Endpoint, Pool};
 
 use crate::function::Backend;
 
-/// How long a replica that could not be connected to, or is about to end, is avoided while there are others.
+/// How long a replica is avoided, while there are others, after a failed connect or a `Connection: close`.
 const OUTLIER_TIME: Duration = Duration::from_secs(2);
 
 /// A replica.
@@ -49,7 +49,7 @@ impl Replica {
         &self.pool
     }
 
-    /// Whether its health check has failed, by what its provider says.
+    /// Whether its health check has failed, as its provider says.
     pub(crate) fn is_unhealthy(&self) -> bool {
         self.is_unhealthy.load(Ordering::Relaxed)
     }
@@ -58,7 +58,7 @@ impl Replica {
         self.is_unhealthy.store(is_unhealthy, Ordering::Relaxed);
     }
 
-    /// Calls that it has in hand.
+    /// Its calls in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -70,12 +70,12 @@ impl Replica {
         self.last_failure_ms.store(at, Ordering::Relaxed);
     }
 
-    /// Remembers that it closes its connections: it is about to end, and others are better.
+    /// Remembers that the replica closes its connections: it is about to end.
     pub(crate) fn leaves(&self, now: Instant) {
         self.last_failure_ms.store(self.age_ms(now).max(1), Ordering::Relaxed);
     }
 
-    /// Remembers a connect that worked.
+    /// Remembers a successful connect.
     pub(crate) fn works(&self) {
         if self.first_failure_ms.load(Ordering::Relaxed) != 0 {
             self.first_failure_ms.store(0, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Replica {
         }
     }
 
-    /// Whether a connect failed since one worked: only then it may be avoided.
+    /// Whether a connect failed since the last success. Only then the replica may be avoided.
     pub(crate) fn has_failed(&self) -> bool {
         self.last_failure_ms.load(Ordering::Relaxed) != 0
     }
@@ -105,7 +105,7 @@ impl Replica {
     }
 }
 
-/// One call in a replica's hands, counted as long as it lives.
+/// A call in flight at a replica, counted until it is dropped.
 pub(crate) struct Use(Arc<Replica>);
 
 impl Use {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_about_to_end_is_avoided_and_not_taken_for_dead() {
+    fn a_replica_that_is_about_to_end_is_avoided_but_has_not_failed() {
         let replica = replica();
         let now = Instant::now();
         replica.leaves(now);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_are_counted_while_they_live() {
+    fn calls_in_flight_are_counted_until_they_end() {
         let replica = Arc::new(replica());
         let (first, second) = (Use::of(&replica), Use::of(&replica));
         assert_eq!(replica.in_flight(), 2);

@@ -1,5 +1,4 @@
-//! The known functions: a snapshot that calls read without waiting for anybody, replaced as a whole when
-//! a provider learns something.
+//! The table of functions. Calls read a snapshot; each change of a provider replaces the snapshot as a whole.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -19,30 +18,30 @@ use crate::function::{Backend, FunctionName, Known, Sink};
 use crate::metrics::FunctionSeries;
 use crate::secrets::Secrets;
 
-/// A function as calls see it. It never changes; a newer one takes its place.
+/// A function as calls see it. It never changes: a change makes a new one.
 pub(crate) struct Function {
-    /// What its provider says of it.
+    /// The facts from its provider.
     pub(crate) known: Known,
-    /// Those that have taken a connection, or are taken to do so.
+    /// Replicas that have accepted a connection, or are assumed to.
     pub(crate) replicas: Vec<Arc<Replica>>,
-    /// Those that have not yet.
+    /// Replicas that have not accepted a connection yet.
     pub(crate) starting: Vec<Backend>,
-    /// What it asks of its callers, if it does.
+    /// Its access rules; `None` if everybody may call it.
     pub(crate) access: Option<Arc<Access>>,
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) raised: Arc<Raised>,
-    /// How often the number of replicas that should run has changed.
+    /// How often the number of wanted replicas has changed.
     pub(crate) changes: u64,
 }
 
 impl Function {
-    /// How many calls all replicas may have in hand; 0 is no limit.
+    /// The most calls in flight at all replicas together; 0 means no limit.
     pub(crate) fn limit(&self) -> usize {
         self.known.labels.concurrency as usize * self.replicas.len()
     }
 
-    /// Whether the field `Authorization` of a call was for the gateway.
+    /// Whether the gateway consumes the field `Authorization` of a call.
     pub(crate) fn takes_authorization(&self) -> bool {
         self.access.as_ref().is_some_and(|access| access.takes_authorization())
     }
@@ -53,7 +52,7 @@ impl Function {
         (&ours.auth, &ours.hmac) == (&theirs.auth, &theirs.hmac)
     }
 
-    /// The same function, which asks for something else.
+    /// The same function with other access rules.
     fn asking(&self, access: Option<Arc<Access>>) -> Function {
         Function {
             known: self.known.clone(),
@@ -75,7 +74,7 @@ impl Function {
 
 type Snapshot = Arc<ByName<Arc<Function>>>;
 
-/// A replica that has not taken a connection yet.
+/// A replica that has not accepted a connection yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Starting {
     pub(crate) name: FunctionName,
@@ -86,20 +85,19 @@ pub(crate) struct Starting {
 pub(crate) struct Table {
     client: ClientConfig,
     secrets: Secrets,
-    /// The most calls of one function that are served at a time, if there is such a limit.
+    /// The most calls in flight of one function; `None` means no limit.
     share: Option<usize>,
     current: RwLock<Snapshot>,
-    /// Held while a snapshot is replaced.
+    /// Held during a replacement of the snapshot.
     writing: Mutex<()>,
     /// Counts the replacements.
     version: AtomicU64,
-    /// Told when calls that wait should look again.
+    /// Called when waiting calls should check again.
     hook: Arc<Hook>,
 }
 
 impl Table {
-    /// An empty table whose replicas are called within the bounds of `client`, and whose functions ask for what is in
-    /// `secrets`.
+    /// An empty table. Replicas are called within the bounds of `client`; access rules are read from `secrets`.
     pub(crate) fn new(client: ClientConfig, secrets: Secrets) -> Table {
         Table {
             client,
@@ -112,29 +110,29 @@ impl Table {
         }
     }
 
-    /// Lets at most so many calls of one function be served at a time, whatever its label says.
+    /// Bounds the calls in flight of each function, whatever its label says.
     pub(crate) fn with_share(self, share: Option<usize>) -> Table {
         Table { share, ..self }
     }
 
-    /// An empty table, in a place without secrets.
+    /// An empty table without secrets.
     #[cfg(test)]
     pub(crate) fn empty() -> Table {
         Table::new(ClientConfig::default(), Secrets::new(std::path::Path::new("/nonexistent")))
     }
 
-    /// Has `hook` called when calls that wait should look again: at each replacement, at [`Table::touch`], and when
-    /// a call under a limit ends. To be set once.
+    /// Sets the callback for "waiting calls should check again". It is called at each replacement, at [`Table::touch`],
+    /// and when a call under a limit ends. Set it once.
     pub(crate) fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.hook.set(hook);
     }
 
-    /// Calls what [`Table::on_change`] was given.
+    /// Has waiting calls check again.
     pub(crate) fn touch(&self) {
         self.hook.call();
     }
 
-    /// The replicas that have not taken a connection yet, and whether calls wait for them.
+    /// The starting replicas, each with whether calls wait for its function.
     pub(crate) fn starting(&self) -> Vec<(Starting, bool)> {
         let snapshot = self.snapshot();
         let of = |function: &Arc<Function>| {
@@ -145,7 +143,7 @@ impl Table {
         snapshot.values().flat_map(of).collect()
     }
 
-    /// A replica that is starting was seen to listen: it is called from now on.
+    /// Moves a starting replica that was seen to listen to the replicas that are called.
     pub(crate) fn accept(&self, one: &Starting) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(old) = self.find(one.name.as_str()).filter(|old| old.starting.contains(&one.backend)) else {
@@ -161,7 +159,7 @@ impl Table {
         self.replace(new);
     }
 
-    /// Reads the secrets again that functions ask for. A function whose secret cannot be used is closed.
+    /// Reads the secrets of all functions again. A function whose secret cannot be used is closed.
     pub(crate) fn read_secrets(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = ByName::clone(&self.snapshot());
@@ -186,12 +184,12 @@ impl Table {
         self.hook.call();
     }
 
-    /// Everything that is known now.
+    /// All functions.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The function of that name.
+    /// The function with this name.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
@@ -201,36 +199,37 @@ impl Table {
         self.version.load(SeqCst)
     }
 
-    /// Closes connections that nobody has used for a while, and answers when to do so again.
+    /// Closes connections that were idle too long. Returns the time of the next sweep.
     pub(crate) fn sweep(&self, now: Instant) -> Instant {
         let snapshot = self.snapshot();
         let replicas = snapshot.values().flat_map(|function| &function.replicas);
         let next = replicas.map(|replica| replica.pool().sweep(now)).min();
-        next.unwrap_or(now + self.client.idle_timeout) // whatever comes meanwhile is younger
+        next.unwrap_or(now + self.client.idle_timeout) // connections that become idle meanwhile are younger
     }
 
-    /// Closes all kept connections: files have run out, and these are the ones that nobody needs.
+    /// Closes all idle connections: open files have run out, or the functions end.
     pub(crate) fn close_idle(&self) {
         for function in self.snapshot().values() {
             function.replicas.iter().for_each(|replica| replica.pool().clear());
         }
     }
 
-    /// The bounds of calls to a function. Unused connections are closed before a call that waits behind them is over.
+    /// The bounds of calls to a function. Idle connections are closed before the function's timeout, so that a call
+    /// that waits for a slot of the server gets it.
     fn client_of(&self, known: &Known) -> ClientConfig {
         let idle_timeout = self.client.idle_timeout;
         let idle_timeout = known.labels.timeout.map_or(idle_timeout, |timeout| idle_timeout.min(timeout / 2));
         ClientConfig { idle_timeout, ..self.client }
     }
 
-    /// A replica that is called for the first time, with what is known of its health.
+    /// A new replica with its health.
     fn fresh(&self, known: &Known, backend: &Backend) -> Arc<Replica> {
         let replica = Replica::new(backend.clone(), self.client_of(known));
         replica.set_unhealthy(known.unhealthy.contains(backend));
         Arc::new(replica)
     }
 
-    /// The next form of a function: figures and connections of what stays are kept.
+    /// The new form of a function. Metrics and the connections of remaining replicas are kept.
     fn renewed(&self, known: Known, old: Option<&Arc<Function>>) -> Arc<Function> {
         let kept = |backend: &Backend| {
             old?.replicas.iter().find(|replica| replica.backend() == backend).map(Arc::clone)
@@ -257,7 +256,7 @@ impl Table {
         if known.wanted > 0 {
             gate.set_refusal(None);
         }
-        // As long as nobody asks for it the files are not read again: a secret that is being replaced is not whole.
+        // Secrets are read again on SIGHUP only: a file that is being replaced may be incomplete.
         let access = match old {
             Some(old) if old.asks_as(&known) => old.access.clone(),
             _ => self.secrets.access(&known),
@@ -325,7 +324,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_stays_keeps_its_figures_and_connections() {
+    fn functions_and_replicas_that_stay_keep_metrics_and_connections() {
         let table = Table::empty();
         table.set(vec![known("a", &["127.0.0.1:1", "127.0.0.1:2"]), known("b", &[])]);
         let before = table.find("a").unwrap();
@@ -342,7 +341,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unused_connections_are_closed_within_the_time_of_a_call() {
+    fn idle_connections_are_closed_before_a_call_times_out() {
         let table = Table::empty();
         let mut short = known("short", &["127.0.0.1:1"]);
         short.labels.timeout = Some(Duration::from_secs(2));
@@ -367,7 +366,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_replacement_is_counted_and_told() {
+    fn every_replacement_is_counted_and_calls_the_hook() {
         let table = Table::empty();
         let told = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&told);

@@ -190,7 +190,7 @@ fn the_gateway_waits_for_an_unreachable_swarm() {
 fn auto_with_a_functions_file_chooses_local() {
     let gateway = gateway(&[process(ONE, "cat")]).env("provider", "auto").start();
     let log = gateway.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("provider=local, since ")).collect();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("using provider=local: ")).collect();
     assert!(lines.len() == 1 && lines[0].contains("functions_file"), "{log}");
     assert_eq!(gateway.post(&path(""), "hello").text(), "hello");
     assert_eq!(gateway.get("/healthz").text(), "ok\n");
@@ -208,7 +208,7 @@ fn provider_swarm_waits_for_the_swarm_and_never_falls_back() {
         let gateway = bin.start();
         is_own(&gateway.get(&path("")), (503, "provider_down"), &["DOCKER_HOST", "/does/not/exist.sock"]);
         assert!(gateway.get("/healthz").text().starts_with("degraded: "));
-        assert!(gateway.log().contains(&format!("provider=swarm, since {why}")), "{}", gateway.log());
+        assert!(gateway.log().contains(&format!("using provider=swarm: {why}")), "{}", gateway.log());
     }
 }
 

@@ -1,5 +1,5 @@
-//! The functions file: which functions the local provider serves. Text in, typed declarations out;
-//! a mistake names the file, the function and the field.
+//! The functions file, which declares the functions of the local provider. Parses text into typed declarations; a
+//! mistake names file, function and field.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::function::labels::{LABEL_SCALE_MAX, Labels};
 use crate::function::name::{self, FunctionName};
 use crate::provider::About;
 
-/// The most functions in one file: each has at least a socket and, when it runs, a process.
+/// The most functions in a file: each has a socket at least, and a process when it runs.
 pub(crate) const MAX_FUNCTIONS: usize = 1000;
 
 /// The most addresses of one function.
@@ -26,11 +26,11 @@ const FIELD_REPLICAS: &str = "replicas";
 pub(crate) const FIELD_ADDRESS: &str = "address";
 const FIELD_LABELS: &str = "labels";
 
-/// The settings of fwatchdog that say where a process that stays is to listen.
+/// The settings of fwatchdog for the address of a process with `mode=http`.
 const ENV_MODE: &str = "mode";
 const ENV_UPSTREAM_URL: &str = "upstream_url";
 
-/// The settings of fwatchdog that are not the file's: the command has a field, and the socket is handed over.
+/// Settings of fwatchdog that the gateway sets: the command has a field of its own, and the child inherits the socket.
 const OF_THE_GATEWAY: [&str; 2] = ["fprocess", "port"];
 
 /// The fields that only a function with `fprocess` may have.
@@ -52,16 +52,16 @@ pub(crate) struct Declared {
 pub(crate) enum Serves {
     /// The gateway, as child processes.
     Process(Process),
-    /// Somebody else, at these `HOST:PORT`s; at least one.
+    /// Another program, at these `HOST:PORT`s; at least one.
     Address(Vec<String>),
 }
 
-/// How the gateway runs a function itself.
+/// A function that the gateway runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     /// The command, for fwatchdog to split; not blank.
     pub(crate) fprocess: String,
-    /// The working directory, from the gateway's own on if it is relative; else the gateway's own.
+    /// The working directory, relative to the gateway's; `None` for the gateway's own.
     pub(crate) directory: Option<PathBuf>,
     /// Variables for the process, sorted by name.
     pub(crate) environment: Vec<(String, String)>,
@@ -69,11 +69,11 @@ pub(crate) struct Process {
     pub(crate) replicas: u32,
 }
 
-/// What is wrong with the file. `Display` is one line: file, function, field, expectation.
+/// A mistake in the file. `Display` is one line: file, function, field, expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Error {
     file: String,
-    /// The function's name, or its place in the list while it has no valid name.
+    /// The function's name, or its number in the list if it has no valid name.
     function: Option<String>,
     field: Option<String>,
     problem: String,
@@ -107,7 +107,7 @@ impl Error {
     }
 }
 
-/// A mistake before it is known where it was made.
+/// A mistake without file and function.
 struct Mistake {
     field: Option<String>,
     problem: String,
@@ -158,7 +158,7 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Vec<Declared>, Error> {
     Ok(functions)
 }
 
-/// What a message calls the function: its name, else its number in the list.
+/// The function in messages: its name, or its number in the list.
 fn label(entry: &Value, place: usize) -> String {
     match entry.get(FIELD_NAME).and_then(Value::as_str).and_then(|text| name::valid(text.as_bytes())) {
         Some(name) => format!("`{name}`"),
@@ -265,7 +265,7 @@ fn owned(pairs: Vec<(&str, &str)>) -> impl Iterator<Item = (String, String)> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
-/// A label that would only be warned about on a service is a mistake here: the file is ours.
+/// A label that would cause a warning on a service is a mistake here: the file is written for the gateway.
 fn labels(object: &Map<String, Value>) -> Checked<Labels> {
     let (labels, warnings) = Labels::from_map(strings(object, FIELD_LABELS)?);
     match warnings.into_iter().next() {
@@ -299,8 +299,8 @@ fn process(object: &Map<String, Value>, labels: &Labels) -> Checked<Process> {
     })
 }
 
-/// The port on which the one process of a replica listens, where that is always the same one. What cannot be read is
-/// for fwatchdog to refuse.
+/// The fixed port of a replica's process with `mode=http`, if it has one. fwatchdog refuses a URL that cannot be
+/// parsed.
 fn upstream_port(serves: &Serves) -> Option<u16> {
     let Serves::Process(process) = serves else { return None };
     let value =
@@ -310,7 +310,7 @@ fn upstream_port(serves: &Serves) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
-/// Only one replica can listen on `port`: that many is the most, and a file that asks for more is mistaken.
+/// Limits the function to one replica, since only one process can listen on `port`. More replicas are a mistake.
 fn one_replica(serves: &Serves, labels: Labels, port: u16) -> Checked<Labels> {
     let is_one = matches!(serves, Serves::Process(process) if process.replicas <= 1);
     if is_one && labels.scale_min.unwrap_or(1) == 1 && labels.scale_max.unwrap_or(1) == 1 {
@@ -344,7 +344,10 @@ fn replicas(object: &Map<String, Value>, labels: &Labels) -> Checked<u32> {
 
 fn addresses(object: &Map<String, Value>, address: &Value) -> Checked<Vec<String>> {
     if let Some(field) = PROCESS_FIELDS.into_iter().find(|field| object.contains_key(*field)) {
-        return mistake(field, "is for functions with `fprocess`: somebody else runs those with `address`");
+        return mistake(
+            field,
+            "is for functions with `fprocess`: the gateway does not run functions with `address`",
+        );
     }
     let entries = match address {
         Value::Array(entries) if !entries.is_empty() && entries.len() <= MAX_ADDRESSES => entries.as_slice(),
@@ -593,7 +596,7 @@ mod tests {
             let got = one(&format!(r#""address": "h:1", "{field}": {value}"#));
             let want = format!(
                 "functions.json: function `echo`: field `{field}`: is for functions with `fprocess`: \
-                 somebody else runs those with `address`"
+                 the gateway does not run functions with `address`"
             );
             assert_eq!(got, Err(want));
         }
