@@ -146,11 +146,6 @@ bench-scaling: bench-binaries ## how soon a function without a replica answers, 
 bench-engine: bench-binaries ## what it costs to know a Swarm of up to 5,000 functions; ARGS="--before OLD_GATEWAY"
 	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin engine -- $(ARGS)
 
-.PHONY: bench-decision
-bench-decision: bench-binaries ## what docs/decisions measure: two prototypes, the gateway, nginx
-	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin tiny_http_faults
-	@FAAS_BIN_DIR=dist cargo run --quiet --release --package bench --bin edge -- --rounds 3 --situations 1,32,256 --subjects tiny_http,blocking,gateway,nginx
-
 .PHONY: clean
 clean: ## remove what was built
 	cargo clean

@@ -36,8 +36,8 @@ pub struct Proxy {
 }
 
 enum Server {
-    Spoken(Box<Running>),
-    Silent(Process),
+    Gateway(Box<Running>),
+    Rival(Process),
 }
 
 /// What is behind a proxy, and before it.
@@ -56,21 +56,17 @@ pub struct Setup<'a> {
 }
 
 impl Proxy {
-    /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy`, `haproxy-no-delay`, or one of
-    /// the prototypes `tiny_http` and `blocking`.
+    /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy` or `haproxy-no-delay`.
     ///
     /// # Panics
     /// When it cannot be started, or `name` is none of these.
     #[must_use]
     pub fn start(name: &str, setup: Setup<'_>) -> Proxy {
-        let upstream = setup.upstream;
         match name {
-            "tiny_http" => spoken(tiny_http(upstream), "", setup),
-            "blocking" => spoken(Bin::at(sibling("blocking_proxy")).arg(upstream.to_string()), "", setup),
-            "gateway" => spoken(gateway(upstream), "/function/hello", setup),
+            "gateway" => gateway(Bin::gateway(), setup),
             "before" => {
                 let path = setup.before.unwrap_or_else(|| panic!("no older gateway was named"));
-                spoken(with_function(Bin::at(path).env("port", "0"), upstream), "/function/hello", setup)
+                gateway(Bin::at(path).env("port", "0"), setup)
             }
             "nginx" => nginx_proxy(setup, ""),
             "nginx-unbuffered" => {
@@ -86,8 +82,8 @@ impl Proxy {
     #[must_use]
     pub fn process(&self) -> &Process {
         match &self.server {
-            Server::Spoken(running) => running,
-            Server::Silent(process) => process,
+            Server::Gateway(running) => running,
+            Server::Rival(process) => process,
         }
     }
 
@@ -140,31 +136,17 @@ pub fn sibling(name: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The tiny_http prototype, about to be started.
-#[must_use]
-pub fn tiny_http(upstream: SocketAddr) -> Bin {
-    Bin::at(sibling("tiny_http_proxy")).arg(upstream.to_string())
-}
-
-/// The gateway with one function, `hello`, that is `upstream`.
-#[must_use]
-pub fn gateway(upstream: SocketAddr) -> Bin {
-    with_function(Bin::gateway(), upstream)
-}
-
-fn with_function(bin: Bin, upstream: SocketAddr) -> Bin {
-    let functions = format!(r#"{{"functions": [{{"name": "hello", "address": "{upstream}"}}]}}"#);
+/// The gateway with one function, `hello`: the upstream.
+fn gateway(bin: Bin, setup: Setup<'_>) -> Proxy {
+    let functions = format!(r#"{{"functions": [{{"name": "hello", "address": "{}"}}]}}"#, setup.upstream);
     let file = bin.file("functions.json", functions);
-    bin.env("provider", "local").env("header_timeout", "60s").env("functions_file", file)
-}
-
-fn spoken(bin: Bin, prefix: &'static str, setup: Setup<'_>) -> Proxy {
+    let bin = bin.env("provider", "local").env("header_timeout", "60s").env("functions_file", file);
     let running = bin.nofile(OPEN_FILES).under(setup.under).start();
-    Proxy { addr: running.addr(), prefix, server: Server::Spoken(Box::new(running)) }
+    Proxy { addr: running.addr(), prefix: "/function/hello", server: Server::Gateway(Box::new(running)) }
 }
 
-/// A server that does not say when it listens, and does so before its workers are there.
-fn silent(bin: Bin, port: u16, workers: usize, setup: Setup<'_>) -> Proxy {
+/// Starts nginx or HAProxy, which do not log when they listen. Their workers start after that.
+fn rival(bin: Bin, port: u16, workers: usize, setup: Setup<'_>) -> Proxy {
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let process = bin.nofile(OPEN_FILES).under(setup.under).spawn();
     eventually(START_TIMEOUT, || {
@@ -173,7 +155,7 @@ fn silent(bin: Bin, port: u16, workers: usize, setup: Setup<'_>) -> Proxy {
         let count = process.descendants().len();
         if count == workers { Ok(()) } else { Err(format!("{count} of {workers} workers")) }
     });
-    Proxy { addr, prefix: "", server: Server::Silent(process) }
+    Proxy { addr, prefix: "", server: Server::Rival(process) }
 }
 
 /// What an nginx is to do.
@@ -209,7 +191,7 @@ fn nginx_proxy(setup: Setup<'_>, directives: &str) -> Proxy {
     let nginx = Nginx { workers: setup.workers, connections: setup.connections(), server: &server };
     let path = bin.file("nginx.conf", nginx_config(bin.dir(), port, &nginx));
     let processes = if nginx.workers == 1 { 0 } else { nginx.workers };
-    silent(bin.arg("-e").arg("stderr").arg("-c").arg(path), port, processes, setup)
+    rival(bin.arg("-e").arg("stderr").arg("-c").arg(path), port, processes, setup)
 }
 
 fn haproxy(setup: Setup<'_>, option: &str) -> Proxy {
@@ -224,5 +206,5 @@ fn haproxy(setup: Setup<'_>, option: &str) -> Proxy {
         backend back\n  server hello {upstream} pool-low-conn {KEPT_UPSTREAM}\n"
     );
     let path = bin.file("haproxy.cfg", config);
-    silent(bin.arg("-db").arg("-f").arg(path), port, 0, setup)
+    rival(bin.arg("-db").arg("-f").arg(path), port, 0, setup)
 }

@@ -6,8 +6,8 @@ use bench::options::{Common, known, list};
 
 use crate::situations::{SITUATIONS, Situation};
 
-/// Those that may be asked for; without asking it is the first three.
-const SUBJECTS: [&str; 6] = ["gateway", "nginx", "haproxy", "before", "tiny_http", "blocking"];
+/// The subjects that an option may name; the first three are measured by default.
+const SUBJECTS: [&str; 4] = ["gateway", "nginx", "haproxy", "before"];
 
 pub(crate) struct Options {
     pub(crate) common: Common,
