@@ -13,7 +13,7 @@ use kit::{Deadline, duration};
 use super::call_id::CallId;
 use super::time_limit::TimeLimit;
 use crate::process::groups::ListedChild;
-use crate::process::lines::{self, Lines};
+use crate::process::log_stream::{LogStream, log_call};
 use crate::process::mark::Mark;
 use crate::process::tree;
 
@@ -26,7 +26,7 @@ const LAST_READS: usize = 64 * 1024 / PIECE_BYTES;
 /// The process of a call whose answer is out.
 pub(crate) struct AfterAnswer {
     pub(crate) id: CallId,
-    pub(crate) child: ListedChild,
+    pub(crate) listed: ListedChild,
     pub(crate) mark: Mark,
     /// When the process must have ended.
     pub(crate) deadline: Deadline,
@@ -39,8 +39,7 @@ pub(crate) struct AfterAnswer {
 pub(crate) struct Output {
     pub(crate) stdout: Option<PipeEnd>,
     /// `None` also where STDERR goes into STDOUT.
-    pub(crate) stderr: Option<PipeEnd>,
-    pub(crate) lines: Lines,
+    pub(crate) stderr: LogStream,
     /// The bytes that came after the end of the answer.
     pub(crate) surplus: u64,
 }
@@ -61,26 +60,29 @@ impl AfterAnswer {
             Err(error) => log::error!("call={id} was ended after its answer: {error}"),
         }
         if !matches!(end, Ok(Some(_))) {
-            tree::end(&mut self.child, self.mark, grace);
+            tree::end(&mut self.listed.child, self.mark, grace);
         }
         self.output.drain(id);
         self.output.end(id);
-        drop(self.child);
+        drop(self.listed);
     }
 
     /// How the process ended; `None` where it must be ended.
     fn wait(&mut self, stop: &EventFd) -> io::Result<Option<End>> {
         loop {
-            if let Some(end) = self.child.ended()? {
+            if let Some(end) = self.listed.child.ended()? {
                 return Ok(Some(end));
             }
-            let step =
-                if self.child.end_fd().is_none() { self.deadline.within(CHECK_PAUSE) } else { self.deadline };
+            let step = if self.listed.child.end_fd().is_none() {
+                self.deadline.within(CHECK_PAUSE)
+            } else {
+                self.deadline
+            };
             let mut fds = [
                 PollFd::new(stop.as_fd(), Ready::READ),
                 PollFd::maybe(self.output.stdout.as_ref().map(AsFd::as_fd), Ready::READ),
-                PollFd::maybe(self.output.stderr.as_ref().map(AsFd::as_fd), Ready::READ),
-                PollFd::maybe(self.child.end_fd(), Ready::READ),
+                PollFd::maybe(self.output.stderr.fd(), Ready::READ),
+                PollFd::maybe(self.listed.child.end_fd(), Ready::READ),
             ];
             poll(&mut fds, step)?;
             let [stop, stdout, stderr, _] = fds.map(|fd| fd.ready());
@@ -91,7 +93,7 @@ impl AfterAnswer {
                 self.output.read_stdout();
             }
             if stderr.is_any() {
-                self.output.read_stderr(self.id.as_str());
+                self.output.stderr.read(1, &|line| log_call(self.id.as_str(), line));
             }
         }
     }
@@ -109,21 +111,10 @@ impl Output {
         true
     }
 
-    /// Reads once, and hands whole lines to the log. Returns whether there may be more.
-    fn read_stderr(&mut self, id: &str) -> bool {
-        let Some(stderr) = &self.stderr else { return false };
-        match stderr.read_piece(|piece| self.lines.take(piece, |line| lines::log(id, line))) {
-            Ok(Some(1..)) => {}
-            Ok(None) => return false,
-            Ok(Some(0)) | Err(_) => self.stderr = None,
-        }
-        true
-    }
-
     /// Takes what the pipes hold once the process has ended. No more than that: a background child may go on writing.
     fn drain(&mut self, id: &str) {
         for _ in 0..LAST_READS {
-            if !self.read_stdout() & !self.read_stderr(id) {
+            if !self.read_stdout() & !self.stderr.read(1, &|line| log_call(id, line)) {
                 return;
             }
         }
@@ -131,7 +122,7 @@ impl Output {
 
     /// Logs what is left to log.
     pub(crate) fn end(mut self, id: &str) {
-        self.lines.take_rest(|line| lines::log(id, line));
+        self.stderr.end(&|line| log_call(id, line));
         if self.surplus > 0 {
             log::error!("call={id} the process wrote {} bytes more than its Content-Length", self.surplus);
         }

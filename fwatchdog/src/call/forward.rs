@@ -48,8 +48,7 @@ pub(crate) fn begin(function: &'static Function, exchange: &Exchange<'_>) -> Opt
     let call = Call::new(function, exchange);
     let connection =
         forward::connection(&resident.target().pool, exchange, call.deadline.within(CONNECT_TIME))?;
-    let sending = Sending { connection, upload: Upload::default(), call: &call };
-    let transfer = sending.begin(exchange, resident);
+    let transfer = call.transfer(exchange, connection, Upload::default());
     let observation = Observation::new(&function.metrics, exchange.request().method());
     Some(Course::Relay(transfer, Box::new(Passing { call, resident, observation, _slot: slot })))
 }
@@ -102,30 +101,6 @@ impl Blocking for Failed {
     }
 }
 
-/// One try on one connection.
-struct Sending<'a> {
-    connection: Box<Connection>,
-    upload: Upload,
-    call: &'a Call,
-}
-
-impl Sending<'_> {
-    fn begin(mut self, exchange: &Exchange<'_>, resident: &Resident) -> Transfer {
-        let config = exchange.config();
-        let limits = Limits {
-            deadline: self.call.deadline,
-            total: self.call.deadline,
-            silence: None,
-            read_stall: config.body_stall_timeout,
-            write_stall: config.write_stall_timeout,
-            idle: config.idle_timeout,
-        };
-        self.connection
-            .start(request_head(exchange, resident, self.call.id.as_str()), exchange.body_length());
-        Transfer::new(self.connection, self.upload, limits)
-    }
-}
-
 /// What earlier tries have left of a call.
 #[derive(Default)]
 pub(super) struct Tried {
@@ -151,8 +126,7 @@ impl Call {
                 }
                 head
             };
-            let sending = Sending { connection, upload: tried.upload, call: self };
-            let transfer = sending.begin(exchange, resident);
+            let transfer = self.transfer(exchange, connection, tried.upload);
             let (end, connection, rest) = transfer.run(exchange, &mut passed_head);
             resident.target().pool.put(connection); // which closes it unless all went well
             tried.upload = rest;
@@ -163,6 +137,37 @@ impl Call {
                 End::Again(cause) | End::Failed(cause) => return self.answer_cause(exchange, cause),
             }
         }
+    }
+
+    /// One try on one connection.
+    fn transfer(&self, exchange: &Exchange<'_>, mut connection: Box<Connection>, upload: Upload) -> Transfer {
+        let config = exchange.config();
+        let limits = Limits {
+            deadline: self.deadline,
+            total: self.deadline,
+            silence: None,
+            read_stall: config.body_stall_timeout,
+            write_stall: config.write_stall_timeout,
+            idle: config.idle_timeout,
+        };
+        connection.start(self.request_head(exchange), exchange.body_length());
+        Transfer::new(connection, upload, limits)
+    }
+
+    fn request_head(&self, exchange: &Exchange<'_>) -> HeadWriter {
+        let request = exchange.request();
+        let mut head = HeadWriter::request(request.method(), request.target());
+        if let (Some(resident), None) = (&self.function.resident, request.headers().get("host")) {
+            head.text("Host", &resident.target().address.to_string());
+        }
+        head.forward(request.headers(), &|name| {
+            name.eq_ignore_ascii_case(call::ID.as_bytes()) || name.eq_ignore_ascii_case(b"expect")
+        });
+        head.text(call::ID, self.id.as_str());
+        if let Some(protocol) = request.upgrade() {
+            head.upgrade(protocol);
+        }
+        head
     }
 
     /// A kept connection or a new one, and how long the call has waited for the process to start. Tries again while the
@@ -248,22 +253,6 @@ impl Call {
 /// process usually takes must not get the process ended.
 fn is_long(limit: TimeLimit) -> bool {
     limit.name == EXEC_TIMEOUT || limit.span >= HANG_TIME
-}
-
-fn request_head(exchange: &Exchange<'_>, resident: &Resident, id: &str) -> HeadWriter {
-    let request = exchange.request();
-    let mut head = HeadWriter::request(request.method(), request.target());
-    if request.headers().get("host").is_none() {
-        head.text("Host", &resident.target().address.to_string());
-    }
-    head.forward(request.headers(), &|name| {
-        name.eq_ignore_ascii_case(call::ID.as_bytes()) || name.eq_ignore_ascii_case(b"expect")
-    });
-    head.text(call::ID, id);
-    if let Some(protocol) = request.upgrade() {
-        head.upgrade(protocol);
-    }
-    head
 }
 
 fn answer_head(head: &ResponseHead) -> HeadWriter {

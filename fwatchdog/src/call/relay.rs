@@ -15,7 +15,7 @@ use kit::sys::{EventFd, PollFd, Ready, poll};
 use super::after_answer::Output;
 use crate::cgi::header_block::{Block, Found, Malformed};
 use crate::process::instance::Pipes;
-use crate::process::lines::{self, Lines};
+use crate::process::log_stream::{LogStream, log_call};
 use crate::spool::{Spool, Spools};
 
 /// A background child may keep STDOUT open after the process has ended. The answer ends once STDOUT is quiet for this
@@ -127,7 +127,7 @@ pub(crate) struct Relay<'a, 'e> {
     id: &'a str,
     stdin: Option<PipeEnd>,
     stdout: Option<PipeEnd>,
-    stderr: Option<PipeEnd>,
+    stderr: LogStream,
     feed: Feed,
     output: Vec<u8>,
     /// How much of `output` was sent.
@@ -140,7 +140,6 @@ pub(crate) struct Relay<'a, 'e> {
     fed_at: Instant,
     is_stdout_ready: bool,
     is_stderr_ready: bool,
-    lines: Lines,
     end: Option<End>,
     /// How long STDOUT may be read after the process has ended.
     follow_until: Deadline,
@@ -171,7 +170,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             id,
             stdin: Some(pipes.stdin),
             stdout: Some(pipes.stdout),
-            stderr: pipes.stderr,
+            stderr: LogStream::new(pipes.stderr),
             feed: Feed::Ready,
             output: Vec::new(),
             sent: 0,
@@ -180,7 +179,6 @@ impl<'a, 'e> Relay<'a, 'e> {
             fed_at: now,
             is_stdout_ready: false,
             is_stderr_ready: false,
-            lines: Lines::default(),
             end: None,
             follow_until: Deadline::NEVER,
             owed: 0,
@@ -204,10 +202,10 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// The answer, once the process has ended or its answer is complete, and the output that may still come.
     pub(crate) fn into_answer(mut self) -> (Answer, Output) {
-        self.drain_stderr();
+        self.read_stderr();
         let (body, missing) = (self.body_length(), self.missing());
         let surplus = body.map_or(0, |body| self.received.saturating_sub(body));
-        let rest = Output { stdout: self.stdout, stderr: self.stderr, lines: self.lines, surplus };
+        let rest = Output { stdout: self.stdout, stderr: self.stderr, surplus };
         let head = match (self.block, self.head) {
             (None, Some(head)) => Ok(head),
             _ => Err(Malformed::Cut),
@@ -343,7 +341,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Ok((Some(0), _)) | Err(_) => {
                     (self.stdout, self.is_stdout_ready) = (None, false);
                     // A process that closes STDOUT mostly ends: STDERR is read without another wait.
-                    self.is_stderr_ready = self.stderr.is_some();
+                    self.is_stderr_ready = self.stderr.is_open();
                     return Ok(());
                 }
                 Ok((Some(count), room)) => (count, room),
@@ -431,25 +429,9 @@ impl<'a, 'e> Relay<'a, 'e> {
         Ok(())
     }
 
+    /// Reads STDERR, at most what a pipe of the usual size holds: a background child may write for ever.
     fn read_stderr(&mut self) {
-        let (id, lines) = (self.id, &mut self.lines);
-        for _ in 0..BURST {
-            let Some(stderr) = &self.stderr else { return };
-            match stderr.read_piece(|piece| lines.take(piece, |line| lines::log(id, line))) {
-                Ok(None) => {
-                    self.is_stderr_ready = false;
-                    return;
-                }
-                Ok(Some(0)) | Err(_) => (self.stderr, self.is_stderr_ready) = (None, false),
-                Ok(Some(_)) => {}
-            }
-        }
-    }
-
-    /// Reads what STDERR holds, and no more: a background child may write for ever.
-    fn drain_stderr(&mut self) {
-        self.is_stderr_ready = true;
-        self.read_stderr();
+        self.is_stderr_ready = self.stderr.read(BURST, &|line| log_call(self.id, line));
     }
 
     /// How the process ended, once its output is complete.
@@ -476,7 +458,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             PollFd::new(self.limits.stop.as_fd(), Ready::READ),
             PollFd::maybe(stdin, Ready::WRITE),
             PollFd::maybe(stdout, Ready::READ),
-            PollFd::maybe(self.stderr.as_ref().map(AsFd::as_fd), Ready::READ),
+            PollFd::maybe(self.stderr.fd(), Ready::READ),
             PollFd::maybe(end, Ready::READ),
         ];
         poll(&mut fds, deadline).map_err(Outcome::Failed)?;
@@ -509,7 +491,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             self.quiet_since = Instant::now();
             (self.follow_until, self.owed) = (Deadline::after(FOLLOW_TIME), PIPE_BYTES);
             // All that the process wrote is in the pipes now: both are read before the call is over.
-            (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_some());
+            (self.is_stdout_ready, self.is_stderr_ready) = (self.stdout.is_some(), self.stderr.is_open());
             if self.feed == Feed::Pipe {
                 self.feed = Feed::Ready;
             }

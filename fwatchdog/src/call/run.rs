@@ -68,7 +68,7 @@ impl Call {
     }
 
     fn run(&self, exchange: &mut Exchange<'_>, instance: Instance) -> Served {
-        let Instance { mut child, pipes, mark } = instance;
+        let Instance { mut listed, pipes, mark } = instance;
         let config = &self.function.config;
         let headers = exchange.request().headers();
         let cgi_type = config.cgi_response.then(|| content_type(config, headers).to_vec());
@@ -85,20 +85,20 @@ impl Call {
             stop: &self.function.stop,
         };
         let mut relay = Relay::new(exchange, pipes, limits, self.id.as_str());
-        let outcome = relay.run(&mut child, head);
+        let outcome = relay.run(&mut listed.child, head);
         if !matches!(outcome, Outcome::Ended(_) | Outcome::Complete) {
-            tree::end(&mut child, mark, self.function.config.kill_grace);
+            tree::end(&mut listed.child, mark, self.function.config.kill_grace);
         }
         let (answer, output) = relay.into_answer();
         if let Outcome::Complete = outcome {
             let code = self.answer_complete(exchange, answer);
             self.say_answered(exchange, code);
             let (id, deadline, limit) = (self.id, self.deadline, self.limit);
-            let after = AfterAnswer { id, child, mark, deadline, limit, output };
+            let after = AfterAnswer { id, listed, mark, deadline, limit, output };
             return Served { code, after: Some(after) };
         }
         output.end(self.id.as_str());
-        drop(child);
+        drop(listed);
         let code = match outcome {
             Outcome::Ended(end) => self.answer_end(exchange, end, answer),
             other => self.answer_failure(exchange, other),

@@ -1,6 +1,5 @@
 //! The process groups of running calls, to be killed where fwatchdog must end at once.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kit::sys::child::{self, Child};
@@ -29,7 +28,7 @@ impl Groups {
 /// A child that is among the groups as long as this lives. Dropped, it leaves them, then is waited for, and is killed
 /// where it still runs.
 pub(crate) struct ListedChild {
-    child: Child,
+    pub(crate) child: Child,
     groups: &'static Groups,
 }
 
@@ -37,20 +36,6 @@ impl ListedChild {
     pub(crate) fn new(child: Child, groups: &'static Groups) -> ListedChild {
         groups.lock().push(child.pid());
         ListedChild { child, groups }
-    }
-}
-
-impl Deref for ListedChild {
-    type Target = Child;
-
-    fn deref(&self) -> &Child {
-        &self.child
-    }
-}
-
-impl DerefMut for ListedChild {
-    fn deref_mut(&mut self) -> &mut Child {
-        &mut self.child
     }
 }
 

@@ -10,7 +10,7 @@ use super::tree;
 
 /// The process.
 pub(crate) struct Instance {
-    pub(crate) child: ListedChild,
+    pub(crate) listed: ListedChild,
     pub(crate) pipes: Pipes,
     pub(crate) mark: Mark,
 }
@@ -27,7 +27,7 @@ impl Instance {
     /// Ends the process and all that it has started. Its STDIN stays open until then: an end of file would tell the
     /// process to begin.
     pub(crate) fn end(mut self, grace: Duration) {
-        tree::end(&mut self.child, self.mark, grace);
-        drop((self.pipes, self.child));
+        tree::end(&mut self.listed.child, self.mark, grace);
+        drop((self.pipes, self.listed));
     }
 }

@@ -72,8 +72,8 @@ impl Launcher {
         let child_stderr = child_stderr.as_ref().unwrap_or(&child_stdout);
         let stdio = [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()];
         let spawn = Spawn { mark: Some(mark.number()), ..Spawn::new(&self.command, environment, stdio) };
-        let child = ListedChild::new(spawn.start()?, &self.groups);
-        Ok(Instance { child, pipes: Pipes { stdin, stdout, stderr }, mark })
+        let listed = ListedChild::new(spawn.start()?, &self.groups);
+        Ok(Instance { listed, pipes: Pipes { stdin, stdout, stderr }, mark })
     }
 
     /// The command as a person would write it, for messages.
@@ -98,7 +98,7 @@ mod tests {
         }));
         let mark = Mark::new();
         let instance = launcher.start(mark, launcher.environment(mark, 0, 0)).unwrap();
-        let pid = instance.child.pid();
+        let pid = instance.listed.child.pid();
         assert_eq!(launcher.groups.lock()[..], [pid]);
         let panics = std::panic::AssertUnwindSafe(move || {
             let _instance = instance;

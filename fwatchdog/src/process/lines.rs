@@ -49,11 +49,6 @@ impl Lines {
     }
 }
 
-/// Hands a line of a call's process to the log.
-pub(crate) fn log(id: &str, line: &str) {
-    log::info!("call={id} {line}");
-}
-
 fn emit_text(line: &[u8], emit: &mut impl FnMut(&str)) {
     emit(&String::from_utf8_lossy(line));
 }

@@ -13,7 +13,7 @@ use kit::{Backoff, Deadline};
 
 use super::instance::Instance;
 use super::launcher::Launcher;
-use super::lines::Lines;
+use super::log_stream::LogStream;
 use super::mark::Mark;
 
 /// The most processes that may wait.
@@ -60,7 +60,7 @@ impl WarmPool {
             let waiting = self.stock().waiting.pop_front();
             let mut process = waiting?.process;
             self.wake.notify();
-            if matches!(process.child.ended(), Ok(None)) {
+            if matches!(process.listed.child.ended(), Ok(None)) {
                 return Some(process);
             }
             bury(process, self.kill_grace);
@@ -133,7 +133,7 @@ impl Refill {
     fn end_all(&self) {
         let left = std::mem::take(&mut self.pool.stock().waiting);
         for waiting in &left {
-            waiting.process.child.signal_group(Signal::TERM); // first to all: they end together
+            waiting.process.listed.child.signal_group(Signal::TERM); // first to all: they end together
         }
         for waiting in left {
             waiting.process.end(self.launcher.kill_grace);
@@ -150,7 +150,7 @@ impl Refill {
         let mut stock = self.pool.stock();
         for _ in 0..stock.waiting.len() {
             let Some(mut waiting) = stock.waiting.pop_front() else { break };
-            match waiting.process.child.ended() {
+            match waiting.process.listed.child.ended() {
                 Ok(None) => stock.waiting.push_back(waiting),
                 _ => ended.push(waiting),
             }
@@ -206,13 +206,11 @@ impl Refill {
 
 /// Logs how a process ended that got no request, with its last lines on STDERR, and ends what it has started.
 fn bury(mut process: Instance, grace: Duration) {
-    let mut lines = Lines::default();
-    let say = |line: &str| log::info!("call={} {line}", process.mark);
-    if let Some(stderr) = &process.pipes.stderr {
-        let _ = stderr.read_piece(|piece| lines.take(piece, say)); // what cannot be read is not logged
-    }
-    lines.take_rest(say);
-    let how = match process.child.ended() {
+    let mut stderr = LogStream::new(process.pipes.stderr.take());
+    let log = |line: &str| log::info!("call={} {line}", process.mark);
+    stderr.read(1, &log);
+    stderr.end(&log);
+    let how = match process.listed.child.ended() {
         Ok(Some(end)) => end.to_string(),
         Ok(None) => "no end".to_owned(),
         Err(error) => error.to_string(),

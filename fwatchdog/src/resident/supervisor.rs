@@ -1,13 +1,12 @@
 //! The thread that keeps the process of `mode=http` running, logs what it writes, and ends it in order.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kit::sys::child::{Child, End};
-use kit::sys::pipe::PipeEnd;
 use kit::sys::signal::Signal;
 use kit::sys::{PollFd, Ready, poll};
 use kit::{Backoff, Deadline, duration};
@@ -16,7 +15,7 @@ use super::Resident;
 use super::own_port::OwnPort;
 use crate::process::instance::{Instance, Pipes};
 use crate::process::launcher::Launcher;
-use crate::process::lines::Lines;
+use crate::process::log_stream::LogStream;
 use crate::process::mark::Mark;
 use crate::process::tree;
 
@@ -67,7 +66,7 @@ impl Supervisor {
             let (started_at, answers) = (Instant::now(), self.resident.answers());
             let how = match self.start() {
                 Ok(process) => {
-                    log::info!("started `{program}`, process {}", process.child.pid());
+                    log::info!("started `{program}`, process {}", process.listed.child.pid());
                     let (end, reason) = self.watch(process);
                     let end_text = described(end);
                     let answers = self.resident.answers() - answers;
@@ -128,10 +127,11 @@ impl Supervisor {
 
     /// Logs what the process writes until it has ended, by itself or because it was told to.
     fn watch(&self, process: Instance) -> (Option<End>, Reason) {
-        let Instance { mut child, pipes, mark } = process;
+        let Instance { mut listed, pipes, mark } = process;
+        let child = &mut listed.child;
         let Pipes { stdin, stdout, stderr } = pipes;
         drop(stdin);
-        let mut streams = [Stream::new(Some(stdout)), Stream::new(stderr)];
+        let mut streams = [LogStream::new(Some(stdout)), LogStream::new(stderr)];
         let mut told: Option<Deadline> = None;
         while !matches!(child.ended(), Ok(Some(_)) | Err(_)) && !told.is_some_and(Deadline::has_passed) {
             if told.is_none() && (self.resident.is_stopping() || self.resident.hangs()) {
@@ -140,7 +140,7 @@ impl Supervisor {
                 child.signal_group(Signal::TERM);
                 told = Some(Deadline::after(self.launcher.kill_grace));
             }
-            self.wait(&child, &mut streams, told.unwrap_or_else(|| self.resident.sweep()));
+            self.wait(child, &mut streams, told.unwrap_or_else(|| self.resident.sweep()));
         }
         // What it has started may also hold connections.
         self.resident.target().pool.clear();
@@ -154,15 +154,18 @@ impl Supervisor {
         };
         // What it has started may hold the port, and would run beside its successor.
         let grace = if told.is_some() { Duration::ZERO } else { self.launcher.kill_grace };
-        tree::end(&mut child, mark, grace);
+        tree::end(child, mark, grace);
         tree::end_descendants(grace); // every descendant of fwatchdog comes from this process
-        streams.iter_mut().for_each(Stream::close);
+        for stream in &mut streams {
+            stream.read(BURST, &log_line);
+            stream.end(&log_line);
+        }
         let end = end.or_else(|| child.ended().ok().flatten());
-        drop(child);
+        drop(listed);
         (end, reason)
     }
 
-    fn wait(&self, child: &Child, streams: &mut [Stream; 2], deadline: Deadline) {
+    fn wait(&self, child: &Child, streams: &mut [LogStream; 2], deadline: Deadline) {
         let end = child.end_fd();
         let deadline = if end.is_none() { deadline.within(CHECK_PAUSE) } else { deadline };
         let [out, err] = &*streams;
@@ -179,42 +182,9 @@ impl Supervisor {
         }
         for (stream, ready) in streams.iter_mut().zip([out, err]) {
             if ready.is_any() {
-                stream.read();
+                stream.read(BURST, &log_line);
             }
         }
-    }
-}
-
-/// STDOUT or STDERR of the process, which goes to the log line by line.
-struct Stream {
-    pipe: Option<PipeEnd>,
-    lines: Lines,
-}
-
-impl Stream {
-    fn new(pipe: Option<PipeEnd>) -> Stream {
-        Stream { pipe, lines: Lines::default() }
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(AsFd::as_fd)
-    }
-
-    fn read(&mut self) {
-        for _ in 0..BURST {
-            let Some(pipe) = &self.pipe else { return };
-            match pipe.read_piece(|piece| self.lines.take(piece, log_line)) {
-                Ok(None) => return,
-                Ok(Some(0)) | Err(_) => self.pipe = None,
-                Ok(Some(_)) => {}
-            }
-        }
-    }
-
-    /// Logs what is left.
-    fn close(&mut self) {
-        self.read();
-        self.lines.take_rest(log_line);
     }
 }
 
