@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kit::duration;
+use kit::handover::{
+    ENV_DRAIN_TIMEOUT, ENV_FPROCESS, ENV_FUNCTION, ENV_LISTEN_FDS, ENV_LISTEN_PID, ENV_MODE, ENV_PARENT,
+    ENV_PORT, ENV_SUPPRESS_LOCK, ENV_UPSTREAM_URL, MODE_HTTP, ONE_LISTENER, PRIVATE,
+};
 use kit::settings::{Reader, Refused, Setting, Source};
 use kit::sys::child::Environment;
 
@@ -15,10 +19,10 @@ use crate::resident::upstream::Upstream;
 
 /// Every setting, in the order of `--help`.
 pub const TABLE: &[Setting] = &[
-    setting("fprocess", "", "the command to run for each request, required"),
-    setting("port", "8080", "the TCP port to listen on; 0 takes a free one"),
+    setting(ENV_FPROCESS, "", "the command to run for each request, required"),
+    setting(ENV_PORT, "8080", "the TCP port to listen on; 0 takes a free one"),
     setting(
-        "mode",
+        ENV_MODE,
         "fork",
         "fork: the output is sent once the process has ended; streaming: as it comes; http: one process stays",
     ),
@@ -34,7 +38,7 @@ pub const TABLE: &[Setting] = &[
         "with mode=http: after so many timeouts in a row the process is started again; 0 is never",
     ),
     setting(
-        "upstream_url",
+        ENV_UPSTREAM_URL,
         "",
         "where the process listens with mode=http: http://127.0.0.1:3000; port 0: see PORT",
     ),
@@ -48,21 +52,12 @@ pub const TABLE: &[Setting] = &[
         "the answer's Content-Type; else the request's, else application/octet-stream",
     ),
     setting("write_debug", "false", "whether each request is logged"),
-    setting("suppress_lock", "false", "whether the lock file is left out"),
+    setting(ENV_SUPPRESS_LOCK, "false", "whether the lock file is left out"),
     setting("max_body", "0", "the largest body of a request; 0 is no limit"),
     setting("buffer_output", "256KiB", "output of up to this size is sent whole, larger output is streamed"),
-    setting("drain_timeout", "8s", "how long running requests may take after SIGTERM"),
+    setting(ENV_DRAIN_TIMEOUT, "8s", "how long running requests may take after SIGTERM"),
     setting("kill_grace", "1s", "from SIGTERM to SIGKILL for a process that must end"),
 ];
-
-/// The process id of the parent with which fwatchdog ends.
-const ENV_PARENT: &str = "FAAS_PARENT_PID";
-
-/// The name of the function, from a gateway whose log is shared by several.
-const ENV_FUNCTION: &str = "FAAS_FUNCTION";
-
-/// An inherited listening socket, and the process that it is for (sd_listen_fds(3)).
-const ENV_LISTEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 /// Where temporary files go.
 const ENV_TMPDIR: &str = "TMPDIR";
@@ -74,7 +69,7 @@ const LOCK_FILE: &str = ".lock";
 const MAX_BUFFER_BYTES: u64 = 1 << 30;
 
 /// The values of `mode`.
-const MODES: [&str; 3] = ["fork", "streaming", "http"];
+const MODES: [&str; 3] = ["fork", "streaming", MODE_HTTP];
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { name, default, help }
@@ -136,7 +131,7 @@ impl Config {
     /// The first setting that is refused.
     pub fn read(source: &dyn Source, pid: u32) -> Result<Config, Refused> {
         let reader = Reader::new(source, TABLE);
-        let words = reader.parsed("fprocess", command_line::EXPECTED, command_line::split)?;
+        let words = reader.parsed(ENV_FPROCESS, command_line::EXPECTED, command_line::split)?;
         Ok(Config {
             command: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(), // none has a NUL
             port: port(source)?,
@@ -156,9 +151,9 @@ impl Config {
             write_debug: reader.boolean("write_debug")?,
             max_body: reader.bytes("max_body", 0, 1 << 62)?,
             buffer_output: reader.bytes("buffer_output", 0, MAX_BUFFER_BYTES)? as usize,
-            drain_timeout: reader.duration("drain_timeout")?,
+            drain_timeout: reader.duration(ENV_DRAIN_TIMEOUT)?,
             kill_grace: reader.duration("kill_grace")?,
-            lock_file: (!reader.boolean("suppress_lock")?).then(|| temporary(source).join(LOCK_FILE)),
+            lock_file: (!reader.boolean(ENV_SUPPRESS_LOCK)?).then(|| temporary(source).join(LOCK_FILE)),
             temporary: temporary(source),
             inherits_listener: inherits_listener(source, pid)?,
             parent: parent(source)?,
@@ -171,7 +166,7 @@ impl Config {
 /// # Errors
 /// Where the value is no port.
 pub fn port(source: &dyn Source) -> Result<u16, Refused> {
-    let port = Reader::new(source, TABLE).integer("port", 0, u64::from(u16::MAX))?;
+    let port = Reader::new(source, TABLE).integer(ENV_PORT, 0, u64::from(u16::MAX))?;
     Ok(port as u16) // just checked
 }
 
@@ -183,22 +178,22 @@ pub fn subject(source: &dyn Source) -> Option<String> {
 /// The environment of every process: fwatchdog's own, without the variables for fwatchdog alone.
 pub(crate) fn base_environment() -> Environment {
     let mut environment = Environment::new(&kit::settings::inherited());
-    for name in ENV_LISTEN.iter().chain(&[ENV_PARENT, ENV_FUNCTION, ENV_MARK]) {
+    for name in PRIVATE.iter().chain(&[ENV_MARK]) {
         environment.remove(name.as_bytes());
     }
     environment
 }
 
 fn is_http(reader: &Reader<'_>) -> Result<bool, Refused> {
-    Ok(MODES[reader.choice("mode", &MODES)?] == "http")
+    Ok(MODES[reader.choice(ENV_MODE, &MODES)?] == MODE_HTTP)
 }
 
 fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
-    let choice = MODES[reader.choice("mode", &MODES)?];
-    let url = reader.text("upstream_url");
-    if choice != "http" {
+    let choice = MODES[reader.choice(ENV_MODE, &MODES)?];
+    let url = reader.text(ENV_UPSTREAM_URL);
+    if choice != MODE_HTTP {
         return match url {
-            Some(value) => Err(refused("upstream_url", value, "nothing without mode=http")),
+            Some(value) => Err(refused(ENV_UPSTREAM_URL, value, "nothing without mode=http")),
             None if choice == "streaming" => Ok(Mode::Streaming),
             None => Ok(Mode::Fork),
         };
@@ -210,7 +205,7 @@ fn mode(reader: &Reader<'_>) -> Result<Mode, Refused> {
     let value = url.unwrap_or_default();
     Upstream::parse(&value).map(Mode::Http).ok_or_else(|| {
         refused(
-            "upstream_url",
+            ENV_UPSTREAM_URL,
             value,
             "where the process of mode=http listens: an address or localhost, as in http://127.0.0.1:3000; with port 0 \
              fwatchdog chooses a port and sets PORT",
@@ -250,12 +245,11 @@ fn temporary(source: &dyn Source) -> PathBuf {
 
 /// Whether the socket is for this process: variables for another process may be inherited too.
 fn inherits_listener(source: &dyn Source, pid: u32) -> Result<bool, Refused> {
-    let [fds, for_pid, _] = ENV_LISTEN;
-    let Some(count) = set(source, fds) else { return Ok(false) };
-    match set(source, for_pid) {
+    let Some(count) = set(source, ENV_LISTEN_FDS) else { return Ok(false) };
+    match set(source, ENV_LISTEN_PID) {
         Some(other) if other != pid.to_string() => Ok(false),
-        _ if count == "1" => Ok(true),
-        _ => Err(refused(fds, count, "1, since there is one socket to listen on")),
+        _ if count == ONE_LISTENER => Ok(true),
+        _ => Err(refused(ENV_LISTEN_FDS, count, "1, since there is one socket to listen on")),
     }
 }
 

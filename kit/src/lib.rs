@@ -11,6 +11,7 @@ pub mod call;
 pub mod deadline;
 pub mod duration;
 pub mod exposition;
+pub mod handover;
 pub mod log;
 pub mod memory;
 pub mod number;

@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use kit::call::CallId;
 use kit::sys::child::End;
 use kit::sys::pipe::{PIECE_BYTES, PipeEnd};
 use kit::sys::{EventFd, PollFd, Ready, poll};
 use kit::{Deadline, duration};
 
-use super::call_id::CallId;
 use super::time_limit::TimeLimit;
 use crate::process::groups::ListedChild;
 use crate::process::log_stream::{LogStream, log_call};

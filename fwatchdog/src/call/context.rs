@@ -4,9 +4,10 @@ use std::io;
 use std::time::Instant;
 
 use http1::{Exchange, HeadWriter, Refusal};
+use kit::call::{self, CallId};
+use kit::sys::limits::random;
 use kit::{Deadline, duration};
 
-use super::call_id::CallId;
 use super::time_limit::{TimeLimit, time_limit};
 use crate::function::Function;
 use crate::refusal_text;
@@ -35,7 +36,7 @@ impl Call {
         let limit = time_limit(function.config.exec_timeout, headers);
         Call {
             function,
-            id: CallId::of(headers),
+            id: CallId::of(headers.get(call::ID).and_then(call::id), random),
             deadline: limit.map_or(Deadline::NEVER, |limit| Deadline::after(limit.span)),
             limit: limit.unwrap_or_default(),
             turn: function.resident.as_ref().map_or(0, |resident| resident.turn()),

@@ -1,7 +1,6 @@
 //! One call: a process of its own serves it ([`run`]), or the process that stays does ([`forward`]).
 
 mod after_answer;
-mod call_id;
 pub(crate) mod context;
 pub(crate) mod forward;
 mod relay;

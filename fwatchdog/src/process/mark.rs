@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kit::number::hex;
 use kit::sys::limits;
 
 use super::table;
@@ -28,11 +29,7 @@ impl Mark {
 
     /// The mark as the value of the variable: 16 hexadecimal digits.
     pub(crate) fn digits(self) -> [u8; 16] {
-        let mut digits = [0; 16];
-        for (place, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(self.0 >> (60 - 4 * place) & 0xf) as usize];
-        }
-        digits
+        hex(self.0)
     }
 
     /// Whether a process carries the mark; `None` while nobody can tell, as during its execve(2).

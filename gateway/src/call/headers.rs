@@ -1,12 +1,11 @@
 //! The heads that cross the gateway: what is dropped, what is added.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http1::writer::is_taken_for;
 use http1::{HeadWriter, Headers, RequestHead, ResponseHead};
-use kit::call;
+use kit::call::{self, CallId};
 
 use crate::failure::X_GATEWAY_ERROR;
 use crate::proxies::{Proxies, X_FORWARDED_FOR, tells_the_way};
@@ -38,42 +37,6 @@ impl<'a> Asked<'a> {
             id: headers.get(call::ID).and_then(call::id),
             timeout: headers.get(call::TIMEOUT).and_then(call::time_limit),
         }
-    }
-}
-
-fn hex(number: u64) -> [u8; 16] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [0; 16];
-    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(number.to_be_bytes()) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    }
-    digits
-}
-
-/// The name of one call, in logs and on the wire.
-pub(super) enum CallId {
-    /// 16 hex digits, without an allocation.
-    Ours([u8; 16]),
-    Theirs(String),
-}
-
-impl CallId {
-    /// The caller's own name, or one made of `random`.
-    pub(super) fn of(theirs: Option<&str>, random: impl FnOnce() -> u64) -> CallId {
-        theirs.map_or_else(|| CallId::Ours(hex(random())), |id| CallId::Theirs(id.to_owned()))
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            CallId::Ours(digits) => digits,
-            CallId::Theirs(id) => id.as_bytes(),
-        }
-    }
-}
-
-impl fmt::Display for CallId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(str::from_utf8(self.as_bytes()).unwrap_or_default()) // they are ASCII
     }
 }
 
@@ -215,7 +178,7 @@ mod tests {
         RequestHead::parse(format!("POST /x HTTP/1.1\r\n{fields}\r\n").into_bytes(), 128).unwrap()
     }
 
-    static ID: LazyLock<CallId> = LazyLock::new(|| CallId::Theirs("id1".to_owned()));
+    static ID: LazyLock<CallId> = LazyLock::new(|| CallId::of(Some("id1"), || 0));
     static NOBODY: LazyLock<Proxies> = LazyLock::new(Proxies::default);
     static PROXY: LazyLock<Proxies> = LazyLock::new(|| Proxies::parse("10.1.2.3").unwrap());
 

@@ -8,10 +8,11 @@ use std::time::Instant;
 use http1::forward::{Cause, End, Limits, Upload};
 use http1::{Exchange, HeadWriter, Length, ResponseHead};
 use kit::Deadline;
+use kit::call::CallId;
 use kit::sys::limits::random;
 
 use super::context::Calls;
-use super::headers::{self, CallId};
+use super::headers;
 use super::replicas::{Tries, connect_error};
 use super::stage::{ColdStart, Stage};
 use super::times::Times;

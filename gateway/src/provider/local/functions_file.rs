@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kit::handover::{ENV_FPROCESS, ENV_MODE, ENV_PORT, ENV_UPSTREAM_URL, MODE_HTTP};
 use serde_json::{Map, Value};
 
 use crate::function::labels::{LABEL_SCALE_MAX, Labels};
@@ -26,12 +27,8 @@ const FIELD_REPLICAS: &str = "replicas";
 pub(crate) const FIELD_ADDRESS: &str = "address";
 const FIELD_LABELS: &str = "labels";
 
-/// The settings of fwatchdog for the address of a process with `mode=http`.
-const ENV_MODE: &str = "mode";
-const ENV_UPSTREAM_URL: &str = "upstream_url";
-
 /// Settings of fwatchdog that the gateway sets: the command has a field of its own, and the child inherits the socket.
-const OF_THE_GATEWAY: [&str; 2] = ["fprocess", "port"];
+const OF_THE_GATEWAY: [&str; 2] = [ENV_FPROCESS, ENV_PORT];
 
 /// The fields that only a function with `fprocess` may have.
 const PROCESS_FIELDS: [&str; 3] = [FIELD_DIRECTORY, FIELD_ENVIRONMENT, FIELD_REPLICAS];
@@ -305,7 +302,7 @@ fn upstream_port(serves: &Serves) -> Option<u16> {
     let Serves::Process(process) = serves else { return None };
     let value =
         |name: &str| process.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let url = value(ENV_UPSTREAM_URL).filter(|_| value(ENV_MODE) == Some("http"))?;
+    let url = value(ENV_UPSTREAM_URL).filter(|_| value(ENV_MODE) == Some(MODE_HTTP))?;
     let (_, port) = url.strip_suffix('/').unwrap_or(url).rsplit_once(':')?;
     port.parse().ok().filter(|port| *port > 0)
 }

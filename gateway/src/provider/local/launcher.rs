@@ -8,6 +8,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use kit::handover::{
+    ENV_DRAIN_TIMEOUT, ENV_FPROCESS, ENV_FUNCTION, ENV_LISTEN_FDS, ENV_PARENT, ENV_SUPPRESS_LOCK,
+    ONE_LISTENER,
+};
 use kit::sys::Listener;
 use kit::sys::child::{Child, Environment, Spawn};
 
@@ -16,21 +20,6 @@ use super::replica::Plan;
 
 /// The file name of the binary that serves a process.
 const FWATCHDOG: &str = "fwatchdog";
-
-/// Variable of the convention by which a listening socket is handed over (sd_listen_fds(3)).
-const ENV_LISTEN_FDS: &str = "LISTEN_FDS";
-
-/// Settings of fwatchdog.
-const ENV_FPROCESS: &str = "fprocess";
-const ENV_SUPPRESS_LOCK: &str = "suppress_lock";
-const ENV_DRAIN_TIMEOUT: &str = "drain_timeout";
-
-/// Tells fwatchdog whose end it has to end with: this process's id. A child can only ask the kernel for
-/// that itself.
-const ENV_PARENT: &str = "FAAS_PARENT_PID";
-
-/// Tells it the function's name, for its log.
-const ENV_FUNCTION: &str = "FAAS_FUNCTION";
 
 /// What functions get of the gateway's own environment, and the variables of the language that begin with [`LOCALE`].
 /// All else may be meant for the gateway alone, such as a password.
@@ -104,7 +93,7 @@ impl Launcher {
         }
         environment.set(ENV_FPROCESS.as_bytes(), &[process.fprocess.as_bytes()]);
         environment.set(ENV_FUNCTION.as_bytes(), &[plan.name.as_str().as_bytes()]);
-        environment.set(ENV_LISTEN_FDS.as_bytes(), &[b"1"]);
+        environment.set(ENV_LISTEN_FDS.as_bytes(), &[ONE_LISTENER.as_bytes()]);
         environment.set(ENV_PARENT.as_bytes(), &[std::process::id().to_string().as_bytes()]);
         environment
     }
