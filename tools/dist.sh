@@ -9,10 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 read -ra arches <<<"${FAAS_DIST_ARCHES:-x86_64 aarch64 armv7}"
-# What the libraries of `prebuilt` hold is not known in detail.
+# Not `prebuilt`: nothing lists the packages of that library.
 export FAAS_STATIC_ROUTE=${FAAS_STATIC_ROUTE:-rustup debian}
 release=dist/release
-# The order of names is the same everywhere.
+# The same order of names on every machine.
 export LC_ALL=C
 
 say() { echo "dist: $*" >&2; }
@@ -37,7 +37,7 @@ build() {
     fi
 }
 
-# One archive: the names sorted, the times and owners fixed, every mode said.
+# One archive: sorted names, fixed times, owners and modes.
 pack() {
     local arch=$1 name=faas-$version-$1 stage
     stage=$(mktemp -d)
@@ -58,7 +58,7 @@ make_release() {
         say "there are changes that are not committed; FAAS_DIST_DIRTY=1 goes on all the same"
         return 1
     fi
-    # As many digits whatever else the repository holds.
+    # Ten digits: git would choose more in a larger repository.
     version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
     version+=-$(git rev-parse HEAD | cut -c1-10)
     epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}

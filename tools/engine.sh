@@ -24,7 +24,7 @@ can_start_engine() {
     done
 }
 
-# Plugin and namespace files of an engine have fixed places below /run; from here on they are nobody else's.
+# An engine has plugin and namespace files at fixed places below /run: from here on they are private.
 hide_engine_files() {
     mkdir -p /run/docker
     mount -t tmpfs tmpfs /run/docker

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for FUZZ_SECONDS (600), one after the other, and says which failed: from fuzz/seeds and
-# from what earlier runs found, which stays in fuzz/corpus. FUZZ_TARGETS="chunked docker" takes some of them.
+# Runs each fuzz target for FUZZ_SECONDS (600), one after the other, and says which failed. Starts from fuzz/seeds and
+# from the inputs of earlier runs in fuzz/corpus. FUZZ_TARGETS="chunked docker" runs only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

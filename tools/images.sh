@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 images=${FAAS_IMAGES:-localhost/faas} tag=${FAAS_TAG:-latest}
-# What the client says is of interest only when it fails.
+# Print the output of the client only when it fails.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 stages() { sed -nE 's/^FROM [^ ]+ AS ([a-z0-9-]+)$/\1/p' Dockerfile.musl | grep -v '^builder$'; }

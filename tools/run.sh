@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Before a build of a minute.
+# Checked before the build, which takes a minute.
 if (exec 3<>"/dev/tcp/127.0.0.1/${port:-8080}") 2>/dev/null; then
     echo "run: port ${port:-8080} is taken: port=9000 make run takes another" >&2
     exit 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# tools/stand-ins.sh [NAME...]: base images for the tests, under the names that Dockerfiles and the stack give
-# them, made of what is installed on this host. Where the tests run there is no registry to pull from.
+# tools/stand-ins.sh [NAME...]: makes base images for the tests from the programs of this host, under the names that
+# Dockerfiles and the stack use. The tests have no registry to pull from.
 #
-# Only on an engine that is private to the tests: on another one a stand-in would take the place of the real image.
-# Names: alpine node python prometheus rust; all of them unless said. The versions are read where they are used.
+# Only on the private engine of the tests: elsewhere a stand-in would replace the real image.
+# Names: alpine node python prometheus rust, by default all. The versions come from the Dockerfiles and the stack.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,7 +96,7 @@ make_prometheus() {
 }
 
 # The compilers of this host with what they need of Debian's packages, and the crates that were fetched before:
-# there is no network to fetch them from. As in rust:1-alpine, what is built without more ado is static.
+# there is no network to fetch them from. As in rust:1-alpine, builds are static by default.
 make_rust() {
     local sysroot cargo_home target host
     sysroot=$(rustc --print sysroot)
@@ -108,7 +108,7 @@ make_rust() {
         packages+=(rustc-web cargo-web rust-web-src musl-tools)
     fi
     mkdir -p "$1/tmp" "$1/usr/local/bin"
-    # What alpine's packages would bring is there.
+    # `apk add` does nothing: this host has the packages already.
     printf '#!/bin/sh\n[ "$1" = add ]\n' >"$1/usr/local/bin/apk"
     chmod 755 "$1/usr/local/bin/apk"
     ln -s /usr/bin/gcc "$1/usr/local/bin/cc"
@@ -128,7 +128,7 @@ make_rust() {
             --change "ENV FAAS_STATIC_ROUTE=${FAAS_STATIC_ROUTE:-}"
 }
 
-# The files of packages, as far as they are installed, and of all that they depend on.
+# The files of installed packages and their dependencies.
 files_of() {
     local -a packages
     mapfile -t packages < <(apt-cache depends --recurse --installed --no-recommends --no-suggests --no-conflicts \

@@ -45,7 +45,7 @@ in_vain=""
 
 say() { echo "static: $*" >&2; }
 
-# Whether the musl target is there, fetched now if need be. A mirror that does not answer costs a minute, once.
+# Whether the musl target is there; fetches it if not. A mirror that does not answer costs a minute, once.
 prebuilt_route() {
     local libdir
     libdir=$(rustc --print target-libdir --target "$target" 2>/dev/null) || return 1
@@ -98,7 +98,7 @@ debian_support() {
     [ -e "$unwinder" ] || "$support_dir/musl-gcc" -O2 -Wall -c tools/unwinder_on_musl.c -o "$unwinder"
 }
 
-# What a path is called inside the binary. Of two that match, rustc takes the later.
+# The name of a path inside the binary. rustc takes the last match.
 call() {
     local real
     real=$(realpath --canonicalize-missing "$1")
@@ -132,7 +132,7 @@ set_flags() {
     else
         # The toolchain's own linker and start files: no C compiler is needed, and none leaves its mark.
         flags+=(-C linker=rust-lld -C link-self-contained=yes)
-        # Functions of the same code are kept once; no code here compares their addresses.
+        # Keeps functions with the same code once; no code here compares their addresses.
         flags+=(-C link-arg=--icf=all -C link-arg=-O2)
         # musl's printf is 10 KB that never run: only the unwinder asks for it, to say why it is about to abort,
         # and pthread_setname_np, for another thread than its own.
@@ -152,7 +152,7 @@ set_flags() {
 build() {
     local manifest=$1 messages=$2
     shift 2
-    # First, so that the registry's folders are there when they get their names.
+    # Fetch first: set_flags names the folders of the registry.
     env "${settings[@]}" "$cargo" fetch --quiet --locked --manifest-path "$manifest" --target "$target" \
         "${build_std[@]:0:2}"
     set_flags
@@ -252,7 +252,7 @@ if [ "${1:-}" = --available ]; then
 fi
 choose_route || exit 1
 say "building for $target with the $route toolchain"
-# Each route's artefacts live apart, so that changing it rebuilds nothing of the others.
+# A folder for each route: another route rebuilds nothing of this one.
 out=$target_dir/static-$route
 mkdir -p "$out" "$destination"
 set_up
@@ -281,11 +281,11 @@ if [ ${#samples[@]} -gt 0 ]; then
     build sample-functions/Cargo.toml "$out/samples.json" "${samples[@]}" --bins
     install_built "$out/samples.json"
 fi
-# What the image of a function holds besides its binary.
+# Files of an image besides the binary.
 if [ -e "$destination/webhookstash" ]; then
     rootfs=$destination/rootfs/webhookstash
     mkdir -p "$rootfs/stash" "$rootfs/bin"
-    # A tmpfs in its place, which is root's, takes its mode.
+    # A tmpfs mounted here belongs to root and takes this mode.
     chmod 1777 "$rootfs/stash"
     ln -sfn /webhookstash "$rootfs/bin/find"
 fi

@@ -6,17 +6,17 @@
 #   run COMMAND...     runs COMMAND in the network of n1, with DOCKER_HOST set to its engine
 #   docker NODE ...    `docker` with the engine of a node
 #   copy IMAGE...      copies images of n1 to the other nodes
-#   kill NODE          its power is gone: nothing of it runs, and nothing more comes from it
-#   cut NODE           its cable is pulled, it runs on
-#   heal NODE          power and cable are back; returns when the manager takes it for ready
+#   kill NODE          power failure: all processes of the node end at once, without a packet
+#   cut NODE           pulls the network cable; the node goes on running
+#   heal NODE          restores power and cable; returns when the manager reports the node ready
 #   drain NODE, activate NODE
-#   down               takes all of it away
+#   down               removes everything
 #
-# FAAS_SWARM_LAB is the folder with all that there is of it; faas-swarm-lab below TMPDIR or /tmp unless said, for
-# `with` a new one. A COMMAND finds it set.
+# FAAS_SWARM_LAB is the folder of the lab: by default faas-swarm-lab below TMPDIR or /tmp, for `with` a new folder.
+# COMMAND finds it set.
 #
-# All nodes are in namespaces of their own, as those of tools/with-engine.sh are, each in further ones, and joined by
-# a bridge in there: no address, bridge or mount of this host is touched. Outside of it the network is loopback.
+# The lab has its own namespaces, as tools/with-engine.sh has; each node has further ones, and a bridge inside joins
+# them. No address, bridge or mount of this host changes. Beyond the lab there is only loopback.
 set -euo pipefail
 
 self=swarm-lab
@@ -24,7 +24,7 @@ script=$(realpath "$0")
 # shellcheck source=tools/engine.sh
 . "$(dirname "$script")/engine.sh"
 
-# How long a node may take to start, the manager to take it for ready, and an engine for one answer.
+# Bounds on the start of a node and until the manager reports it ready, and on one answer of an engine.
 readonly NODE_SECONDS=90 ANSWER_SECONDS=60
 readonly MANAGER=n1 NETWORK=10.77.0
 
@@ -36,7 +36,7 @@ usage() {
 
 # --- outside of the lab ---
 
-# Starts the namespaces by way of the command in the arguments; they end with the process `rack`. Then the nodes.
+# Starts the namespaces under the command in the arguments, then the nodes. All end with the process `rack`.
 start_rack() {
     local reason
     [[ $nodes =~ ^[1-9]$ ]] || cannot "expected 1 to 9 nodes, got \`$nodes\`"
@@ -49,7 +49,7 @@ start_rack() {
     enter --build "$nodes"
 }
 
-# Kept are the process id out here and, as its number may be another's one day, the namespace that it is in.
+# Records the process id, and its namespace: the id may belong to another process later.
 rack_is_named() {
     [ -s "$lab/namespace" ] && child_of "$unshare" >"$lab/rack"
 }
@@ -86,7 +86,7 @@ with_lab() {
     trap down EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    # When this shell is killed outright, all of it goes too.
+    # When this shell is killed, the lab ends too.
     start_rack setpriv --pdeathsig KILL
     enter --run "$@" <&0 &
     local code=0
@@ -101,7 +101,7 @@ rack() {
     ip link set lo up
     ip link add lab type bridge
     ip link set lab up
-    # Frames between the nodes are not this kernel's to filter.
+    # This kernel must not filter frames between the nodes.
     [ ! -e /proc/sys/net/bridge ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables
     readlink /proc/self/ns/pid >"$lab/namespace"
     while :; do
@@ -132,14 +132,14 @@ address() { echo "$NETWORK.${1#n}"; }
 engine() { echo "unix://$lab/$1/docker.sock"; }
 docker_of() { DOCKER_HOST=$(engine "$1") timeout "$ANSWER_SECONDS" docker "${@:2}"; }
 
-# A node lives as long as the process `power`; both ids are those inside.
+# A node lives as long as its process `power`. Process ids are those inside the lab.
 is_off() { ! { [ -s "$lab/$1/power" ] && [ -d "/proc/$(cat "$lab/$1/power")" ]; }; }
 first_process() { child_of "$(cat "$lab/$1/power")"; }
 
 switch_on() {
     local dir=$lab/$1
     mkdir -p "$dir"
-    # What a real one would have lost with its memory.
+    # State that a real node loses with its memory.
     rm -rf "$dir/exec" "$dir/pid" "$dir/docker.sock"
     setsid unshare --mount --net --uts --pid --fork --kill-child --mount-proc \
         "$BASH" "$script" --node "$1" >"$dir/console" 2>&1 </dev/null &
@@ -147,7 +147,7 @@ switch_on() {
     wait_for 10 plug_in "$1" || cannot "$1: no network: $(cat "$dir/console")"
 }
 
-# Its end of the cable is called eth0, the bridge's is called as the node is.
+# The end in the node is eth0; the end at the bridge has the name of the node.
 plug_in() {
     local first
     first=$(first_process "$1") || return 1
@@ -183,7 +183,7 @@ is_ready() {
 }
 
 switch_off() {
-    # First the cable, so that no peer hears of the end.
+    # Cut the cable first: no peer must notice the end.
     cut "$1"
     kill -KILL "$(cat "$lab/$1/power")"
     wait_for 30 is_off "$1" || cannot "$1: its processes do not end"

@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
 # tools/with-engine.sh COMMAND...: runs COMMAND where `docker` talks to a Swarm manager.
 #
-# An engine that answers and is a manager is used as it is. Otherwise, as root, a private one is started for
-# the length of COMMAND, in namespaces of its own: its processes, mounts, bridges and firewall rules end with it
-# however this ends, and nothing of the host's is touched. In there the network is loopback and what the engine
-# makes, so what COMMAND needs from elsewhere has to be fetched before.
+# Uses an engine that answers and is a manager. Otherwise root starts a private engine for the length of COMMAND, in
+# its own namespaces: processes, mounts, bridges and firewall rules end with them, also after a kill, and the host
+# stays as it is. Inside, the network is loopback and what the engine makes: fetch what COMMAND needs before.
 #
 # COMMAND finds DOCKER_HOST set, the attachable overlay network `functions`, and in FAAS_TEST_ENGINE_PID the
 # process id of dockerd when it is private and may be stopped and killed.
-# With FAAS_TEST_ENGINE=bare it is always a private engine, as it is on a new host: at the default socket, in no
-# Swarm, without the network `functions`.
+# FAAS_TEST_ENGINE=bare always starts a private engine, as on a new host: at the default socket, in no Swarm, without
+# the network `functions`.
 # Without an engine and without root: one line, exit 0; with CI=true exit 1. `--available` as the command runs
 # nothing: exit 0 when a command would be run, else the same line and exit 1.
 set -euo pipefail

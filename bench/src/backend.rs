@@ -1,5 +1,5 @@
-//! What is behind the proxies: a server on one thread that costs next to nothing, so that it is never what is
-//! measured. `GET /N` is answered with N bytes, `GET /events` with one event each 50 ms that tells when it was sent.
+//! The server behind the proxies: one thread, as cheap as possible, so that a measurement shows the proxy.
+//! It answers `GET /N` with N bytes, and `GET /events` with an event every 50 ms that carries the time of its sending.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 /// The pause between two events of a stream.
 pub const EVENT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What stands before the time in an event.
+/// The text before the time in an event.
 pub const EVENT_DATA: &str = "data: ";
 
 const LISTENER: u64 = u64::MAX;
@@ -24,16 +24,16 @@ const STOP: u64 = u64::MAX - 1;
 /// Bodies are sent from this many bytes, over and over.
 const BODY_BYTES: usize = 256 * 1024;
 
-/// At most this much goes to one connection before the others have their turn.
+/// One connection gets at most this much before the others have their turn.
 const TURN_BYTES: usize = 1024 * 1024;
 
-/// What any one request may be long.
+/// The longest request.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 
 const EVENTS_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Microseconds since some moment that is the same throughout this process.
+/// Microseconds since the first call in this process.
 #[must_use]
 pub fn now_us() -> u64 {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
@@ -108,10 +108,10 @@ struct Connection {
     stream: TcpStream,
     /// The begin of a request.
     input: Vec<u8>,
-    /// What is left of the head and the body that are being sent.
+    /// The rest of the answer: head, and bytes of the body.
     head: Vec<u8>,
     body: usize,
-    /// When the next event is due, of a stream.
+    /// When the next event of a stream is due.
     due: Option<Instant>,
 }
 
@@ -133,7 +133,7 @@ impl Server {
                 match event.data.u64() {
                     STOP => return Ok(()),
                     LISTENER => self.accept()?,
-                    // One that breaks off is forgotten, and so closed.
+                    // A broken connection is dropped, which closes it.
                     number => {
                         if !self.serve(number).unwrap_or(false) {
                             self.connections.remove(&number);
@@ -160,7 +160,7 @@ impl Server {
         Ok(())
     }
 
-    /// Goes on with a connection that is ready. False when it is over.
+    /// Serves a connection that is ready. False when the connection has ended.
     fn serve(&mut self, number: u64) -> io::Result<bool> {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(true) };
         if !connection.head.is_empty() || connection.body > 0 {
@@ -214,7 +214,7 @@ impl Server {
 }
 
 impl Connection {
-    /// Sends what there is room for. True when that was all.
+    /// Sends until the socket is full. True when the answer is out.
     fn send(&mut self, body: &[u8]) -> io::Result<bool> {
         let mut turn = TURN_BYTES;
         while (!self.head.is_empty() || self.body > 0) && turn > 0 {

@@ -1,5 +1,5 @@
-//! A client that costs next to nothing beside a process for each request: one write and, mostly, one read.
-//! What it knows of HTTP is enough for the answers of fwatchdog to one request, which is always the same.
+//! A client that is cheap beside a process for each request: one write and mostly one read. The client sends one fixed
+//! request, and knows enough of HTTP for fwatchdog's answers to that request.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ pub const BODY: &[u8] = b"hello";
 /// No answer takes longer, unless something is broken.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Calls one server over a connection that it keeps.
+/// Calls one server over a kept connection.
 pub struct Caller {
     to: SocketAddr,
     stream: Option<TcpStream>,
@@ -32,8 +32,8 @@ impl Caller {
         Caller { to, stream: Some(stream), request, answer: Vec::with_capacity(4096) }
     }
 
-    /// One call; false when it was not answered with 200 and what was sent. The next one has a new connection
-    /// then.
+    /// One call. False when the answer is not 200 with the body that was sent; the next call then opens a new
+    /// connection.
     pub fn call(&mut self) -> bool {
         let is_good = self.exchange().unwrap_or(false);
         if !is_good {
@@ -69,7 +69,7 @@ fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether the answer is the one that is expected; `None` while it is not whole.
+/// Whether the answer is as expected; `None` while more of the answer must come.
 fn judge(answer: &[u8]) -> Option<bool> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let (head, body) = answer.split_at(end);

@@ -1,4 +1,4 @@
-//! What processes cost while something is done to them.
+//! CPU time and memory of processes under load.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -17,7 +17,7 @@ pub fn tree(server: &Process) -> Vec<u32> {
     pids
 }
 
-/// Reads the CPU time and the memory of processes. None of them may end meanwhile, or it is missed.
+/// Reads the CPU time and the memory of processes. The time of a process that ends meanwhile is lost.
 pub struct Meter {
     pids: Vec<u32>,
     before: Duration,

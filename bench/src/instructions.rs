@@ -1,6 +1,6 @@
-//! How many instructions a server takes in user space for one request. Valgrind's callgrind counts them, on whatever
-//! the machine does meanwhile: the same server is run with some requests on one kept connection, then with more, and
-//! the difference is divided by the requests between.
+//! Instructions of a server in user space for one request, counted by Valgrind's callgrind. The server runs with some
+//! requests on one kept connection, then with more; the difference is divided by the additional requests. Other load
+//! on the machine hardly changes the count.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use testkit::{Bin, Process, Running, eventually, proc, sample, workspace};
 use crate::interrupt;
 use crate::proxy::{Proxy, Setup};
 
-/// What is counted.
+/// The servers to count.
 pub const SUBJECTS: [&str; 4] = ["gateway", "nginx", "haproxy", "fwatchdog"];
 
 /// Requests of the first run: everything has its memory by then.
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 const BODY_BYTES: usize = 12;
 
-/// What callgrind writes into the directory of the server.
+/// The file that callgrind writes into the directory of the server.
 const OUTPUT: &str = "callgrind.out";
 
 /// How many instructions a request may take.
@@ -65,14 +65,14 @@ impl fmt::Display for Error {
     }
 }
 
-/// What is counted, with whose help.
+/// A server to count, and its surroundings.
 #[derive(Clone, Copy)]
 pub struct Plan<'a> {
     /// One of [`SUBJECTS`].
     pub subject: &'a str,
     /// Where the gateway and fwatchdog are.
     pub binaries: &'a Path,
-    /// Who answers the gateway, nginx and HAProxy.
+    /// The upstream of the gateway, nginx and HAProxy.
     pub upstream: SocketAddr,
     /// Requests that the second run has more than the first.
     pub requests: usize,
@@ -188,7 +188,7 @@ impl Server {
         }
     }
 
-    /// Whom to ask, and for what.
+    /// Address and path of the request.
     fn target(&self) -> (SocketAddr, String) {
         match self {
             Server::Proxy(proxy) => {

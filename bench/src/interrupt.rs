@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: what has been started is ended before the program is.
+//! Ctrl-C and SIGTERM: the program ends its children, then itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ pub const EXIT_CODE: u8 = 130;
 
 static SEEN: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From here on these signals no longer end the program at once; a second one does.
+/// From now on the first signal sets a flag, and the second one ends the program.
 ///
 /// # Panics
 /// When the kernel refuses.
@@ -27,7 +27,7 @@ pub fn watch() {
     }
 }
 
-/// Whether there was one; all that takes long asks, and stops.
+/// Whether a signal came. Long loops check this and stop.
 #[must_use]
 pub fn seen() -> bool {
     SEEN.get().is_some_and(|flag| flag.load(Ordering::Relaxed))

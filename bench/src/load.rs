@@ -1,6 +1,6 @@
-//! Many clients on one thread, each of which asks as soon as it is answered. They cost less than the servers that
-//! they ask: a send and a receive for a small answer; of a large one all but the head is dropped in the kernel.
-//! What they get is checked: 200, and as long as it must be.
+//! Many clients on one thread. Each asks again as soon as it has its answer. A client costs less than a server: a send
+//! and a receive for a small answer; the kernel drops the body of a large one. Each answer must be 200 and have the
+//! expected length.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,13 +20,13 @@ use crate::run::Run;
 /// No answer takes longer, unless something is broken.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the clients look whether they are to stop.
+/// How often the clients check for an interrupt.
 const LOOK_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// What is received at a time, at most.
+/// The most bytes of one receive.
 const ROOM_BYTES: usize = 1024 * 1024;
 
-/// What is asked for, of whom.
+/// A request, and its server.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The server.
@@ -59,7 +59,7 @@ impl Crowd {
     /// Connects `count` clients, one after the other.
     ///
     /// # Errors
-    /// When one is refused or not answered as it must be.
+    /// When a connection is refused or an answer is wrong.
     pub fn open(target: &Target, count: usize) -> Result<Crowd, String> {
         let (addr, path) = (target.addr, &target.path);
         let request =
@@ -103,7 +103,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Has all of them ask until `span` is over, and waits for the last answer.
+    /// All clients ask until `span` is over. Waits for the last answer.
     ///
     /// # Errors
     /// When one answer is wrong, does not come, or the program is interrupted.
@@ -140,10 +140,10 @@ impl Crowd {
         Ok(Pace::new(each_us, 0, begin.elapsed()))
     }
 
-    /// That the server has ended none of these, which ask nothing.
+    /// Checks that the server keeps all connections of these idle clients.
     ///
     /// # Errors
-    /// When it has.
+    /// When the server has ended a connection.
     pub fn are_idle(&self) -> Result<(), String> {
         let is_idle = |client: &&Client| {
             recv(&client.stream, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) == Err(Errno::AGAIN)
@@ -160,7 +160,7 @@ impl Client {
         self.stream.write_all(request).map_err(|error| format!("send: {error}"))
     }
 
-    /// Receives what is there. True when the answer is whole with it.
+    /// Receives once. True when the answer is whole.
     fn receive(&mut self, room: &mut [u8], expected: u64) -> Result<bool, String> {
         let received = match self.left {
             None => self.stream.read(room),
@@ -228,7 +228,7 @@ fn content_length(head: &[u8]) -> Option<u64> {
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 
-/// One round: `clients` ask `target` for `span`; `server` are the processes whose cost it is.
+/// One round: `clients` ask `target` for `span`. `server` are the processes that are measured.
 ///
 /// # Errors
 /// As [`Crowd::open`] and [`Crowd::run`].

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Options that each of them takes.
+/// Options that each measurement takes.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// `--rounds N`.
@@ -18,7 +18,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// Takes `arg` if it is one of these, and what follows it from `rest`. False when it is another.
+    /// Takes `arg` if it is a common option, with its value from `rest`. False for any other option.
     ///
     /// # Errors
     /// When its value is missing or wrong.
@@ -30,7 +30,7 @@ impl Common {
                 self.span = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
             }
             "--subjects" => self.subjects = list(arg, rest)?,
-            // From here on it is started in other directories.
+            // Absolute: the binary starts in other directories.
             "--before" => {
                 let path = std::path::absolute(value(arg, rest)?).map_err(|error| error.to_string())?;
                 self.before = Some(path);
@@ -40,10 +40,10 @@ impl Common {
         Ok(true)
     }
 
-    /// Whether all makes sense, once all were taken; `subjects` are those that there are.
+    /// Checks the values, once all options are taken. `subjects` are the known ones.
     ///
     /// # Errors
-    /// When something does not.
+    /// When a value makes no sense.
     pub fn check(&self, subjects: &[&str]) -> Result<(), String> {
         known("subject", &self.subjects, subjects)?;
         if let Some(path) = self.before.as_ref().filter(|path| !path.is_file()) {
@@ -54,10 +54,10 @@ impl Common {
     }
 }
 
-/// What follows `arg`.
+/// The value that follows `arg`.
 ///
 /// # Errors
-/// When nothing does.
+/// When no value follows.
 pub fn value(arg: &str, rest: &mut dyn Iterator<Item = String>) -> Result<String, String> {
     rest.next().ok_or_else(|| format!("{arg} takes a value"))
 }
@@ -71,10 +71,10 @@ pub fn list<T: FromStr>(arg: &str, rest: &mut dyn Iterator<Item = String>) -> Re
     text.split(',').map(|word| word.parse().map_err(|_| format!("{arg}: cannot read `{word}`"))).collect()
 }
 
-/// That each of `names` is one of `all`.
+/// Checks that `all` has each of `names`.
 ///
 /// # Errors
-/// When one is not.
+/// When a name is unknown.
 pub fn known(what: &str, names: &[String], all: &[&str]) -> Result<(), String> {
     match names.iter().find(|name| !all.contains(&name.as_str())) {
         Some(name) => Err(format!("unknown {what}: {name}, there are {}", all.join(", "))),

@@ -1,4 +1,4 @@
-//! How fast something goes that is done again and again, by several threads at a time.
+//! The rate of an action that several threads repeat.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,34 +6,34 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long, and with what pauses.
+/// How long the threads work, and their pauses.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// How many threads.
     pub clients: usize,
     /// No thread begins anew after this time.
     pub span: Duration,
-    /// What each thread waits between two times.
+    /// The pause of each thread between two actions.
     pub pause: Duration,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Times that went well.
+    /// Actions that succeeded.
     pub done: u64,
-    /// Times that did not.
+    /// Actions that failed.
     pub failed: u64,
     /// From the first begin to the last end, in microseconds.
     pub took_us: u64,
-    /// What half of the times took at most.
+    /// The median time of an action.
     pub p50_us: u64,
-    /// What 99 of 100 times took at most.
+    /// The 99th percentile.
     pub p99_us: u64,
 }
 
 impl Pace {
-    /// Has each thread do what `prepare` makes for it, over and over. It answers whether it went well.
+    /// Each thread repeats the action that `prepare` makes for it. The action returns whether it succeeded.
     ///
     /// # Panics
     /// When a thread does.
@@ -46,7 +46,7 @@ impl Pace {
             let mut failed = 0;
             barrier.wait();
             let begin = Instant::now();
-            // Those who pause come one after the other, not all at once.
+            // Threads that pause begin one after the other.
             thread::sleep(plan.pause * number as u32 / plan.clients as u32);
             while begin.elapsed() < plan.span {
                 let before = Instant::now();
@@ -71,7 +71,7 @@ impl Pace {
         Pace::new(ends.into_iter().flat_map(|(took, _, _)| took).collect(), failed, took)
     }
 
-    /// One of which each good time took so long, and all together `took`.
+    /// A pace whose successful actions took `each_us`; from the first begin to the last end it took `took`.
     #[must_use]
     pub fn new(mut each_us: Vec<u64>, failed: u64, took: Duration) -> Pace {
         each_us.sort_unstable();
@@ -85,7 +85,7 @@ impl Pace {
         }
     }
 
-    /// Times a second.
+    /// Actions a second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.done as f64 * 1e6 / self.took_us.max(1) as f64

@@ -1,5 +1,5 @@
-//! The servers that are compared, each set up to do the same: one hop to an upstream, connections kept on both
-//! sides, two workers or threads, no access log, a minute for a head. Debian's packages of nginx and HAProxy.
+//! The proxies to compare, all with the same task: one hop to an upstream, keep-alive on both sides, as many workers or
+//! threads, no access log, a minute for a head. nginx and HAProxy are Debian's packages.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::load::Target;
 /// How long a server may take until it accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Open files for each server: those of the most clients that are measured, with room.
+/// Open files of each server: enough for the situation with the most clients.
 const OPEN_FILES: u64 = 16 * 1024;
 
 /// Workers or threads of each server, where their speed is compared.
@@ -40,12 +40,12 @@ enum Server {
     Rival(Process),
 }
 
-/// What is behind a proxy, and before it.
+/// The surroundings of a proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup<'a> {
-    /// Whom it forwards to.
+    /// The upstream of the proxy.
     pub upstream: SocketAddr,
-    /// How many clients are connected to it at most. nginx and HAProxy take memory for as many as they may have.
+    /// The most clients. nginx and HAProxy take memory for as many connections as they may have.
     pub clients: usize,
     /// The older gateway.
     pub before: Option<&'a Path>,
@@ -59,7 +59,7 @@ impl Proxy {
     /// The proxy `name`: `gateway`, `before`, `nginx`, `nginx-unbuffered`, `haproxy` or `haproxy-no-delay`.
     ///
     /// # Panics
-    /// When it cannot be started, or `name` is none of these.
+    /// When the proxy cannot be started, or `name` is unknown.
     #[must_use]
     pub fn start(name: &str, setup: Setup<'_>) -> Proxy {
         match name {
@@ -87,7 +87,7 @@ impl Proxy {
         }
     }
 
-    /// What is asked of it so that its upstream is asked for `path`.
+    /// The request to the proxy that asks its upstream for `path`.
     #[must_use]
     pub fn target(&self, path: &str, length: u64) -> Target {
         Target { addr: self.addr, path: format!("{}{path}", self.prefix), length }
@@ -101,7 +101,7 @@ impl Setup<'_> {
         Setup { upstream, clients, before: None, workers: WORKERS, under: &[] }
     }
 
-    /// The connections of all clients, in the worst case to one worker, and theirs upstream.
+    /// Connections of one worker: all clients in the worst case, and those to the upstream.
     fn connections(&self) -> usize {
         self.clients + KEPT_UPSTREAM + 64
     }

@@ -1,4 +1,4 @@
-//! What one run against one subject came to.
+//! The result of one run against one subject.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// One with this pace, that cost so much in all.
+    /// A run at this pace that took `cpu` in all.
     #[must_use]
     pub fn new(pace: Pace, cpu: Duration, rss: u64) -> Run {
         Run {
@@ -37,7 +37,7 @@ impl Run {
             rss,
         }
     }
-    /// One that went wrong, of which nothing else is known.
+    /// A run that failed.
     #[must_use]
     pub fn failed() -> Run {
         let unknown = f64::NAN;

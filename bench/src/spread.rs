@@ -1,11 +1,11 @@
-//! Several rounds in one figure.
+//! The figures of several rounds, as one.
 
 use std::fmt;
 
 /// The median of some values, and how far they are apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// The one in the middle.
+    /// The median.
     pub median: f64,
     /// The smallest.
     pub least: f64,
@@ -14,7 +14,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// That of `values` without those that are none; NaN when nothing is left.
+    /// The spread of `values` without NaN; NaN when no value is left.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Spread {
         let mut values: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();

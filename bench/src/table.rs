@@ -1,4 +1,4 @@
-//! Subjects side by side, each beside the one that it is measured by.
+//! Tables of subjects, each compared with a base.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub struct Row {
     pub subject: String,
     /// How many clients it had.
     pub clients: usize,
-    /// What came of each round, at least one.
+    /// The results of the rounds, at least one.
     pub runs: Vec<Run>,
 }
 
@@ -37,8 +37,8 @@ impl Row {
     }
 }
 
-/// So many rounds, in each of which every subject has its turn; the next one begins each time. Every subject has
-/// as many runs as the others, fewer when the program is interrupted.
+/// Runs every subject once in each of `count` rounds; another subject begins each round. All subjects have the same
+/// number of runs, also when the program is interrupted.
 #[must_use]
 pub fn rounds<S>(
     count: usize,
@@ -70,7 +70,7 @@ pub fn find<'a>(rows: &'a [Row], subject: &str, clients: usize) -> Option<&'a Ro
     rows.iter().find(|row| row.subject == subject && row.clients == clients)
 }
 
-/// A Markdown table of all rows, each compared with that of `base` with as many clients.
+/// A Markdown table. Each row is compared with the row of `base` that has as many clients.
 #[must_use]
 pub fn markdown(rows: &[Row], base: &str) -> String {
     let mut text = format!(

@@ -9,7 +9,7 @@ const MAX_MARKS: usize = 4095;
 /// * What is found is what a reader of JSON finds there, and nothing is found where that finds nothing.
 /// * A text over its limits is not read.
 /// * Neither white space around it nor another spelling of the same document changes what is found.
-/// * Half a document, or one with something behind it, is none.
+/// * Half a document is refused, and so is a document with bytes behind it.
 pub fn check(data: &[u8]) {
     let found = alexa::intent(data);
     let marks = data.iter().filter(|byte| b",:[{".contains(byte)).count();

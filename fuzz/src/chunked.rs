@@ -12,7 +12,7 @@ const MAX_DIGITS: usize = 32;
 /// The longest input that is split at every place; longer ones at [`SOME_SPLITS`].
 const MAX_SPLIT_BYTES: usize = 128;
 
-/// So that a long input costs no more than some short ones.
+/// Bounds the cost of a long input.
 const SOME_SPLITS: usize = 8;
 
 /// Ends for what is not complete yet: none may make a body of what was refused, and whatever one makes a

@@ -1,6 +1,6 @@
-//! What must hold of everything that takes bytes from others, whatever the bytes: a function of the bytes
-//! for each such part, which panics where it does not hold. The fuzzer calls them (`make fuzz`), and so do
-//! the tests, with the seeds and some thousand changes of them.
+//! Properties of every parser of foreign bytes. Each target is a function of the bytes that panics when a property
+//! fails. The fuzzer calls the targets (`make fuzz`), and the tests call them with the seeds and some thousand
+//! mutations.
 //!
 //! Where two parts could disagree about where a message ends, the product is compared with a second reader
 //! ([`rules`]) that is written from RFC 9112 alone, and slowly.
@@ -16,10 +16,10 @@ pub mod request_head;
 pub mod response_head;
 pub mod rules;
 
-/// A part, and what must hold of it.
+/// The name of a parser, and the check of its properties.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All parts; each name is also that of its seeds and of its program.
+/// All targets. The folder of seeds and the program have the same name.
 pub const TARGETS: [Target; 7] = [
     ("request_head", request_head::check),
     ("response_head", response_head::check),

@@ -4,7 +4,7 @@ use gateway::load::{self, Load, Page};
 
 /// * A page is what its lines say, each of them read on its own.
 /// * What is written of a page is that page again.
-/// * Nothing longer than the limit is a page, nor is one without its last byte, or with something behind it.
+/// * A page over the limit is refused, and so is a page without its last byte or with bytes behind it.
 pub fn check(data: &[u8]) {
     let found = Page::parse(data);
     assert_eq!(found.is_some(), is_page(data), "is a page");

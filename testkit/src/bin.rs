@@ -136,13 +136,13 @@ impl Bin {
         self
     }
 
-    /// From a parent that ignores the ends of its children (SIGCHLD).
+    /// From a parent that ignores SIGCHLD.
     #[must_use]
     pub fn ignoring_children(self) -> Bin {
         self.under(["env", "--ignore-signal=CHLD"])
     }
 
-    /// Run by another program, such as `valgrind`, whose command line is `words` and then the binary's.
+    /// Under another program, such as `valgrind`: `words`, followed by the command line of the binary.
     #[must_use]
     pub fn under<W: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = W>) -> Bin {
         self.wrapper.extend(words.into_iter().map(|word| word.as_ref().to_owned()));

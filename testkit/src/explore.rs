@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// The most states of one model: beyond that it is not small.
+/// The most states of one model.
 const MAX_STATES: usize = 2_000_000;
 
 /// A state of what is explored.
@@ -26,7 +26,7 @@ pub trait Model: Clone + Eq + Hash + Debug {
 /// Goes through all states that can be reached from `start`; answers how many there are.
 ///
 /// # Errors
-/// What does not hold in one of them, after which steps, and the state.
+/// A check that failed: its message, the steps that led there, and the state.
 ///
 /// # Panics
 /// When there are more than two million states.

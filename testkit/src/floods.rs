@@ -29,7 +29,7 @@ const SPARE_FDS: u64 = 256;
 pub fn resets_after_connect(addr: SocketAddr, count: usize) {
     for _ in 0..count {
         let stream = connect(addr);
-        // What is left of a socket whose handle lingers for no time is a RST (socket(7)).
+        // Closing a socket with SO_LINGER 0 sends a RST (socket(7)).
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap_or_else(|e| panic!("SO_LINGER: {e}"));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What one connection does, step by step. After the last step it is closed.
+/// The steps of one connection. After the last step the connection is closed.
 #[derive(Clone, Default)]
 pub struct Script(pub(crate) Vec<Step>);
 

@@ -1,5 +1,5 @@
-//! A server that keeps the rules of HTTP and then goes on talking: behind some of its answers it sends what looks like
-//! one more, at once or a moment later. Whoever takes that for an answer has given somebody what nobody asked for.
+//! A server that keeps the rules of HTTP and then goes on talking: behind some answers it sends bytes that look like
+//! another answer, at once or a moment later. A client that believes them hands its caller an answer to nothing.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -86,7 +86,7 @@ impl Surplus {
     /// request, which the server had not begun to read when it sent them.
     ///
     /// # Panics
-    /// When it is another request's answer, or surplus bytes that need not have been taken for one.
+    /// When the answer belongs to another request, or is made of surplus bytes that the client could have seen.
     #[track_caller]
     pub fn check(&self, target: &str, body: &[u8]) -> bool {
         let text = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
@@ -113,7 +113,7 @@ impl Surplus {
     /// prints what became of them.
     ///
     /// # Panics
-    /// When one has another answer than its own, see [`Surplus::check`].
+    /// When a call gets the answer of another, see [`Surplus::check`].
     pub fn called_by_many(&self, calls: usize, proxy: SocketAddr, prefix: &str) {
         let crossed = AtomicU64::new(0);
         thread::scope(|scope| {

@@ -27,7 +27,7 @@ impl Refusing {
 
 /// A free port of loopback for a program that must be told where to listen: until it does, connections are refused
 /// there. It stays bound for as long as this process lives, so that the kernel gives it to nobody who asks for any
-/// port; who asks for this one, with `SO_REUSEADDR` as servers do, gets it (socket(7)).
+/// port; a server that asks for this port with `SO_REUSEADDR` gets it (socket(7)).
 #[must_use]
 pub fn reserved_port() -> u16 {
     static RESERVED: Mutex<Vec<Socket>> = Mutex::new(vec![]);

@@ -1,4 +1,4 @@
-//! The states of a service's updates, each as the engine tells it: whoever asks now and then misses those that pass
+//! The states of a service's updates, each as the engine tells it: polling would miss the states that pass
 //! quickly, since the next write of the service clears them.
 
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,5 @@
 //! How soon the gateway has a replica, or five, with its local provider: `make bench-scaling` runs it on `dist/`.
-//! With a Swarm it is the engine's time that counts: see the tests in `gateway/tests/e2e/scaling.rs`, which print it.
+//! On a Swarm the engine takes most of the time: the tests in `gateway/tests/e2e/scaling.rs` print both.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -23,7 +23,7 @@ const OPEN_FILES: u64 = 4096;
 const WARM_UP: usize = 1000;
 const MANY: usize = 100_000;
 const CLIENTS: usize = 8;
-/// What a process is given to come to rest before its memory is read.
+/// A process comes to rest for this long before its memory is read.
 const REST: Duration = Duration::from_millis(300);
 
 /// One of the two binaries: how it is started, what it is asked, what it may cost.

@@ -1,6 +1,6 @@
-//! The least that a process for each request can cost: it is spawned, fed, read to the end and waited for, and
-//! there is no HTTP. `spawn_floor THREADS MILLISECONDS PIPES PROGRAM [ARGUMENT...]`; with two pipes STDERR is
-//! inherited. Prints a [`Pace`] and stays, so that its CPU time can be read.
+//! The least cost of a process for each request: spawn the process, feed it, read to the end and wait, without HTTP.
+//! `spawn_floor THREADS MILLISECONDS PIPES PROGRAM [ARGUMENT...]`; with two pipes STDERR is inherited. Prints a
+//! [`Pace`] and stays, so that its CPU time can be read.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};

@@ -26,7 +26,7 @@ pub struct AnswerRow {
     pub name: String,
     /// All that the function sends.
     pub bytes: Vec<u8>,
-    /// What the caller, whose request was a GET, must see.
+    /// What a client must see after a GET.
     pub expect: Answer,
 }
 

@@ -20,16 +20,16 @@ use crate::situations::{Others, Situation, Work};
 /// How long strace may take to attach to hundreds of threads, and to leave them.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is before the name of a call in that of perf's event.
+/// The prefix of perf's events for system calls.
 const EVENT: &str = "syscalls:sys_enter_";
 
 /// How long perf may take until it counts. Until then nothing is asked of the server.
 const PERF_START: Duration = Duration::from_secs(1);
 
-/// What perf counts besides.
+/// perf's event for context switches.
 const SWITCHES: &str = "context-switches";
 
-/// What is rarer than this is not printed: it is not for a request.
+/// Rarer calls are not printed: they do not belong to a request.
 const MIN_SHARE: f64 = 0.005;
 
 /// A table of all situations and subjects, printed; whether all went well.

@@ -1,4 +1,4 @@
-//! How late events are that the backend sends one by one.
+//! The delay of single events from the backend.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -74,7 +74,7 @@ fn listen(mut stream: TcpStream, begin: u64, end: u64) -> Result<Vec<u64>, Strin
     }
 }
 
-/// When the next event was sent that is whole; it and what is before it are taken away.
+/// The sending time of the next whole event. Removes the input up to the end of that event.
 fn next_event(text: &mut Vec<u8>) -> Option<u64> {
     let data = EVENT_DATA.as_bytes();
     let from = text.windows(data.len()).position(|window| window == data)? + data.len();

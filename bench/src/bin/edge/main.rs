@@ -1,7 +1,7 @@
 //! The gateway, nginx and HAProxy side by side, before the same backend: what an answer costs, how long it takes and
-//! what memory is held, in several situations. All subjects of a situation are loaded in turn, round after round, so
-//! that what the machine does meanwhile meets all alike; ratios are those of a round, then the median over the
-//! rounds. Printed is a Markdown table. The exit code is 1 when an answer was wrong.
+//! what memory is held, in several situations. All subjects of a situation are loaded in turn, round after round:
+//! other load on the machine meets all alike. Ratios are taken within a round; the table has their median. Prints
+//! Markdown. The exit code is 1 when an answer was wrong.
 #![forbid(unsafe_code)]
 
 mod calls;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Without the subjects that are not here, after a line that says so.
+/// Removes subjects that are not installed, and says so.
 fn without_missing(mut options: Options) -> Options {
     let programs = ["nginx", "haproxy"];
     let missing: Vec<&str> = programs.into_iter().filter(|name| !is_installed(name)).collect();

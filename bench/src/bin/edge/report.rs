@@ -11,7 +11,7 @@ use bench::table::Row;
 use crate::options::Options;
 use crate::situations::{MIB, Situation, Work};
 
-/// From how many bytes on the cost of a MiB is told.
+/// The smallest answer for which the cost of a MiB is printed.
 const LARGE: u64 = 64 * 1024;
 
 /// A figure of a run, how it is printed, and whether more of it is better.
@@ -89,7 +89,7 @@ fn lines(situation: &Situation, rows: &[Row]) -> String {
     text
 }
 
-/// A figure of `row` as a share of that of the one of `others` whose median is best, round by round.
+/// A figure of `row`, round by round, divided by the figure of the best of `others` by median.
 fn ratio(work: Work, figure: &Figure, row: &Row, others: &[&Row]) -> String {
     let of = |run: &Run| (figure.of)(run, work);
     let median = |row: &&&Row| {

@@ -41,9 +41,9 @@ pub(crate) struct Situation {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Work {
-    /// Answers with so many bytes, one after the other.
+    /// Answers of this size, one after the other.
     Answers(u64),
-    /// Events, whose delay is what is measured.
+    /// Events; their delay is measured.
     Events,
 }
 
@@ -84,7 +84,7 @@ pub(crate) const SITUATIONS: [Situation; 9] = [
 ];
 
 impl Situation {
-    /// Those that were asked for; nginx and HAProxy in each set-up.
+    /// The subjects that were asked for; nginx and HAProxy in each set-up.
     fn subjects(&self, asked: &[String]) -> Vec<String> {
         let set_ups = |name: &String| -> Vec<String> {
             let rivals = self.rivals.into_iter().chain(self.also);
@@ -94,7 +94,7 @@ impl Situation {
         asked.iter().flat_map(set_ups).collect()
     }
 
-    /// New processes: memory that one situation asked for is not the next one's.
+    /// New processes, so that no situation pays for the memory of an earlier one.
     pub(crate) fn start(&self, options: &Options, upstream: SocketAddr) -> Vec<(String, Proxy)> {
         let beside = match self.beside {
             Beside::Nobody => 0,
@@ -172,7 +172,7 @@ impl Others {
         })
     }
 
-    /// That the server has ended none of them.
+    /// Checks that the server keeps the connections of all of them.
     fn are_there(&self) -> Result<(), String> {
         match self {
             Others::Nobody => Ok(()),

@@ -1,5 +1,5 @@
-//! `mode=http` beside nginx: both forward to the same process, which fwatchdog has started. What counts is the CPU
-//! time of the one that forwards.
+//! `mode=http` beside nginx: both forward to the same process, which fwatchdog has started. Only the CPU time of the
+//! forwarding processes counts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const OPEN_FILES: u64 = 4096;
 /// What the processes behind them answer.
 const ANSWER_BYTES: u64 = 12;
 
-/// One that forwards: its processes, and what to request.
+/// A forwarder: its processes, and the request to it.
 type Subject = (Vec<u32>, Target);
 
 /// The tables, printed and judged.
@@ -56,7 +56,7 @@ fn backend(options: &Options, name: &str, command: impl Fn(&Bin, u16) -> String,
         wait_until_healthy(&running);
         let nginx = Proxy::start("nginx", Setup::for_load(upstream, *clients));
         let to = |addr| Target { addr, path: "/".to_owned(), length: ANSWER_BYTES };
-        // Its own processes only: the one behind it is a child of fwatchdog's and nobody's overhead.
+        // Without the function, which is a child of fwatchdog.
         let subjects: [(String, Subject); 2] = [
             ("http".to_owned(), (vec![running.pid()], to(running.addr()))),
             ("nginx".to_owned(), (tree(nginx.process()), to(nginx.addr))),

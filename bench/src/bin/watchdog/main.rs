@@ -1,7 +1,7 @@
-//! fwatchdog mode by mode: what each costs above the bare start of a process, what `prewarm` makes of a slow start,
-//! and `mode=http` beside nginx. All subjects of a table are loaded in turn, round after round, so that what the
-//! machine does meanwhile meets all alike; ratios are those of a round, then the median over the rounds. Printed
-//! are Markdown tables, and whether the targets are met, which never fails.
+//! The modes of fwatchdog: their cost above the bare start of a process, the effect of `prewarm` on a slow start, and
+//! `mode=http` beside nginx. All subjects of a table are loaded in turn, round after round: other load on the machine
+//! meets all alike. Ratios are taken within a round; the tables have their median. Prints Markdown, and which targets
+//! are met; a missed target is no failure.
 #![forbid(unsafe_code)]
 
 mod forward;

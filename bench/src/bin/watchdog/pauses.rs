@@ -1,4 +1,4 @@
-//! A program that is slow to start, called now and then: with processes ahead and without.
+//! Occasional calls to a program that starts slowly, with `prewarm` and without.
 
 use std::time::Duration;
 

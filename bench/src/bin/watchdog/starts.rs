@@ -21,10 +21,10 @@ pub(crate) const SUBJECTS: [&str; 7] =
 /// Open files of fwatchdog: eight for a call, with room.
 const OPEN_FILES: u64 = 4096;
 
-/// What comes before the first round of a new process.
+/// The load before the first round of a new process.
 const WARM_UP: Duration = Duration::from_millis(100);
 
-/// Two looks at the CPU time that are this far apart and show the same: nothing is being started any more.
+/// When the CPU time stays the same for this long, no process is starting any more.
 const LOOK_PAUSE: Duration = Duration::from_millis(60);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,7 +87,7 @@ pub(crate) fn measure(options: &Options, name: &str) -> Vec<Row> {
     for clients in &options.clients {
         let plan = Plan { clients: *clients, span: common.span, pause: Duration::ZERO };
         let names = common.subjects.iter().filter(|name| *name != "before" || common.before.is_some());
-        // New processes for each number of clients: memory that one run asked for is not the next one's.
+        // New processes, so that no run pays for the memory of an earlier one.
         let start = |name: &String| (name.clone(), Subject::start(name, &program, common.before.as_deref()));
         let subjects: Vec<_> = names.map(start).collect();
         for (_, subject) in &subjects {
@@ -147,7 +147,7 @@ impl<'a> Subject<'a> {
         Run::new(pace, cpu, rss)
     }
 
-    /// Waits until the processes that are started ahead are there: what that costs is not the next one's.
+    /// Waits until the processes of `prewarm` are ready, so that the next run does not pay for them.
     fn settle(&self) {
         let Subject::Watchdog(running) = self else { return };
         let cpu = || -> Duration {
@@ -167,7 +167,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Runs the floor in a process of its own, whose CPU time is read as that of fwatchdog is.
+/// Runs the floor in its own process; its CPU time is read as fwatchdog's is.
 fn floor(program: &Program, pipes: usize, plan: Plan) -> (Pace, Duration, u64) {
     let bin = Bin::at(sibling("spawn_floor")).arg(plan.clients.to_string());
     let bin = bin.arg(plan.span.as_millis().to_string()).arg(pipes.to_string());

@@ -1,4 +1,4 @@
-//! What is asked of fwatchdog, and whether it is so.
+//! The targets of fwatchdog, and which are met.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ const MIN_RATE: f64 = 0.92;
 const MAX_CPU_OVER: f64 = 80.0;
 const FORK_CLIENTS: usize = 4;
 
-/// The answer of a program that waits, in ms, and how much faster that is than one that is started.
+/// The answer of a process from `prewarm`, in ms, and how much faster it is than that of a new process.
 const MAX_WARM_MS: f64 = 2.0;
 const MIN_WARM_GAIN: f64 = 10.0;
 
@@ -21,7 +21,7 @@ pub(crate) struct Targets(Vec<Target>);
 struct Target {
     what: String,
     measured: f64,
-    /// What is asked for, and whether that is the most or the least.
+    /// The target, and whether it is a maximum or a minimum.
     limit: f64,
     is_most: bool,
 }
