@@ -11,6 +11,7 @@ pub mod call;
 pub mod deadline;
 pub mod duration;
 pub mod exposition;
+pub mod guarded;
 pub mod handover;
 pub mod log;
 pub mod memory;
@@ -22,3 +23,4 @@ pub mod thread;
 
 pub use backoff::Backoff;
 pub use deadline::Deadline;
+pub use guarded::Guarded;

@@ -5,12 +5,13 @@
 //! threads and processes do not mix.
 
 use std::fmt::Display;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::Guarded;
 use crate::calendar::timestamp;
 use crate::exposition::{self, Value};
 use crate::sys::Output;
@@ -85,7 +86,7 @@ pub struct Lines {
     output: Output,
     /// The line that says how many lines were lost.
     lost_line: fn(u64) -> Vec<u8>,
-    state: Mutex<State>,
+    state: Guarded<State>,
     /// Lines that were lost since the start.
     lost: AtomicU64,
 }
@@ -101,13 +102,13 @@ struct State {
 impl Lines {
     /// Lines for a standard stream. `lost_line` is the line that tells how many lines were lost.
     pub const fn new(output: Output, lost_line: fn(u64) -> Vec<u8>) -> Lines {
-        let state = Mutex::new(State { rest: Vec::new(), untold: 0 });
+        let state = Guarded::new(State { rest: Vec::new(), untold: 0 });
         Lines { output, lost_line, state, lost: AtomicU64::new(0) }
     }
 
     /// Writes a line of at most [`MAX_LINE_BYTES`], or counts it as lost.
     pub fn write(&self, line: &[u8]) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let is_written = match state.untold {
             0 => state.put(self.output, line),
             // Both at once: a stream that is almost full has room for the short line again and again.
@@ -274,8 +275,8 @@ mod tests {
     #[test]
     #[ignore = "writes to stderr, run by the test below"]
     fn tells_what_was_lost() {
-        STDERR.state.lock().unwrap().untold = 2;
-        STDERR.state.lock().unwrap().rest = b"end\n".to_vec();
+        STDERR.state.lock().untold = 2;
+        STDERR.state.lock().rest = b"end\n".to_vec();
         STDERR.write(b"next\n");
         STDERR.write(b"last\n");
     }

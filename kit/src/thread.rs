@@ -4,6 +4,8 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread::{Builder, JoinHandle};
 
+use crate::Guarded;
+
 /// Stack of a thread here. Only touched pages cost memory; the depth needed is small and known, since
 /// nothing recurses.
 pub const STACK_BYTES: usize = 256 * 1024;
@@ -39,4 +41,25 @@ pub fn spawn_vital<T: Send + 'static>(
             std::process::exit(EXIT_FAILURE)
         }
     })
+}
+
+/// A vital thread for a shared owner, who stops and joins it once.
+pub struct Joined(Guarded<Option<JoinHandle<()>>>);
+
+impl Joined {
+    /// Starts the thread, see [`spawn_vital`].
+    ///
+    /// # Errors
+    /// When the system has no room for another thread (`EAGAIN`).
+    pub fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Joined> {
+        spawn_vital(name, body).map(|thread| Joined(Guarded::new(Some(thread))))
+    }
+
+    /// Waits for the end of the thread, which the caller has told to stop. A second call does nothing.
+    pub fn join(&self) {
+        let thread = self.0.lock().take();
+        if let Some(thread) = thread {
+            let _ = thread.join(); // a panic of the thread has ended the process
+        }
+    }
 }

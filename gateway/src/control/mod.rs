@@ -13,11 +13,12 @@ mod state_dir;
 mod temporary;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use kit::Backoff;
+use kit::guarded::wait_while;
+use kit::thread::Joined;
+use kit::{Backoff, Deadline, Guarded};
 
 use crate::functions::Table;
 use crate::provider::Provider;
@@ -58,11 +59,11 @@ pub(crate) enum Suspicion {
 /// The control plane.
 pub(crate) struct Control {
     shared: Arc<Shared>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    keeper: Joined,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Guarded<State>,
     changed: Condvar,
 }
 
@@ -76,7 +77,7 @@ struct State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn suspect(&self, suspicion: Suspicion, number: Option<u64>) {
@@ -89,29 +90,15 @@ impl Shared {
 
     /// Waits for something to do; `None` is the end.
     fn wait(&self) -> Option<Suspicion> {
-        let mut state = self.state();
-        loop {
-            if state.is_stopping {
-                return None;
-            }
-            if let Some(suspicion) = state.suspicion.take() {
-                return Some(suspicion);
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let nothing_to_do = |state: &State| !state.is_stopping && state.suspicion.is_none();
+        let mut state = wait_while(&self.changed, self.state(), Deadline::NEVER, nothing_to_do);
+        if state.is_stopping { None } else { state.suspicion.take() }
     }
 
     /// Waits for a while; whether to go on.
     fn pause(&self, span: Duration) -> bool {
-        let until = Instant::now() + span;
-        let mut state = self.state();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if state.is_stopping || left.is_zero() {
-                return !state.is_stopping;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let until = Deadline::after(span);
+        !wait_while(&self.changed, self.state(), until, |state| !state.is_stopping).is_stopping
     }
 }
 
@@ -123,7 +110,7 @@ impl Control {
     pub(crate) fn start(setup: Setup) -> Result<Control, Error> {
         let state =
             State { socket: Err("not started".to_owned()), number: 0, suspicion: None, is_stopping: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Guarded::new(state), changed: Condvar::new() });
         tell_of_panics(Arc::downgrade(&shared));
         let clone = Arc::clone(&shared);
         let mut keeper = Keeper {
@@ -142,9 +129,9 @@ impl Control {
             Err(error) => keeper.failed(&error),
             Ok(()) => {}
         }
-        let thread = kit::thread::spawn_vital("control-keeper", move || keeper.run());
-        let thread = thread.map_err(|error| Error::System(PathBuf::from("control-keeper"), error))?;
-        Ok(Control { shared, keeper: Mutex::new(Some(thread)) })
+        let thread = Joined::start("control-keeper", move || keeper.run());
+        let keeper = thread.map_err(|error| Error::System(PathBuf::from("control-keeper"), error))?;
+        Ok(Control { shared, keeper })
     }
 
     /// Where it listens now, and the number of the server there.
@@ -165,10 +152,7 @@ impl Control {
     pub(crate) fn stop(&self) {
         self.shared.state().is_stopping = true;
         self.shared.changed.notify_all();
-        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = keeper {
-            let _ = thread.join(); // its panic has ended the process
-        }
+        self.keeper.join();
     }
 }
 
@@ -320,6 +304,7 @@ mod tests {
     use kit::Deadline;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
 
     const SOON: Duration = Duration::from_secs(30);
 

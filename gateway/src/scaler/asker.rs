@@ -4,14 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http1::{Body, ClientConfig, Connection, Endpoint, HeadWriter, Length, Pool};
 use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
+use kit::thread::Joined;
 
 use super::Scaler;
 use super::peers::{News, Peers, View};
@@ -33,7 +33,7 @@ const MAX_HEAD_BYTES: usize = 4096;
 /// The running thread.
 pub(crate) struct Asker {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Joined,
 }
 
 struct Shared {
@@ -56,18 +56,15 @@ impl Asker {
         let wake = EventFd::new()?;
         let shared = Arc::new(Shared { provider, scaler, wake, is_stopping: AtomicBool::new(false) });
         let thread = Arc::clone(&shared);
-        let thread = kit::thread::spawn_vital("peers", move || thread.run(own))?;
-        Ok(Asker { shared, thread: Mutex::new(Some(thread)) })
+        let thread = Joined::start("peers", move || thread.run(own))?;
+        Ok(Asker { shared, thread })
     }
 
     /// Ends the thread, which never blocks for anything but its sockets.
     pub(crate) fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         self.shared.wake.notify();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join(); // its panic has ended the process
-        }
+        self.thread.join();
     }
 }
 

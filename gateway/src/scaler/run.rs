@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
+
+use kit::guarded::wait_while;
+use kit::thread::Joined;
+use kit::{Deadline, Guarded};
 
 use super::decide::{Bounds, Memory, Signals};
 use super::peers::View;
@@ -22,13 +25,13 @@ const MIN_INTERVAL: Duration = Duration::from_millis(2);
 /// The running scaler.
 pub(crate) struct Scaler {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Joined,
 }
 
 struct Shared {
     table: Arc<Table>,
     provider: Arc<dyn Provider>,
-    orders: Mutex<Orders>,
+    orders: Guarded<Orders>,
     ordered: Condvar,
 }
 
@@ -48,10 +51,10 @@ impl Scaler {
     pub(crate) fn start(table: Arc<Table>, provider: Arc<dyn Provider>) -> io::Result<Scaler> {
         let orders = Orders { is_woken: false, is_stopping: false, others: Arc::new(View::alone()) };
         let shared =
-            Arc::new(Shared { table, provider, orders: Mutex::new(orders), ordered: Condvar::new() });
+            Arc::new(Shared { table, provider, orders: Guarded::new(orders), ordered: Condvar::new() });
         let own = Arc::clone(&shared);
-        let thread = kit::thread::spawn_vital("scaler", move || own.run())?;
-        Ok(Scaler { shared, thread: Mutex::new(Some(thread)) })
+        let thread = Joined::start("scaler", move || own.run())?;
+        Ok(Scaler { shared, thread })
     }
 
     /// Says that a call waits for a first replica. Returns at once.
@@ -75,16 +78,13 @@ impl Scaler {
     pub(crate) fn stop(&self) {
         self.shared.orders().is_stopping = true;
         self.shared.ordered.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join(); // its panic has ended the process
-        }
+        self.thread.join();
     }
 }
 
 impl Shared {
     fn orders(&self) -> MutexGuard<'_, Orders> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+        self.orders.lock()
     }
 
     fn run(&self) {
@@ -102,15 +102,9 @@ impl Shared {
     fn wait(&self, began: Instant, interval: Duration) -> bool {
         let pause = (began + MIN_INTERVAL).saturating_duration_since(Instant::now());
         std::thread::sleep(pause); // so that those who wake it cannot keep it busy
-        let until = began + interval;
-        let mut orders = self.orders();
-        while !orders.is_woken && !orders.is_stopping {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            orders = self.ordered.wait_timeout(orders, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let until = Deadline::at(began + interval);
+        let nothing_to_do = |orders: &Orders| !orders.is_woken && !orders.is_stopping;
+        let mut orders = wait_while(&self.ordered, self.orders(), until, nothing_to_do);
         orders.is_woken = false;
         orders.is_stopping
     }

@@ -12,7 +12,6 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::check;
 use super::child::{Child, LISTENER_FD};
@@ -20,6 +19,7 @@ use super::environment::Environment;
 use super::limits::{self, Limit};
 use super::signal::{self, Blocked};
 use super::user;
+use crate::Guarded;
 
 /// The stack of a child until its exec. Below it are a few frames of system calls; musl's posix_spawn(3) gives
 /// 5 KiB. Small enough to be a part of the starting thread's own.
@@ -161,7 +161,7 @@ const BEGUN: i32 = 0;
 static SHARES_MEMORY: AtomicBool = AtomicBool::new(false);
 
 /// Held while it is not known: the pipe that it takes is one that nobody has counted.
-static PROBING: Mutex<()> = Mutex::new(());
+static PROBING: Guarded<()> = Guarded::new(());
 
 /// Its top is a multiple of 16, as every ABI wants it.
 #[repr(align(16))]
@@ -172,7 +172,7 @@ struct Stack {
 impl Plan<'_> {
     fn carry_out(mut self) -> io::Result<Child> {
         let mut reader = None;
-        let probing = || PROBING.lock().unwrap_or_else(PoisonError::into_inner);
+        let probing = || PROBING.lock();
         let shares_memory = || SHARES_MEMORY.load(Ordering::Relaxed);
         let _one_at_a_time = (!shares_memory()).then(probing);
         if !shares_memory() {

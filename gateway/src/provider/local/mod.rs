@@ -14,12 +14,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use kit::Deadline;
 use kit::sys::user;
+use kit::thread::Joined;
 
 use crate::provider::local::functions_file::Serves;
 use crate::provider::{Provider, ScaleError, Sink};
@@ -114,8 +114,7 @@ fn say_what_is_not_separated() {
 pub(crate) struct Local {
     setup: Setup,
     mailbox: Arc<Mailbox>,
-    /// `None` once it was stopped.
-    supervisor: Mutex<Option<JoinHandle<()>>>,
+    thread: Joined,
 }
 
 impl Local {
@@ -134,9 +133,9 @@ impl Local {
         let supervisor = Supervisor::new(launcher, sink, Arc::clone(&mailbox), &setup);
         let (started, start) = mpsc::channel::<()>();
         let body = move || supervisor.run(move || drop(started));
-        let thread = kit::thread::spawn_vital("local", body).map_err(Error::Start)?;
+        let thread = Joined::start("local", body).map_err(Error::Start)?;
         let _ = start.recv(); // ends when the sender is dropped
-        Ok(Local { setup, mailbox, supervisor: Mutex::new(Some(thread)) })
+        Ok(Local { setup, mailbox, thread })
     }
 
     /// Reads the functions file again and answers how many functions are in it. Unchanged functions run on,
@@ -152,11 +151,8 @@ impl Local {
     }
 
     fn end(&self, deadline: Deadline) {
-        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = supervisor {
-            self.mailbox.stop(deadline);
-            let _ = thread.join(); // its panic has ended the process
-        }
+        self.mailbox.stop(deadline);
+        self.thread.join();
     }
 }
 

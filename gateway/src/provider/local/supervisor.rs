@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::mem;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kit::Deadline;
 use kit::sys::{EventFd, PollFd, Ready, poll};
+use kit::{Deadline, Guarded};
 
 use super::Setup;
 use super::file::Resolved;
@@ -22,7 +22,7 @@ use crate::provider::{Backend, Known, Sink};
 
 /// What the supervisor is asked to do, and the descriptor that wakes it.
 pub(super) struct Mailbox {
-    mail: Mutex<Mail>,
+    mail: Guarded<Mail>,
     wake: EventFd,
 }
 
@@ -45,7 +45,7 @@ struct Mail {
 
 impl Mailbox {
     pub(super) fn new() -> std::io::Result<Mailbox> {
-        Ok(Mailbox { mail: Mutex::default(), wake: EventFd::new()? })
+        Ok(Mailbox { mail: Guarded::default(), wake: EventFd::new()? })
     }
 
     /// Orders these functions to be served, and no others.
@@ -64,13 +64,13 @@ impl Mailbox {
     }
 
     fn leave(&self, write: impl FnOnce(&mut Mail)) {
-        write(&mut self.mail.lock().unwrap_or_else(PoisonError::into_inner));
+        write(&mut self.mail.lock());
         self.wake.notify();
     }
 
     fn take(&self) -> Mail {
         self.wake.clear();
-        mem::take(&mut self.mail.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut self.mail.lock())
     }
 }
 
