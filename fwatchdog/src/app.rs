@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http1::{Server, ServerConfig};
 use kit::Deadline;
+use kit::exit::EXIT_FAILURE;
 use kit::sys::child::{self, LISTENER_FD};
 use kit::sys::signal::{self, Signal, Signals};
 use kit::sys::{Listener, limits};
@@ -21,9 +22,6 @@ use crate::process::{table, tree};
 use crate::refusal_text;
 use crate::resident::supervisor;
 use crate::service::FunctionService;
-
-/// Exit code of a failure at run time.
-const EXIT_FAILURE: u8 = 1;
 
 /// Open files besides connections and calls: the standard streams, the listener, epoll and eventfds, the lock file,
 /// `/proc` during a scan.

@@ -4,15 +4,11 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+pub use crate::exit::{EXIT_CONFIGURATION, EXIT_FAILURE};
+
 use crate::log;
 use crate::sys::signal::{self, Signal};
 use crate::sys::user;
-
-/// Exit code of a failure at run time.
-pub const EXIT_FAILURE: u8 = 1;
-
-/// Exit code of a configuration that cannot be used, arguments among it.
-pub const EXIT_CONFIGURATION: u8 = 2;
 
 /// A program, as its user knows it.
 pub struct Program {

@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod call;
 pub mod deadline;
 pub mod duration;
+pub mod exit;
 pub mod exposition;
 pub mod guarded;
 pub mod handover;

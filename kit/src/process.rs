@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::str::SplitAsciiWhitespace;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,7 @@ pub struct Figures {
 /// # Errors
 /// Where there is no `/proc`, or it has another form than proc(5) says.
 pub fn figures() -> io::Result<Figures> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+    let stat = fs::read("/proc/self/stat")?;
     let status = fs::read_to_string("/proc/self/status")?;
     // The folder itself is open while it is listed.
     let open_fds = (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1);
@@ -59,7 +60,7 @@ pub fn figures() -> io::Result<Figures> {
 #[must_use]
 pub fn has_own_proc() -> bool {
     let own = format!("{} (", std::process::id());
-    fs::read_to_string("/proc/self/stat").is_ok_and(|stat| stat.starts_with(&own))
+    fs::read("/proc/self/stat").is_ok_and(|stat| stat.starts_with(own.as_bytes()))
 }
 
 /// Appends the count of lost log lines in the Prometheus text format, and the `process_*` series where the figures can
@@ -94,10 +95,17 @@ struct Ticks {
     start: u64,
 }
 
-/// The name, in parentheses, may hold any character: fields count from the last `)`.
-fn ticks(stat: &str) -> Option<Ticks> {
-    let fields = stat.get(stat.rfind(')')? + 1..)?;
-    let number = |place| fields.split_ascii_whitespace().nth(place)?.parse::<u64>().ok();
+/// The fields of `/proc/PID/stat` behind the name, the state first. The name may hold any bytes, so that the fields count
+/// from the last `)`.
+#[must_use]
+pub fn stat_fields(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace())
+}
+
+fn ticks(stat: &[u8]) -> Option<Ticks> {
+    let fields = stat_fields(stat)?;
+    let number = |place| fields.clone().nth(place)?.parse::<u64>().ok();
     Some(Ticks { cpu: number(11)? + number(12)?, start: number(19)? })
 }
 
@@ -152,10 +160,10 @@ mod tests {
 
     #[test]
     fn a_name_cannot_shift_the_fields() {
-        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 13 14 15 16 17 18 12345 20";
+        let stat = b"7 (a) \xff b) S 1 2 3 4 5 6 7 8 9 10 150 50 13 14 15 16 17 18 12345 20";
         let ticks = ticks(stat).unwrap();
         assert_eq!((ticks.cpu, ticks.start), (200, 12345));
-        assert!(super::ticks("7 (a) S 1").is_none());
+        assert!(super::ticks(b"7 (a) S 1").is_none());
     }
 
     #[test]

@@ -5,13 +5,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread::{Builder, JoinHandle};
 
 use crate::Guarded;
+use crate::exit::EXIT_FAILURE;
 
 /// Stack of a thread here. Only touched pages cost memory; the depth needed is small and known, since
 /// nothing recurses.
 pub const STACK_BYTES: usize = 256 * 1024;
-
-/// Exit code for a failure at run time.
-const EXIT_FAILURE: i32 = 1;
 
 /// Starts a named thread.
 ///
@@ -38,7 +36,7 @@ pub fn spawn_vital<T: Send + 'static>(
         Ok(value) => value,
         Err(_) => {
             log::error!("thread {owned} panicked, giving up");
-            std::process::exit(EXIT_FAILURE)
+            std::process::exit(i32::from(EXIT_FAILURE))
         }
     })
 }

@@ -78,12 +78,10 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// `pid (name) state parent group session … started …`: the name may hold any bytes, so that fields count from the last
-/// `)`.
+/// Reads `pid (name) state parent group session … started …`.
 fn parse(stat: &[u8]) -> Option<Process> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let pid = str::from_utf8(stat.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()?;
-    let mut fields = str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
+    let mut fields = kit::process::stat_fields(stat)?;
     let state = fields.next()?;
     let mut number = || fields.next()?.parse().ok();
     let (parent, group, session) = (number()?, number()?, number()?);

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{check, set};
-use crate::arguments::EXIT_FAILURE;
+use crate::exit::EXIT_FAILURE;
 
 /// The user as whom this process runs.
 #[must_use]
