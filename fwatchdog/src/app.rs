@@ -83,11 +83,11 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     // Under a gateway the last line of the start is the gateway's own.
     let level = if config.parent.is_some() { log::Level::Debug } else { log::Level::Info };
     let function = Function::new(config, config::base_environment())?;
-    let refill = start_refill(function)?;
-    let supervisor = match &function.resident {
-        Some(resident) => Some(supervisor::start(resident, &function.launcher)?),
-        None => None,
-    };
+    let (pool, launcher, settings) = (&function.warm, &function.launcher, &function.config);
+    let refill = || warm::start(pool, launcher, settings.prewarm, settings.prewarm_max_age);
+    let refill = (settings.prewarm > 0).then(refill).transpose()?;
+    let resident = function.resident.as_ref();
+    let supervisor = resident.map(|resident| supervisor::start(resident, launcher)).transpose()?;
     let service = FunctionService::new(function);
     let server = Server::start(listener, server_config, Arc::clone(&service) as Arc<_>)?;
     let lock = lock_path.and_then(|path| LockFile::create(&path));
@@ -95,14 +95,6 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     serve(function, &all, &ends);
     drop(lock);
     Ok(drain(Parts { function, service, server, refill, supervisor }, &ends))
-}
-
-fn start_refill(function: &'static Function) -> io::Result<Option<JoinHandle<()>>> {
-    let config = &function.config;
-    if config.prewarm == 0 {
-        return Ok(None);
-    }
-    warm::start(&function.warm, &function.launcher, config.prewarm, config.prewarm_max_age).map(Some)
 }
 
 fn listener(config: &Config) -> io::Result<Listener> {

@@ -33,7 +33,8 @@ impl FunctionService {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    /// The answer of fwatchdog itself. `listens` tells whether the process does: `None` where that cannot be told.
+    /// The answer of fwatchdog itself, if it is known. `listens` tells whether the process of `mode=http` listens, if
+    /// that is known.
     fn own_answer(
         &self,
         request: &RequestHead,
@@ -43,9 +44,9 @@ impl FunctionService {
             return None;
         }
         let (status, kind, text) = match request.path() {
-            b"/_/health" => match self.sickness(listens)? {
-                Some(why) => (503, TEXT, why.to_owned()),
-                None => (200, TEXT, "OK".to_owned()),
+            b"/_/health" => match self.health(listens)? {
+                Ok(()) => (200, TEXT, "OK".to_owned()),
+                Err(why) => (503, TEXT, why.to_owned()),
             },
             b"/_/ready" if self.function.slots.is_full() => {
                 (429, TEXT, "max_inflight is reached\n".to_owned())
@@ -59,17 +60,19 @@ impl FunctionService {
         Some(Answer::new(head, text))
     }
 
-    /// Why the function is not healthy. A function that is busy is healthy: it must not be replaced.
-    fn sickness(&self, listens: impl Fn(&Resident) -> Option<bool>) -> Option<Option<&'static str>> {
+    /// Whether the function is healthy, or why not. A function that is busy is healthy: it must not be replaced.
+    fn health(&self, listens: impl Fn(&Resident) -> Option<bool>) -> Option<Result<(), &'static str>> {
         if self.is_draining.load(Ordering::Acquire) {
-            return Some(Some("draining\n"));
+            return Some(Err("draining\n"));
         }
-        let Some(resident) = &self.function.resident else { return Some(None) };
+        let Some(resident) = &self.function.resident else { return Some(Ok(())) };
         if resident.hangs() {
-            return Some(Some("the process does not answer, see max_timeouts\n"));
+            return Some(Err("the process does not answer, see max_timeouts\n"));
         }
-        let listens = listens(resident)?;
-        Some((!listens).then_some("the process does not listen yet, see upstream_url\n"))
+        Some(match listens(resident)? {
+            true => Ok(()),
+            false => Err("the process does not listen yet, see upstream_url\n"),
+        })
     }
 }
 
