@@ -38,7 +38,7 @@ impl FunctionService {
     fn own_answer(
         &self,
         request: &RequestHead,
-        listens: impl Fn(&Resident) -> Option<bool>,
+        listens: &dyn Fn(&Resident) -> Option<bool>,
     ) -> Option<Answer> {
         if !is_own(request) {
             return None;
@@ -61,7 +61,7 @@ impl FunctionService {
     }
 
     /// Whether the function is healthy, or why not. A function that is busy is healthy: it must not be replaced.
-    fn health(&self, listens: impl Fn(&Resident) -> Option<bool>) -> Option<Result<(), &'static str>> {
+    fn health(&self, listens: &dyn Fn(&Resident) -> Option<bool>) -> Option<Result<(), &'static str>> {
         if self.is_draining.load(Ordering::Acquire) {
             return Some(Err("draining\n"));
         }
@@ -78,7 +78,7 @@ impl FunctionService {
 
 impl Service for FunctionService {
     fn call(&self, exchange: &mut Exchange<'_>) {
-        if let Some(answer) = self.own_answer(exchange.request(), |resident| Some(resident.listens())) {
+        if let Some(answer) = self.own_answer(exchange.request(), &|resident| Some(resident.listens())) {
             let _ = exchange.send(answer); // or the client is gone
             return;
         }
@@ -106,7 +106,7 @@ impl Service for FunctionService {
     }
 
     fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
-        self.own_answer(exchange.request(), Resident::listens_at_once)
+        self.own_answer(exchange.request(), &Resident::listens_at_once)
     }
 
     fn relays(&self) -> bool {

@@ -120,7 +120,9 @@ fn a_background_child_that_goes_on_writing_is_not_followed_for_ever() {
     let dog = shell(WRITES_ON).start();
     eventually(3 * SOON, || {
         let reply = dog.get("/");
-        assert!(reply.status == 200 && reply.text().starts_with('x'), "{}", reply.text());
+        // On a busy machine the child may write nothing before the answer ends.
+        let text = reply.text();
+        assert!(reply.status == 200 && (text.is_empty() || text.starts_with('x')), "{text}");
         if dog.log().contains("goes on writing") { Ok(()) } else { Err("the answer was quiet".to_owned()) }
     });
 }
