@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use kit::sys::Ready;
 
 use super::clients::Client;
-use super::conn::{Accepted, Conn, Phase};
+use super::conn::{Accepted, Conn};
 use super::memory::Share;
-use super::poller::{FIRST_LISTENER, Poller, put_back};
+use super::poller::{FIRST_LISTENER, Poller};
+use super::shared::put_back;
+use super::table::Phase;
 use crate::Refusal;
 
 /// Connections accepted in a row before others are looked after.
@@ -107,7 +109,7 @@ impl Poller {
                     if conn.phase == Phase::Body {
                         let is_own = client.is_some();
                         let refusal = if is_own { Refusal::TooManyOfClient } else { Refusal::Overloaded };
-                        conn.refuse(&self.shared, refusal);
+                        conn.refuse(&*self.shared, refusal);
                     }
                     self.forget(conn);
                     return true;

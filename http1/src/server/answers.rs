@@ -4,27 +4,16 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
-use super::conn::{Conn, Next, Phase};
-use super::exchange::{Exchange, Turn, length_of};
+use super::conn::{Conn, Next};
 use super::memory::Share;
-use super::poller::rearm;
-use super::table::Token;
-use super::worker::finish;
-use super::{Answer, Shared};
+use super::service::{Answer, length_of};
+use super::shared::{Shared, finish, rearm};
+use super::table::{Phase, Token};
+use super::turn::{Sending, Turn};
 
 /// The bound on the bodies of all answers that wait for their clients, beyond the newest of them: room for the metrics
 /// pages of some thousand functions. Over it the client that has not read for the longest time is given up.
 pub(super) const MAX_UNREAD_BYTES: usize = 4 << 20;
-
-/// An answer on its way.
-pub(super) struct Sending {
-    turn: Turn,
-    body: Vec<u8>,
-    /// How much of the body was written.
-    at: usize,
-    /// Its part of the memory for such bodies, while it waits.
-    share: Share,
-}
 
 /// What a step of sending came to.
 enum Step {
@@ -36,7 +25,7 @@ enum Step {
 
 impl Sending {
     fn step(&mut self, shared: &Shared, conn: &mut Conn) -> Step {
-        let mut exchange = Exchange::new(shared, conn, &mut self.turn);
+        let mut exchange = shared.exchange(conn, &mut self.turn);
         while self.at < self.body.len() {
             match exchange.write(&self.body[self.at..]) {
                 Ok(0) => return Step::Full,
@@ -60,7 +49,7 @@ pub(super) fn answer(
 ) -> Option<(Box<Conn>, Next)> {
     let Answer { head, body } = answer;
     turn.seat = None;
-    Exchange::new(shared, &mut conn, &mut turn).begin_whole(head, length_of(&body));
+    shared.exchange(&mut conn, &mut turn).begin_whole(head, length_of(&body));
     let mut sending = Sending { turn, body, at: 0, share: Share::of(&shared.unread) };
     if let Step::Ended(next) = sending.step(shared, &mut conn) {
         return Some((conn, next));
@@ -92,7 +81,7 @@ pub(super) fn go_on(shared: &Shared, mut conn: Box<Conn>) -> Option<(Box<Conn>, 
 /// Breaks off the answer of a client that does not read.
 pub(super) fn give_up(shared: &Shared, mut conn: Box<Conn>) {
     if let Some(mut sending) = conn.sending.take() {
-        let mut exchange = Exchange::new(shared, &mut conn, &mut sending.turn);
+        let mut exchange = shared.exchange(&mut conn, &mut sending.turn);
         exchange.abort();
         let next = exchange.end();
         finish(shared, conn, next);
@@ -118,6 +107,6 @@ fn give_up_oldest(shared: &Shared, newest: (usize, Token)) -> bool {
 
 /// What the service answers without a call. A service that panics does so again in the call.
 pub(super) fn at_once(shared: &Shared, conn: &mut Conn, turn: &mut Turn) -> Option<Answer> {
-    let exchange = Exchange::new(shared, conn, turn);
+    let exchange = shared.exchange(conn, turn);
     panic::catch_unwind(AssertUnwindSafe(|| shared.service.answer(&exchange))).ok().flatten()
 }

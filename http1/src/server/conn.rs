@@ -2,42 +2,24 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kit::sys::Socket;
 
-use super::Shared;
-use super::answers::Sending;
 use super::clients::Client;
-use super::exchange::{Exchange, Turn};
+use super::config::ServerConfig;
+use super::host::Host;
 use super::memory::Share;
 use super::record::Answered;
-use super::table::Token;
+use super::table::{Phase, Slotted, Token};
+use super::turn::{Sending, Turn};
 use crate::Refusal;
 use crate::body::Length;
 use crate::head::{RequestHead, Scan, why_start};
 use crate::wire::{Incoming, Outgoing};
 use crate::writer::{HeadWriter, Persistence};
 use crate::written::Written;
-
-/// What a waiting connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
-    /// Its first byte.
-    New,
-    /// The rest of a head.
-    Head,
-    /// The first bytes of a body, behind its head.
-    Body,
-    /// Its next request.
-    Idle,
-    /// Its client, which reads the rest of a whole answer.
-    Answering,
-    /// The peer's end, after a refusal; what still comes is thrown away.
-    Closing,
-}
 
 /// What becomes of a connection after an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,50 +167,25 @@ impl Conn {
         self.incoming.fill(&self.socket, room)
     }
 
-    /// Opens the request whose head is there. `None`: the connection waits for the first bytes of the body.
-    pub(super) fn open(&mut self, shared: &Shared) -> Result<Option<Turn>, Refusal> {
-        let request = self.take_request(shared)?;
-        if self.is_proxied {
-            self.caller = Some(shared.clients.find(shared.service.client(self.peer.ip(), &request)));
-        }
-        let client = self.caller.as_ref().or(self.client.as_ref());
-        if client.is_some_and(|client| !self.share.join(client, request.size())) {
-            return Err(Refusal::HeadMemory);
-        }
-        // Framing that came with the head is understood already, so that what is left are bytes of the body.
-        let has_begun = self.incoming.is_done() || self.has_input();
-        let mut turn = Turn::new(shared, self, request);
-        let mut exchange = Exchange::new(shared, self, &mut turn);
-        let awaits = AssertUnwindSafe(|| shared.service.awaits_body(&exchange));
-        if has_begun || !panic::catch_unwind(awaits).unwrap_or(false) {
-            return Ok(Some(turn)); // a service that panicked does so again in the call
-        }
-        let _ = exchange.say_continue(); // a client that is gone is seen by whoever looks for its body
-        self.turn = Some(Box::new(turn));
-        // Not `enter`: what the socket did not take yet of an interim answer stays.
-        (self.phase, self.since) = (Phase::Body, Instant::now());
-        Ok(None)
-    }
-
     /// Takes the head that is there and begins its body.
-    pub(super) fn take_request(&mut self, shared: &Shared) -> Result<RequestHead, Refusal> {
+    pub(super) fn take_request(&mut self, config: &ServerConfig) -> Result<RequestHead, Refusal> {
         let end = self.next_head().unwrap_or_default(); // it is asked for a complete head only
         self.scan = Scan::default();
-        if end > shared.config.max_header_bytes {
+        if end > config.max_header_bytes {
             return Err(Refusal::HeadTooLarge);
         }
         let bytes = self.incoming.take_head(end);
-        let head = RequestHead::parse(bytes, shared.config.max_headers)?;
-        self.incoming.begin(head.framing(), shared.config.body_limit())?;
+        let head = RequestHead::parse(bytes, config.max_headers)?;
+        self.incoming.begin(head.framing(), config.body_limit())?;
         self.head_bytes = head.memory();
         self.rest();
         Ok(head)
     }
 
     /// Answers a request whose head is refused, or whose body did not begin; the connection is to be closed.
-    pub(super) fn refuse(&mut self, shared: &Shared, refusal: Refusal) {
-        let (message, bytes) = self.send_refusal(shared, refusal);
-        if shared.config.tells_answers {
+    pub(super) fn refuse(&mut self, host: &dyn Host, refusal: Refusal) {
+        let (message, bytes) = self.send_refusal(host, refusal);
+        if host.config().tells_answers {
             let answered = Answered {
                 peer: self.peer,
                 request: self.turn.as_ref().map(|turn| turn.request()),
@@ -237,16 +194,16 @@ impl Conn {
                 bytes,
                 took: self.since.elapsed(),
             };
-            shared.guarded(b"", || shared.service.answered(&answered));
+            host.answered(&answered);
         }
     }
 
     /// Answers a refusal, and returns the answer and the length of its body.
-    pub(super) fn send_refusal(&mut self, shared: &Shared, refusal: Refusal) -> (Written, u64) {
+    pub(super) fn send_refusal(&mut self, host: &dyn Host, refusal: Refusal) -> (Written, u64) {
         if refusal == Refusal::Tls {
-            shared.say_tls(self.peer);
+            host.say_tls(self.peer);
         }
-        let (message, bytes) = refusal_message(shared, refusal);
+        let (message, bytes) = refusal_message(host, refusal);
         self.outgoing.interim(&message);
         let _ = self.outgoing.flush(&self.socket); // it fits, or the peer is gone
         (message, bytes)
@@ -254,9 +211,8 @@ impl Conn {
 }
 
 /// The whole answer to a refusal, and the length of its body.
-fn refusal_message(shared: &Shared, refusal: Refusal) -> (Written, u64) {
-    let mut text = refusal.to_string();
-    shared.guarded(b"", || text = shared.service.line(refusal));
+fn refusal_message(host: &dyn Host, refusal: Refusal) -> (Written, u64) {
+    let mut text = host.line(refusal);
     text.push('\n');
     let mut head = HeadWriter::response(refusal.status());
     head.text("Content-Type", "text/plain; charset=utf-8");
@@ -265,9 +221,27 @@ fn refusal_message(shared: &Shared, refusal: Refusal) -> (Written, u64) {
     if may_come_back.contains(&refusal) {
         head.text("Retry-After", "1");
     }
-    shared.guarded(b"", || shared.service.refused(refusal, &mut head));
+    host.refused(refusal, &mut head);
     let bytes = text.len() as u64;
     let mut message = head.finish(Length::Known(bytes), true, Persistence::Close);
     message.put(text.as_bytes());
     (message, bytes)
+}
+
+impl Slotted for Box<Conn> {
+    fn token(&self) -> Token {
+        self.token
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn has_input(&self) -> bool {
+        Conn::has_input(self)
+    }
 }

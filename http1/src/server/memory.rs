@@ -3,14 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
 
-use super::Shared;
 use super::clients::Client;
-use super::conn::{Conn, Phase};
-use super::poller::close_slowly;
-use super::table::Token;
-use crate::Refusal;
 
 /// The bound where no smaller one is known: room for 200 of the largest heads, or 10,000 usual ones.
 pub const MAX_HEAD_MEMORY: usize = 16 << 20;
@@ -25,13 +19,10 @@ const SHARE: u64 = 8;
 const FREE_BYTES: usize = 512;
 
 /// Requests with larger heads are refused while the bound is exceeded. The others have room: their number is limited.
-const SMALL_HEAD_BYTES: usize = 2 * 1024;
+pub(super) const SMALL_HEAD_BYTES: usize = 2 * 1024;
 
 /// The heads of one client may take all but a part of the bound: the others are served meanwhile.
 const OTHERS_PART: usize = 4;
-
-/// How many connections one search gives up: a search looks at all of them.
-const MAX_GIVEN_UP: usize = 32;
 
 /// The bound on the memory for heads of a process that may have `limit` bytes.
 #[must_use]
@@ -57,7 +48,7 @@ impl Memory {
     }
 
     /// Whether so much is free that no search is needed soon.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.used.load(Relaxed) <= self.most - self.most / 8
     }
 }
@@ -65,7 +56,7 @@ impl Memory {
 /// The part of one connection.
 pub(super) struct Share {
     memory: Arc<Memory>,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// What the heads of the requests of its client take, while there is one.
     of_client: Option<Arc<AtomicUsize>>,
 }
@@ -114,7 +105,7 @@ impl Share {
     }
 
     /// The size by which connections are compared: a power of two.
-    fn class(&self) -> u32 {
+    pub(super) fn class(&self) -> u32 {
         self.bytes.checked_ilog2().unwrap_or(0)
     }
 }
@@ -122,48 +113,6 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.set(0);
-    }
-}
-
-/// The largest first, of these the one that has waited longest.
-type Rank = (u32, Instant);
-
-impl Shared {
-    /// Whether a request with a head of so many bytes may be taken.
-    pub(super) fn has_memory_for(&self, head_bytes: usize) -> bool {
-        !self.memory.is_over() || head_bytes <= SMALL_HEAD_BYTES || self.make_memory()
-    }
-
-    /// Gives up unfinished heads until there is room again; whether there is enough.
-    pub(super) fn make_memory(&self) -> bool {
-        for (_, lane, token) in self.largest_heads() {
-            if self.memory.has_room() {
-                break;
-            }
-            let taken = self.lanes[lane].table().take(token);
-            if let Some(mut conn) = taken {
-                conn.refuse(self, Refusal::HeadMemory);
-                close_slowly(self, conn);
-            }
-        }
-        !self.memory.is_over()
-    }
-
-    fn largest_heads(&self) -> Vec<(Rank, usize, Token)> {
-        let mut largest: Vec<(Rank, usize, Token)> = Vec::with_capacity(MAX_GIVEN_UP + 1);
-        for (number, lane) in self.lanes.iter().enumerate() {
-            let table = lane.table();
-            let may_go = |conn: &Conn| conn.share.bytes > 0 && conn.phase != Phase::Answering;
-            for (token, conn) in table.waiting().filter(|(_, conn)| may_go(conn)) {
-                let rank = (u32::MAX - conn.share.class(), conn.since);
-                let place = largest.partition_point(|(other, ..)| *other <= rank);
-                if place < MAX_GIVEN_UP {
-                    largest.insert(place, (rank, number, token));
-                    largest.truncate(MAX_GIVEN_UP);
-                }
-            }
-        }
-        largest
     }
 }
 

@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use kit::sys::{Listener, Ready, poll::Event};
 
-use super::conn::{Conn, Next, Phase};
-use super::exchange::{Exchange, Turn};
+use super::answers;
+use super::config::MAX_LISTENERS;
+use super::conn::{Conn, Next};
+use super::host::Host as _;
+use super::queue::{Job, Work};
 use super::relays::{Held, Relays, Running, Step, UPSTREAM};
-use super::table::Token;
+use super::service::{Answer, Course};
+use super::shared::{Lane, Shared, close, close_slowly, finish, put_back, rearm};
+use super::table::{Phase, Token};
+use super::turn::Turn;
 use super::waits::{Parked, Waits};
-use super::worker::{Job, Work, finish};
-use super::{Answer, Course, Lane, MAX_LISTENERS, Shared, answers};
 use crate::forward::End;
 use crate::{Refusal, spare};
 
@@ -130,7 +134,7 @@ impl Poller {
     fn end_with(&self, token: Token, refusal: Refusal) {
         let taken = self.lane().table().take(token);
         if let Some(mut conn) = taken {
-            conn.refuse(&self.shared, refusal);
+            conn.refuse(&*self.shared, refusal);
             self.forget(conn);
         }
     }
@@ -172,7 +176,7 @@ impl Poller {
             log::error!("waking the poller failed: {error}");
         }
         let left = std::mem::take(&mut *self.lane().parked());
-        left.into_iter().for_each(|(conn, turn)| self.wait_with(conn, turn));
+        left.into_iter().for_each(|parked| self.wait_with(parked));
         self.waits.wake(self.now);
         if self.shared.stops_accepting.load(Ordering::Acquire) {
             self.stop_accepting();
@@ -257,7 +261,7 @@ impl Poller {
 
     /// Opens a request whose head is complete.
     fn begin(&mut self, mut conn: Box<Conn>) {
-        match conn.open(&self.shared) {
+        match self.shared.open(&mut conn) {
             Ok(Some(turn)) => self.serve(conn, turn),
             Ok(None) => self.await_body(conn),
             Err(refusal) => self.refuse(conn, refusal),
@@ -275,7 +279,7 @@ impl Poller {
             Ok(None) => rearm(&self.shared, conn),
             Ok(Some(0)) | Err(_) => {
                 if let Some(mut turn) = conn.turn.take() {
-                    let mut exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+                    let mut exchange = self.shared.exchange(&mut conn, &mut turn);
                     exchange.abort();
                     exchange.end();
                 }
@@ -324,7 +328,7 @@ impl Poller {
 
     fn relay(&mut self, mut conn: Box<Conn>, mut turn: Turn) {
         let service = Arc::clone(&self.shared.service);
-        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        let exchange = self.shared.exchange(&mut conn, &mut turn);
         let taken = panic::catch_unwind(AssertUnwindSafe(|| service.relay(&exchange)));
         match taken {
             Ok(None) => {
@@ -400,7 +404,7 @@ impl Poller {
     /// A transfer of which nothing went out: the service decides what becomes of its request.
     fn failed(&mut self, running: Running, end: End) {
         let Running { mut conn, mut turn, transfer, relay } = running;
-        let exchange = Exchange::new(&self.shared, &mut conn, &mut turn);
+        let exchange = self.shared.exchange(&mut conn, &mut turn);
         let parts = transfer.into_parts(end);
         match panic::catch_unwind(AssertUnwindSafe(|| relay.failed(&exchange, parts))) {
             Ok(course) => self.take_course(conn, turn, course),
@@ -443,7 +447,7 @@ impl Poller {
     }
 
     pub(super) fn refuse(&self, mut conn: Box<Conn>, refusal: Refusal) {
-        conn.refuse(&self.shared, refusal);
+        conn.refuse(&*self.shared, refusal);
         close_slowly(&self.shared, conn);
     }
 
@@ -498,50 +502,4 @@ impl Poller {
         // By every poller: whichever has the connection of a request that waits for a worker is awake for that.
         self.shared.workers.keep_time(&self.shared, now);
     }
-}
-
-/// Puts a connection back of which everything was read, or to which no more can be written.
-pub(super) fn rearm(shared: &Shared, conn: Box<Conn>) {
-    match shared.relays {
-        true => {
-            shared.lanes[conn.poller].table().put(conn); // the next change is reported by itself
-        }
-        false => put_back(shared, conn),
-    }
-}
-
-/// Puts a connection into its slot and has its poller told of what is there, in this order and under the lock,
-/// so that the report finds it there.
-pub(super) fn put_back(shared: &Shared, conn: Box<Conn>) {
-    let lane = &shared.lanes[conn.poller];
-    let token = conn.token;
-    let wanted = if conn.phase == Phase::Answering { Ready::WRITE } else { Ready::READ };
-    let mut table = lane.table();
-    let socket = table.put(conn).socket.as_fd();
-    let armed = match shared.relays {
-        true => lane.epoll.watch_again(socket, token.number()),
-        false => lane.epoll.arm(socket, token.number(), wanted),
-    };
-    if let Err(error) = armed {
-        log::warn!("cannot wait for a connection: {error}");
-        drop(table.take(token));
-        table.release(token);
-    }
-}
-
-/// Closes a connection.
-pub(super) fn close(shared: &Shared, conn: Box<Conn>) {
-    let (poller, token) = (conn.poller, conn.token);
-    drop(conn);
-    shared.lanes[poller].table().release(token);
-}
-
-/// Ends a connection so that the peer reads its last answer: a close with unread input would reset it
-/// (RFC 9112 section 9.6).
-pub(super) fn close_slowly(shared: &Shared, mut conn: Box<Conn>) {
-    conn.socket.shutdown_write();
-    conn.incoming.drop_pending();
-    conn.enter(Phase::Closing, Instant::now());
-    conn.scan = Default::default();
-    put_back(shared, conn);
 }

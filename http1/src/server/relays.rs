@@ -8,9 +8,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
 use super::conn::{Conn, Next};
-use super::exchange::{Exchange, Turn};
+use super::service::Relay;
+use super::shared::{Lane, Shared};
 use super::table::Token;
-use super::{Lane, Relay, Shared};
+use super::turn::Turn;
 use crate::forward::{Cause, End, Transfer};
 
 /// Marks the reports of upstream connections, which carry their descriptor.
@@ -55,7 +56,7 @@ impl Running {
     /// Moves what can be moved. `now` is given where its time may be up.
     pub(super) fn step(&mut self, shared: &Shared, now: Option<Instant>) -> Step {
         let Running { conn, turn, transfer, relay } = self;
-        let mut exchange = Exchange::new(shared, conn, turn);
+        let mut exchange = shared.exchange(conn, turn);
         let step = || {
             if exchange.is_hung_up() && transfer.ends_with_client() {
                 return Some(transfer.client_is_gone(&mut exchange));
@@ -79,7 +80,7 @@ impl Running {
         let Running { mut conn, mut turn, transfer, relay } = self;
         let (end, connection, _) = transfer.into_parts(end);
         shared.guarded(turn.path(), || relay.ended(end, connection));
-        let next = Exchange::new(shared, &mut conn, &mut turn).end();
+        let next = shared.exchange(&mut conn, &mut turn).end();
         (conn, next)
     }
 }

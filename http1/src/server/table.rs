@@ -2,8 +2,24 @@
 
 use std::time::Instant;
 
-use super::Stats;
-use super::conn::{Conn, Phase};
+use super::config::Stats;
+
+/// What a waiting connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// Its first byte.
+    New,
+    /// The rest of a head.
+    Head,
+    /// The first bytes of a body, behind its head.
+    Body,
+    /// Its next request.
+    Idle,
+    /// Its client, which reads the rest of a whole answer.
+    Answering,
+    /// The peer's end, after a refusal; what still comes is thrown away.
+    Closing,
+}
 
 /// What a table knows of a connection.
 pub(super) trait Slotted {
@@ -18,24 +34,6 @@ pub(super) trait Slotted {
 
     /// Whether bytes are there that nobody has read or taken.
     fn has_input(&self) -> bool;
-}
-
-impl Slotted for Box<Conn> {
-    fn token(&self) -> Token {
-        self.token
-    }
-
-    fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    fn has_input(&self) -> bool {
-        Conn::has_input(self)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,19 +1,22 @@
 //! The workers: threads that are started when a request finds none free, up to the bound, and end when
-//! they have had nothing to do for a while. With the calls that pollers serve they share one bound, see [`Places`].
+//! they have had nothing to do for a while. With the calls that pollers serve they share one bound, see
+//! [`Places`](super::places::Places).
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
 use kit::sys::Ready;
 
+use super::answers;
 use super::conn::{Conn, Next};
-use super::exchange::{Exchange, Turn};
-use super::places::{Entry, Places, Queued, Submitted, Todo, bit};
-use super::poller::{close, close_slowly, put_back};
-use super::{Blocking, ServerConfig, Shared, Stats, answers};
+use super::host::Host as _;
+use super::places::{Queued as _, Submitted, Todo, bit};
+use super::queue::{Job, Work, Workers};
+use super::shared::{Shared, close_slowly, finish, put_back};
+use super::waits::Parked;
 use crate::forward::Cause;
 use crate::{Refusal, spare};
 
@@ -28,23 +31,6 @@ const LINGER: Duration = Duration::from_millis(2);
 /// thread started each.
 const MAX_LINGERING: usize = 8;
 
-/// Something to be done for a connection.
-pub(super) struct Job {
-    pub(super) conn: Box<Conn>,
-    pub(super) work: Work,
-    /// When it began to wait for a worker.
-    pub(super) since: Instant,
-}
-
-pub(super) enum Work {
-    /// A request whose head was taken.
-    Call(Turn),
-    /// A request with which a poller does not go on.
-    GoOn { turn: Turn, rest: Box<dyn Blocking> },
-    /// A request whose service panicked.
-    End(Turn),
-}
-
 /// What became of a request whose head was taken.
 enum Opened {
     /// It is for a worker.
@@ -56,14 +42,10 @@ enum Opened {
 }
 
 impl Job {
-    pub(super) fn new(conn: Box<Conn>, work: Work) -> Job {
-        Job { conn, work, since: Instant::now() }
-    }
-
     /// Opens the next request of a connection, whose head is there.
     fn open(shared: &Shared, mut conn: Box<Conn>) -> Opened {
         conn.count();
-        match conn.open(shared) {
+        match shared.open(&mut conn) {
             Ok(Some(mut turn)) => match answers::at_once(shared, &mut conn, &mut turn) {
                 None => return Opened::Job(Job::new(conn, Work::Call(turn))),
                 Some(answer) => {
@@ -90,63 +72,14 @@ impl Job {
                 turn
             }
         };
-        let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+        let mut exchange = shared.exchange(&mut conn, &mut turn);
         exchange.refuse(refusal);
         let next = exchange.end();
         finish(shared, conn, next);
     }
 }
 
-impl Queued for Job {
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    fn client(&self) -> usize {
-        self.conn.client_number()
-    }
-}
-
-/// The workers of a server. Who is served, who waits and when a thread is started is decided by [`Places`].
-pub(super) struct Workers {
-    places: Mutex<Places<Job>>,
-    available: Condvar,
-    /// A worker ended. They are waited for by number and not by their handles: a thread whose handle is kept
-    /// keeps its stack, and most end long before anybody would join them.
-    ended: Condvar,
-    /// The last try to start one failed, and the log says so.
-    cannot_start: AtomicBool,
-    /// Workers that wait for the next request of a connection.
-    lingering: AtomicUsize,
-}
-
 impl Workers {
-    pub(super) fn new(config: &ServerConfig) -> Workers {
-        Workers {
-            places: Mutex::new(
-                Places::new(config.max_workers, config.max_waiting()).shares(config.max_workers_per_client),
-            ),
-            available: Condvar::new(),
-            ended: Condvar::new(),
-            cannot_start: AtomicBool::new(false),
-            lingering: AtomicUsize::new(0),
-        }
-    }
-
-    fn places(&self) -> MutexGuard<'_, Places<Job>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the place of a request that a poller serves, if there is one beyond those for whoever waits in line.
-    pub(super) fn enter(&self, client: usize) -> bool {
-        self.places().enter(client)
-    }
-
-    /// The same for a call that waits on a poller, which is woken where it finds none.
-    pub(super) fn enter_or_wait(&self, poller: usize, client: usize) -> Entry {
-        self.places().enter_or_wait(poller, client)
-    }
-
     /// Gives the place of a poller's request back. Whether that poller is to look at its own calls that wait: it need
     /// not wake itself.
     pub(super) fn leave(&self, shared: &Arc<Shared>, poller: usize, client: usize) -> bool {
@@ -226,20 +159,6 @@ impl Workers {
         };
         self.lingering.fetch_sub(1, Relaxed);
         is_there
-    }
-
-    pub(super) fn has_room_in_line(&self, client: usize) -> bool {
-        self.places().has_room_in_line(client)
-    }
-
-    fn has_waiting(&self) -> bool {
-        self.places().waiting() > 0
-    }
-
-    pub(super) fn add_stats(&self, stats: &mut Stats) {
-        let places = self.places();
-        (stats.workers_busy, stats.workers_idle) = places.busy_and_idle();
-        stats.waiting = places.waiting();
     }
 
     /// Ends the workers, waits for those without a request, and refuses what is left in line.
@@ -406,12 +325,12 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
         Work::Call(turn) => (turn, None),
         Work::GoOn { turn, rest } => (turn, Some(rest)),
         Work::End(mut turn) => {
-            let next = Exchange::new(shared, &mut conn, &mut turn).end();
+            let next = shared.exchange(&mut conn, &mut turn).end();
             return Some((conn, next));
         }
     };
     turn.seat = None;
-    let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+    let mut exchange = shared.exchange(&mut conn, &mut turn);
     let result = panic::catch_unwind(AssertUnwindSafe(|| match rest {
         Some(rest) => rest.go_on(&mut exchange),
         None => shared.service.call(&mut exchange),
@@ -419,30 +338,20 @@ fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     if result.is_err() {
         shared.count_panic(exchange.request().path());
     }
-    if exchange.is_left_to_wait() {
+    if let Some(waiting) = exchange.take_waiting() {
+        drop(exchange);
         let lane = &shared.lanes[conn.poller];
-        lane.parked().push((conn, turn));
+        lane.parked().push(Parked { conn, turn, waiting });
         lane.wake.notify();
         return None;
     }
+    let work = exchange.take_work_after();
     let next = exchange.end();
-    let Some(work) = turn.take_work_after() else { return Some((conn, next)) };
+    let Some(work) = work else { return Some((conn, next)) };
     let path = turn.path().to_vec();
     pass_on(shared, conn, next);
     shared.guarded(&path, work);
     None
-}
-
-/// Gives a connection back to its poller, or closes it.
-pub(super) fn finish(shared: &Shared, mut conn: Box<Conn>, next: Next) {
-    match next {
-        Next::Close => close(shared, conn),
-        Next::CloseSlowly => close_slowly(shared, conn),
-        Next::KeepAlive => {
-            conn.await_next(Instant::now());
-            put_back(shared, conn);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -451,7 +360,8 @@ mod tests {
 
     use super::super::memory::{Memory, Share};
     use super::super::table::Token;
-    use super::super::{Server, Service};
+    use super::super::turn::Turn;
+    use super::super::{Exchange, Server, ServerConfig, Service};
     use super::*;
     use crate::{HeadWriter, Length};
 
@@ -504,9 +414,9 @@ mod tests {
             conn.socket.wait(Ready::READ, Deadline::NEVER).unwrap();
             conn.fill(1024).unwrap();
         }
-        let request = conn.take_request(shared).unwrap();
-        let mut turn = Turn::new(shared, &conn, request);
-        let mut exchange = Exchange::new(shared, &mut conn, &mut turn);
+        let request = conn.take_request(&shared.config).unwrap();
+        let mut turn = Turn::new(&shared.config, request, true);
+        let mut exchange = shared.exchange(&mut conn, &mut turn);
         exchange.start(HeadWriter::response(200), Length::Known(9));
         assert_eq!(exchange.write(b"half").unwrap(), 4);
         Job::new(conn, Work::End(turn)).give_up(shared, Refusal::Overloaded);

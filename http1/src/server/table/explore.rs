@@ -10,8 +10,7 @@ use std::time::Instant;
 use testkit::explore::{Model, explore};
 
 use super::super::Stats;
-use super::super::conn::Phase;
-use super::{Slotted, Table, Token};
+use super::{Phase, Slotted, Table, Token};
 
 const LANES: usize = 2;
 

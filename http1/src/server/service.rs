@@ -1,21 +1,25 @@
-//! One request and its answer, as the service sees them.
+//! The contract between a server and its service: what the service decides, and the exchange that it sees.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
 
 use kit::Deadline;
 use kit::sys::{Ready, Socket};
 
-use super::clients::Wait;
+use super::config::{ServerConfig, Stats};
 use super::conn::{Conn, Next};
-use super::record::{Answered, Record};
-use super::{Answer, Shared, Waiting};
+use super::host::Host;
+use super::record::Answered;
+use super::turn::{Progress, Turn};
 use crate::body::{Framing, Length};
+use crate::forward::{Cause, End, Transfer, Upload};
 use crate::head::{RequestHead, Version};
 use crate::wire::{Body, BodyError, Mode};
 use crate::writer::Persistence;
 use crate::written::Written;
-use crate::{HeadWriter, Refusal};
+use crate::{Connection, HeadWriter, Refusal, ResponseHead};
 
 /// What is read and thrown away of a body that the service left, to keep the connection.
 const MAX_LEFT_BYTES: usize = 256 * 1024;
@@ -23,85 +27,159 @@ const MAX_LEFT_BYTES: usize = 256 * 1024;
 /// The status that agrees to another protocol.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// How far a request was answered; what remains of an exchange between two steps of it.
-pub(super) struct Turn {
-    request: RequestHead,
-    progress: Progress,
-    closes: bool,
-    owes_continue: bool,
-    /// Why the body was refused: the answer where the service gives none.
-    refusal: Option<Refusal>,
-    /// What the service left it to wait with.
-    waiting: Option<Box<dyn Waiting>>,
-    /// Counts it among those of its client that wait.
-    pub(super) seat: Option<Wait>,
-    /// What is left to be done once the answer is out.
-    work_after: Option<WorkAfter>,
-    /// What the service is told of its answer.
-    record: Option<Box<Record>>,
+/// What a server is for.
+pub trait Service: Send + Sync + 'static {
+    /// Serves one request. A call that returns without an answer is answered 500; one that began an answer
+    /// and did not finish it has its connection broken off; a panic is the same.
+    fn call(&self, exchange: &mut Exchange<'_>);
+
+    /// Answers a request at once: also where as many are served as may be, and without a thread for a client that does not
+    /// read. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
+    fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
+        let _ = exchange;
+        None
+    }
+
+    /// Whether [`Service::relay`] is worth asking. Workers of such a server hand a connection back at once.
+    fn relays(&self) -> bool {
+        false
+    }
+
+    /// Takes a request for which its poller does all that is left to do. It runs on that poller, which serves all others
+    /// meanwhile: it must not wait for anything. For `None`, [`Service::call`] is called on a worker.
+    fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
+        let _ = exchange;
+        None
+    }
+
+    /// Whether a request whose client owes all of its body is left to wait for its first bytes, before it is a call. A
+    /// client that waits for `100 Continue` gets it then. Not for a request that is refused whatever its body is.
+    fn awaits_body(&self, exchange: &Exchange<'_>) -> bool {
+        let _ = exchange;
+        false
+    }
+
+    /// Whether a peer is a proxy, so that [`Service::client`] says whose its requests are. The share of connections of
+    /// one client does not bind it.
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        let _ = peer;
+        false
+    }
+
+    /// The client of a request that a proxy brings.
+    fn client(&self, peer: IpAddr, request: &RequestHead) -> IpAddr {
+        let _ = request;
+        peer
+    }
+
+    /// Sees a refusal before its answer goes out: to count it, and to add fields.
+    fn refused(&self, refusal: Refusal, head: &mut HeadWriter) {
+        let _ = (refusal, head);
+    }
+
+    /// Sees an answer that is over. It is called on the thread that serves the client, and must not wait.
+    fn answered(&self, answered: &Answered<'_>) {
+        let _ = answered;
+    }
+
+    /// What the answer to a refusal says: for a service whose settings are not named as the bounds of the server.
+    fn line(&self, refusal: Refusal) -> String {
+        refusal.to_string()
+    }
+}
+
+/// A whole answer, which a poller sends without waiting for its client.
+pub struct Answer {
+    pub(crate) head: HeadWriter,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer with this body. A client that asked for the head alone, or a status without a body, gets none of it.
+    #[must_use]
+    pub fn new(head: HeadWriter, body: impl Into<Vec<u8>>) -> Answer {
+        Answer { head, body: body.into() }
+    }
+}
+
+/// What becomes of a request on a poller.
+pub enum Course {
+    /// The poller answers it.
+    Answer(Answer),
+    /// The poller moves it between its sockets.
+    Relay(Transfer, Box<dyn Relay>),
+    /// It waits, and is looked at again when the server is woken (see [`Waker`](super::Waker)), or now and then.
+    Wait(Box<dyn Waiting>),
+    /// A worker goes on with it.
+    GoOn(Box<dyn Blocking>),
+}
+
+/// What becomes of a request that has waited until its time was up.
+pub enum Due {
+    /// The poller answers it.
+    Answer(Answer),
+    /// A worker goes on with it, as soon as the queue has room.
+    GoOn(Box<dyn Waiting>),
+}
+
+/// A request with which a worker goes on, where it may block.
+pub trait Blocking: Send {
+    /// Goes on, on a worker.
+    fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>);
+
+    /// The client went away, or the server has no place for it: nothing is left to be told.
+    fn ended(self: Box<Self>, cause: Cause);
+}
+
+/// A request that waits for something other than its sockets. It takes neither a thread nor a place among the calls.
+pub trait Waiting: Blocking {
+    /// What it waits for. Where one waits on, those behind it with the same key are not asked in the same round.
+    fn key(&self) -> usize;
+
+    /// When its time is up.
+    fn until(&self) -> Instant;
+
+    /// Its time is up; on its poller. Asked again while the queue for workers has no room.
+    fn expired(self: Box<Self>, exchange: &Exchange<'_>) -> Due;
+
+    /// Its client has its share of all calls: those of others that wait for the same come first.
+    fn step_aside(&mut self) {}
+
+    /// Looks whether it can go on; on its poller, in the order of arrival.
+    fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
+}
+
+/// The service's part in a transfer that a poller steps.
+pub trait Relay: Send {
+    /// Makes the client's head of the upstream's, of each interim one (1xx) too; on the poller.
+    fn head(&mut self, response: &ResponseHead) -> HeadWriter;
+
+    /// The transfer ended and nothing is left to be told to the client: [`End::Done`] or [`End::Broken`]; on the
+    /// poller.
+    fn ended(self: Box<Self>, end: End, connection: Box<Connection>);
+
+    /// The transfer ended before anything of an answer went out: [`End::Failed`] or [`End::Again`]; on the poller.
+    fn failed(self: Box<Self>, exchange: &Exchange<'_>, parts: (End, Box<Connection>, Upload)) -> Course;
 }
 
 /// Work after an answer, see [`Exchange::after_answer`].
-type WorkAfter = Box<dyn FnOnce() + Send>;
-
-impl Turn {
-    /// The turn of a request whose head was just taken.
-    pub(super) fn new(shared: &Shared, conn: &Conn, request: RequestHead) -> Turn {
-        let closes = !request.keeps_alive();
-        let owes_continue = request.expects_continue() && !conn.incoming.is_done();
-        let progress = Progress::Waiting;
-        let record = shared.config.tells_answers.then(Record::new);
-        Turn {
-            request,
-            progress,
-            closes,
-            owes_continue,
-            record,
-            refusal: None,
-            waiting: None,
-            seat: None,
-            work_after: None,
-        }
-    }
-
-    /// What it waits with, if the service left it so.
-    pub(super) fn take_waiting(&mut self) -> Option<Box<dyn Waiting>> {
-        self.waiting.take()
-    }
-
-    /// What is left to be done, now that the answer is out.
-    pub(super) fn take_work_after(&mut self) -> Option<WorkAfter> {
-        self.work_after.take()
-    }
-
-    pub(super) fn request(&self) -> &RequestHead {
-        &self.request
-    }
-
-    pub(super) fn path(&self) -> &[u8] {
-        self.request.path()
-    }
-}
+pub(super) type WorkAfter = Box<dyn FnOnce() + Send>;
 
 /// One request and its answer. Its own calls do not block, so that one loop can poll the client's socket
 /// with others; [`Exchange::respond`] and [`Exchange::read_body`] block, within bounds.
 pub struct Exchange<'a> {
-    shared: &'a Shared,
-    conn: &'a mut Conn,
-    turn: &'a mut Turn,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Waiting,
-    Started,
-    Finished,
-    Broken,
+    pub(super) host: &'a dyn Host,
+    pub(super) conn: &'a mut Conn,
+    pub(super) turn: &'a mut Turn,
+    /// What the service left the request to wait with.
+    waiting: Option<Box<dyn Waiting>>,
+    /// What is left to be done once the answer is out.
+    work_after: Option<WorkAfter>,
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(shared: &'a Shared, conn: &'a mut Conn, turn: &'a mut Turn) -> Exchange<'a> {
-        Exchange { shared, conn, turn }
+    pub(super) fn new(host: &'a dyn Host, conn: &'a mut Conn, turn: &'a mut Turn) -> Exchange<'a> {
+        Exchange { host, conn, turn, waiting: None, work_after: None }
     }
 
     /// The request's head.
@@ -147,20 +225,20 @@ impl<'a> Exchange<'a> {
 
     /// What the server is doing.
     #[must_use]
-    pub fn stats(&self) -> super::Stats {
-        self.shared.stats()
+    pub fn stats(&self) -> Stats {
+        self.host.stats()
     }
 
     /// Whether the server is being stopped.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shared.is_draining()
+        self.host.is_draining()
     }
 
     /// Whether the server ends, and with it what is being served.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.shared.is_stopping()
+        self.host.is_stopping()
     }
 
     /// Whether the client closed its side, so that nobody waits for the answer.
@@ -172,8 +250,8 @@ impl<'a> Exchange<'a> {
 
     /// The bounds of the server.
     #[must_use]
-    pub fn config(&self) -> &super::ServerConfig {
-        &self.shared.config
+    pub fn config(&self) -> &ServerConfig {
+        self.host.config()
     }
 
     /// What there is of the request's body. A client that waits for `100 Continue` gets it now.
@@ -214,53 +292,14 @@ impl<'a> Exchange<'a> {
         self.conn.incoming.is_done()
     }
 
-    /// Reads the whole body, or its rest.
-    ///
-    /// # Errors
-    /// [`Refusal::BodyTooLarge`] when it is longer than `limit` bytes, [`Refusal::BodyStall`] when it stops
-    /// arriving, [`BodyError::Timeout`] at the deadline.
-    pub fn read_body(&mut self, limit: usize, deadline: Deadline) -> Result<Vec<u8>, BodyError> {
-        let mut whole = Vec::new();
-        loop {
-            match self.body()? {
-                Body::Data(data) if whole.len() + data.len() > limit => {
-                    return Err(self.refused(Refusal::BodyTooLarge));
-                }
-                Body::Data(data) => {
-                    let count = data.len();
-                    whole.extend_from_slice(data);
-                    self.consume(count);
-                }
-                Body::End => return Ok(whole),
-                Body::Wait => self.wait_for_body(deadline)?,
-            }
-        }
-    }
-
-    fn wait_for_body(&mut self, deadline: Deadline) -> Result<(), BodyError> {
-        let step = deadline.within(self.shared.config.body_stall_timeout);
-        let ready = self.conn.socket.wait(Ready::READ, step).map_err(BodyError::Io)?;
-        if ready.is_any() {
-            return Ok(());
-        }
-        self.turn.closes = true;
-        Err(if deadline.has_passed() { BodyError::Timeout } else { self.refused(Refusal::BodyStall) })
-    }
-
-    fn refused(&mut self, refusal: Refusal) -> BodyError {
-        self.turn.closes = true;
-        self.turn.refusal = Some(refusal);
-        BodyError::Refused(refusal)
-    }
-
-    /// Answers a refusal as the server itself does, [`Service::refused`](super::Service::refused) included,
+    /// Answers a refusal as the server itself does, [`Service::refused`] included,
     /// and closes the connection. Where an answer was begun already that one is broken off.
     pub fn refuse(&mut self, refusal: Refusal) {
         if self.is_started() {
             return self.abort();
         }
         self.turn.closes = true;
-        let (message, bytes) = self.conn.send_refusal(self.shared, refusal);
+        let (message, bytes) = self.conn.send_refusal(self.host, refusal);
         if let Some(record) = &mut self.turn.record {
             record.begin(refusal.status(), &message);
             record.bytes = bytes;
@@ -271,7 +310,7 @@ impl<'a> Exchange<'a> {
     /// Leaves work that the client does not wait for. It runs on this worker, once the service has returned and the
     /// connection was given back; until it has ended the worker serves nobody else.
     pub fn after_answer(&mut self, work: Box<dyn FnOnce() + Send>) {
-        self.turn.work_after = Some(work);
+        self.work_after = Some(work);
     }
 
     /// Makes this answer the last of its connection. To be called before it starts.
@@ -280,14 +319,19 @@ impl<'a> Exchange<'a> {
     }
 
     /// Leaves the request to wait, once the service has returned without an answer. For a service that
-    /// [relays](super::Service::relays).
+    /// [relays](Service::relays).
     pub fn wait(&mut self, waiting: Box<dyn Waiting>) {
-        self.turn.waiting = Some(waiting);
+        self.waiting = Some(waiting);
     }
 
-    /// Whether the service left it to wait, and nothing speaks against it.
-    pub(super) fn is_left_to_wait(&self) -> bool {
-        self.turn.waiting.is_some() && self.turn.progress == Progress::Waiting
+    /// What the service left the request to wait with, if nothing speaks against it.
+    pub(super) fn take_waiting(&mut self) -> Option<Box<dyn Waiting>> {
+        self.waiting.take_if(|_| self.turn.progress == Progress::Waiting)
+    }
+
+    /// What is left to be done once the answer is out.
+    pub(super) fn take_work_after(&mut self) -> Option<WorkAfter> {
+        self.work_after.take()
     }
 
     /// Whether an answer was begun.
@@ -319,7 +363,7 @@ impl<'a> Exchange<'a> {
         let has_body = self.turn.request.method() != "HEAD" && !matches!(head.status(), 204 | 304);
         // A client that was never told to go on may or may not send its body: its next bytes are ambiguous.
         self.turn.closes |= self.turn.owes_continue;
-        self.turn.closes |= self.shared.is_draining();
+        self.turn.closes |= self.host.is_draining();
         self.turn.closes |= length == Length::Unknown && !chunked && has_body;
         let persistence = match (self.turn.closes, self.turn.request.version()) {
             (true, _) => Persistence::Close,
@@ -411,75 +455,10 @@ impl<'a> Exchange<'a> {
         self.turn.progress = Progress::Broken;
     }
 
-    /// Sends a whole answer, waiting for a slow client up to the bound of the server.
-    ///
-    /// # Errors
-    /// What the system says, or `TimedOut`.
-    pub fn respond(&mut self, head: HeadWriter, body: &[u8]) -> io::Result<()> {
-        self.respond_as(head, length_of(body), body)
-    }
-
-    /// Sends a whole answer, as [`Exchange::respond`] does.
-    ///
-    /// # Errors
-    /// As [`Exchange::respond`].
-    pub fn send(&mut self, answer: Answer) -> io::Result<()> {
-        self.respond(answer.head, &answer.body)
-    }
-
     /// Begins a whole answer with a body of so many bytes, and throws away what the service left of the request's.
     pub(super) fn begin_whole(&mut self, head: HeadWriter, length: Length) {
         self.turn.closes |= !self.discard_body();
         self.start(head, length);
-    }
-
-    /// Sends a whole answer whose length is told as `length`: another one than that of `body` where the answer has no
-    /// body by its nature, to HEAD for example.
-    ///
-    /// # Errors
-    /// As [`Exchange::respond`]; a shorter `body` than was told is `UnexpectedEof`.
-    pub fn respond_as(&mut self, head: HeadWriter, length: Length, body: &[u8]) -> io::Result<()> {
-        self.begin_whole(head, length);
-        let mut rest = body;
-        while !rest.is_empty() {
-            match self.write(rest)? {
-                0 => self.wait_for_room()?,
-                count => rest = &rest[count..],
-            }
-        }
-        while !self.finish()? {
-            self.wait_for_room()?;
-        }
-        Ok(())
-    }
-
-    fn wait_for_room(&mut self) -> io::Result<()> {
-        let deadline = Deadline::after(self.shared.config.write_stall_timeout);
-        if self.conn.socket.wait(Ready::WRITE, deadline)?.is_any() {
-            return Ok(());
-        }
-        self.abort();
-        Err(io::ErrorKind::TimedOut.into())
-    }
-
-    /// Reads the body until it has ended, or `enough` bytes of it are there; a few more may be. Whether that is the whole.
-    ///
-    /// # Errors
-    /// [`Refusal::BodyStall`] when it stops arriving, [`BodyError::Timeout`] at the deadline.
-    pub fn read_ahead(&mut self, enough: usize, deadline: Deadline) -> Result<(Vec<u8>, bool), BodyError> {
-        let mut read = Vec::new();
-        while read.len() < enough {
-            match self.body()? {
-                Body::Data(data) => {
-                    let count = data.len();
-                    read.extend_from_slice(data);
-                    self.consume(count);
-                }
-                Body::End => return Ok((read, true)),
-                Body::Wait => self.wait_for_body(deadline)?,
-            }
-        }
-        Ok((read, self.has_read_body()))
     }
 
     /// The whole body, where it has come with the head and there was no need to decode it.
@@ -523,7 +502,7 @@ impl<'a> Exchange<'a> {
                 bytes: record.bytes,
                 took: record.started.elapsed(),
             };
-            self.shared.guarded(self.turn.path(), || self.shared.service.answered(&answered));
+            self.host.answered(&answered);
         }
         next
     }
