@@ -5,20 +5,20 @@ use std::time::Duration;
 /// The first wait: a process that dies once is back before callers notice.
 const MIN_DELAY: Duration = Duration::from_millis(100);
 
-/// The longest wait: one that cannot run costs a start every ten seconds.
+/// The longest wait: a process that cannot run costs a start every ten seconds.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// One that ran this long was well, and its next end is a first one.
+/// A process that ran this long was healthy: its next end counts as the first.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Counts the ends of one process that followed each other closely.
+/// Counts how often one process ended in close succession.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Notes that the process ended after it `ran` so long, and answers how long to wait.
+    /// Notes that the process ended after it `ran` so long. Returns how long to wait before the next start.
     pub fn failed(&mut self, ran: Duration) -> Duration {
         if ran >= STABLE {
             self.failures = 0;
@@ -28,7 +28,7 @@ impl Backoff {
         delay
     }
 
-    /// Whether it failed more than once in a row, so that the next start is likely to fail too.
+    /// Whether the process failed more than once in a row: the next start is likely to fail too.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failures > 1

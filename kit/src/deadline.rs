@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// No bound. For waits that something else ends.
+    /// No bound, for a wait that an event ends.
     pub const NEVER: Deadline = Deadline(None);
 
     /// A deadline `span` from now; a span too long to add to the clock means never.

@@ -1,8 +1,8 @@
 //! The logger behind the `log` facade: one event per line on stderr, `time level message`.
 //!
-//! A line never waits for whoever reads the log. A line that cannot be written at once is lost and counted. The count
-//! is said in a line of its own once a line can be written again. A line is one `write` call, so that lines of several
-//! threads and processes do not mix.
+//! Writing never waits for a reader of the log. A line that cannot be written at once is lost and counted; the next line
+//! that can be written comes with the count. A line is one `write` call, so that lines of several threads and processes
+//! do not mix.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -31,7 +31,7 @@ static STDERR: Lines = Lines::new(Output::Err, |lost| {
     now(Level::Warn, &format!("{lost} log lines were lost: nobody read the log in time"))
 });
 
-/// What begins each message.
+/// The text with which each message begins.
 static SUBJECT: OnceLock<String> = OnceLock::new();
 
 /// The level with the given place in [`LEVELS`].
@@ -81,7 +81,7 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// A stream of lines that never waits for whoever reads it.
+/// A stream of lines that never waits for its reader.
 pub struct Lines {
     output: Output,
     /// The line that says how many lines were lost.
@@ -91,11 +91,11 @@ pub struct Lines {
     lost: AtomicU64,
 }
 
-/// The lock is held over calls that do not wait.
+/// The lock is held during writes, which do not wait.
 struct State {
-    /// The end of a line whose beginning was written, since a terminal or a socket may take a part. It goes first.
+    /// The rest of a line that a terminal or a socket took only in part. It is written first.
     rest: Vec<u8>,
-    /// Lines that were lost, and that no line has told of.
+    /// Lost lines that no line has reported yet.
     untold: u64,
 }
 
@@ -133,7 +133,7 @@ impl Lines {
 }
 
 impl State {
-    /// Whether the line was taken. What the stream does not take of it at once goes before the next line.
+    /// Whether the stream took the line. The rest of a line taken in part is written before the next line.
     fn put(&mut self, output: Output, line: &[u8]) -> bool {
         let write = |bytes: &[u8]| output.write(bytes).ok().flatten();
         if !self.rest.is_empty() {

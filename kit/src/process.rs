@@ -38,7 +38,8 @@ pub struct Figures {
 /// Where there is no `/proc`, or it has another form than proc(5) says.
 pub fn figures() -> io::Result<Figures> {
     let stat = fs::read("/proc/self/stat")?;
-    let status = fs::read_to_string("/proc/self/status")?;
+    let status = fs::read("/proc/self/status")?;
+    let status = String::from_utf8_lossy(&status); // the name may hold any bytes
     // The folder itself is open while it is listed.
     let open_fds = (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1);
     let form = || io::Error::new(io::ErrorKind::InvalidData, "/proc/self has an unknown form");

@@ -1,6 +1,6 @@
-//! The control plane: a server of its own on a private UNIX socket, behind the edge, which authenticates. It lists and
-//! scales functions. A thread keeps it up: where it dies or hangs it is started again, and calls to functions do not
-//! notice.
+//! The control plane lists and scales functions. It is a server of its own on a private UNIX socket; the edge
+//! authenticates its callers. The keeper, a thread, starts a new server when one dies or hangs. Calls to functions do
+//! not notice.
 
 mod alert;
 mod answer;
@@ -30,29 +30,29 @@ use socket::Place;
 /// The largest body of a request: a thousand alerts with all that Alertmanager tells of them.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Threads that answer. One may wait for the engine, and listing functions goes on.
+/// Threads that answer: while one waits for the engine, others list functions.
 const THREADS: usize = 3;
 
-/// The most of them, with those of earlier servers that hang in a request. Beyond it no other server is started until
-/// one of them ends: what keeps hanging is not mended by more of it.
+/// The most threads, including those of earlier servers that hang in a request. With this many, the keeper starts no
+/// server until a thread ends: more servers would hang too.
 const MAX_THREADS: usize = 4 * THREADS;
 
-/// What the control plane works with.
+/// The parts of the gateway that the control plane works with.
 pub(crate) struct Setup {
     pub(crate) table: Arc<Table>,
     pub(crate) provider: Arc<dyn Provider>,
-    /// Where its socket is; else in a directory of its own,
+    /// The directory of the socket, if the setting names one.
     pub(crate) state_dir: Option<PathBuf>,
-    /// which is made here if it can be.
+    /// Otherwise the control plane makes a directory of its own in here.
     pub(crate) temporary: Option<PathBuf>,
 }
 
-/// What may be wrong with the server.
+/// A reason for the keeper to check the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspicion {
-    /// It may be gone; it is looked whether anybody listens.
+    /// The server may have died: the keeper checks whether anybody listens.
     Gone,
-    /// It took a request and did not answer.
+    /// The server took a request and did not answer.
     Hangs,
 }
 
@@ -88,14 +88,14 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do; `None` is the end.
+    /// Waits for a suspicion; `None` means that the gateway stops.
     fn wait(&self) -> Option<Suspicion> {
         let nothing_to_do = |state: &State| !state.is_stopping && state.suspicion.is_none();
         let mut state = wait_while(&self.changed, self.state(), Deadline::NEVER, nothing_to_do);
         if state.is_stopping { None } else { state.suspicion.take() }
     }
 
-    /// Waits for a while; whether to go on.
+    /// Waits for `span`. Returns false when the gateway stops.
     fn pause(&self, span: Duration) -> bool {
         let until = Deadline::after(span);
         !wait_while(&self.changed, self.state(), until, |state| !state.is_stopping).is_stopping
@@ -103,7 +103,7 @@ impl Shared {
 }
 
 impl Control {
-    /// Starts it. Where it cannot be started now the log says why once, and it is tried again.
+    /// Starts the server. If that fails the log says why once, and the keeper tries again.
     ///
     /// # Errors
     /// [`Error::Taken`], [`Error::Unsafe`], or when there is no room for another thread.
@@ -134,21 +134,21 @@ impl Control {
         Ok(Control { shared, keeper })
     }
 
-    /// Where it listens now, and the number of the server there.
+    /// The path of the socket, and the number of the server behind it.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why no server listens.
     pub(crate) fn socket(&self) -> Result<(PathBuf, u64), String> {
         let state = self.shared.state();
         state.socket.clone().map(|path| (path, state.number))
     }
 
-    /// Says what was seen of the server of that number.
+    /// Reports a suspicion about the server with that number.
     pub(crate) fn suspect(&self, suspicion: Suspicion, number: u64) {
         self.shared.suspect(suspicion, Some(number));
     }
 
-    /// Ends it and removes its socket. Requests that it has in hand are left to themselves.
+    /// Ends the server and removes its socket. Requests in progress are not waited for.
     pub(crate) fn stop(&self) {
         self.shared.state().is_stopping = true;
         self.shared.changed.notify_all();
@@ -156,8 +156,8 @@ impl Control {
     }
 }
 
-/// Threads without a name are tiny_http's. One of them that panics, as its accepting one does where files run out, is
-/// a line in the log and a reason to look after it.
+/// Threads without a name are tiny_http's. When one panics, as its accepting thread does without free descriptors, the
+/// log says so and the keeper checks the server.
 fn tell_of_panics(shared: Weak<Shared>) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

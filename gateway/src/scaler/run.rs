@@ -101,7 +101,7 @@ impl Shared {
     /// Waits for the next look; whether it is time to end.
     fn wait(&self, began: Instant, interval: Duration) -> bool {
         let pause = (began + MIN_INTERVAL).saturating_duration_since(Instant::now());
-        std::thread::sleep(pause); // so that those who wake it cannot keep it busy
+        std::thread::sleep(pause); // however often calls wake the scaler
         let until = Deadline::at(began + interval);
         let nothing_to_do = |orders: &Orders| !orders.is_woken && !orders.is_stopping;
         let mut orders = wait_while(&self.ordered, self.orders(), until, nothing_to_do);
@@ -122,7 +122,7 @@ impl Shared {
         let mut is_busy = others.is_busy();
         for function in snapshot.values().filter(|function| function.known.is_scalable) {
             if self.orders().is_stopping {
-                break; // each change may take its time
+                break; // each change may take long
             }
             let name = &function.known.name;
             let (own, other) = (function.series.inflight.get(), others.load(name));

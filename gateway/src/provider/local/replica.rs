@@ -1,8 +1,8 @@
 //! One replica: a listening socket of the gateway's and the fwatchdog that serves it.
 //!
 //! The gateway keeps the socket open beside the child, so that calls queue in the kernel while a child
-//! starts, or starts again after a first end. One that keeps failing loses its socket, which resets
-//! what queued, and is not called until it has run for a while.
+//! starts, or starts again after a first end. A replica that keeps failing loses its socket, which resets
+//! queued calls. The gateway calls it again once its child has run for a while.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,13 +27,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a replica stays up after the table has lost it, for calls that had chosen it by then.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// How much longer than a call a replica that is given up may take.
+/// How much longer than a call a retired replica may run.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a fwatchdog has to end its processes after the second SIGTERM, before it is killed.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
-/// What a fwatchdog ends with that refuses its settings.
+/// The exit code of a fwatchdog that refuses a setting.
 const REFUSED: i32 = kit::arguments::EXIT_CONFIGURATION as i32;
 
 /// What a replica is started from.
@@ -52,7 +52,7 @@ pub(super) struct Replica {
     listener: Option<(Listener, SocketAddr)>,
     state: State,
     backoff: Backoff,
-    /// What went wrong last.
+    /// The last failure.
     problem: Option<String>,
 }
 
@@ -62,7 +62,7 @@ enum State {
 }
 
 impl Replica {
-    /// One that is to be started at once.
+    /// A replica that is started at once.
     pub(super) fn new(now: Instant) -> Replica {
         Replica {
             listener: None,
@@ -101,7 +101,7 @@ impl Replica {
         }
     }
 
-    /// Opens its socket, so that calls can queue there before there is a child.
+    /// Opens the socket, so that calls can queue before the child starts.
     pub(super) fn bind(&mut self) -> io::Result<&Listener> {
         let bound = match self.listener.take() {
             Some(bound) => bound,
@@ -128,12 +128,12 @@ impl Replica {
         self.problem = Some(what);
     }
 
-    /// What went wrong last, if anything did. Of interest when it cannot be called.
+    /// The last failure: why the replica cannot be called.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// Where it can be called, if it can.
+    /// The address, if the replica can be called.
     pub(super) fn endpoint(&self, now: Instant) -> Option<SocketAddr> {
         let (_, address) = self.listener.as_ref()?;
         let is_callable = match self.state {
@@ -156,7 +156,7 @@ impl Replica {
         }
     }
 
-    /// When to look at it again, whatever happens.
+    /// When to check the replica again, whatever happens.
     pub(super) fn due(&self, now: Instant) -> Deadline {
         match &self.state {
             State::Waiting { until } => Deadline::at(*until),
@@ -169,14 +169,14 @@ impl Replica {
         }
     }
 
-    /// Gives it up: it may finish its calls, none of which takes longer than `call_time`. `None` when nothing runs.
+    /// Retires the replica: it may finish its calls, none of which takes longer than `call_time`. `None` without a child.
     pub(super) fn retire(self, now: Instant, call_time: Duration) -> Option<Retiring> {
         let term = now + FAREWELL;
         let again = term + call_time + GRACE;
         self.end_by([term, again, again + LAST_GRACE])
     }
 
-    /// Has it end: at once if it is idle, else its calls are ended at the deadline. `None` when nothing runs.
+    /// Ends the replica: at once if it is idle, otherwise its calls end at the deadline. `None` without a child.
     pub(super) fn stop(self, now: Instant, deadline: Deadline) -> Option<Retiring> {
         let last = deadline.instant().unwrap_or(now).max(now);
         self.end_by([now, last, last + LAST_GRACE])
@@ -216,7 +216,7 @@ impl Retiring {
         false
     }
 
-    /// No longer waits for the calls that it serves than `deadline`.
+    /// Waits no longer than `deadline` for the calls of the replica.
     pub(super) fn hurry(&mut self, now: Instant, deadline: Deadline) {
         let last = deadline.instant().unwrap_or(now).max(now);
         let bounds = [last + LAST_GRACE, last, now];
@@ -230,7 +230,7 @@ impl Retiring {
         self.child.end_fd()
     }
 
-    /// When to look at it again, whatever happens.
+    /// When to check the replica again, whatever happens.
     pub(super) fn due(&self, now: Instant) -> Deadline {
         let next = self.steps.last().map_or(Deadline::NEVER, |(at, _)| Deadline::at(*at));
         next.min(tick(&self.child, now))
