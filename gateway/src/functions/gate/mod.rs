@@ -1,5 +1,7 @@
-//! The limit of a function's calls at once, label `faas.concurrency`: who has a place, who is next, and who is to be told
-//! when a place becomes free.
+//! The limit on a function's calls in flight, label `faas.concurrency`: which calls have a slot, in which order calls wait
+//! for one, and when waiting calls should check again.
+//!
+//! While no call waits, calls enter and leave by one atomic step. Once a call waits, all of them go through the line.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -8,25 +10,33 @@ use std::time::{Duration, Instant};
 
 use super::hook::Hook;
 
-/// How long a refusal is the answer to further calls. Behind that they wait for another try.
+/// How long further calls get the same refusal. After that, calls wait for another try.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// What the calls of one function have to pass; it stays when the function is replaced by a newer form of itself.
+/// Gives in the word of a gate that calls are in line, or that a thread is changing the line: ask the line then.
+const IN_LINE: usize = 1;
+
+/// Adds a call inside to the word of a gate.
+const ONE: usize = 2;
+
+/// The gate that calls of a function pass. A function that changes keeps its gate.
 pub(crate) struct Gate {
-    /// The most calls inside; 0 is no limit. It is the newest, which a call's own form of the function need not know.
+    /// The most calls inside; 0 means no limit. A call may hold an older form of the function than this limit.
     limit: AtomicUsize,
+    /// The number of calls inside times [`ONE`], and [`IN_LINE`].
+    word: AtomicUsize,
     line: Mutex<Line>,
     changed: Arc<Hook>,
-    /// Why its first replica could not be asked for, in the words of whoever refused, and when.
+    /// Why the provider refused to start a first replica, and when.
     refusal: Mutex<Option<(String, Instant)>>,
 }
 
-/// What a gate decides by: values only, so that every order of calls can be tried (see the tests).
-/// A call that may go on is never in line, whatever became of the limit meanwhile.
+/// The state of a gate: values only, so that the tests can explore every order of calls. A call that may go on is never in
+/// line, even if the limit has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Line {
     inside: usize,
-    /// The tickets of the calls that wait, and the next one.
+    /// The tickets of waiting calls, and the next ticket.
     tickets: BTreeSet<u64>,
     next: u64,
 }
@@ -34,24 +44,40 @@ struct Line {
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Standing {
-    /// It has no place, and waits for none.
+    /// It has no slot and does not wait.
     #[default]
     Outside,
-    /// The same, and it has waited with this ticket, which it keeps: tickets are in the order in which calls came, and so
-    /// are the calls on each poller, which asks for the first of them only.
+    /// It has no slot and has stopped waiting, but keeps its ticket. Tickets are in order of arrival, as are the calls on
+    /// each poller, which asks for its first call only.
     Aside(u64),
-    /// It waits, with this ticket.
+    /// It waits with this ticket.
     Waiting(u64),
-    /// It has one of the places.
+    /// It has a slot.
     Inside,
 }
 
-/// Whether calls that wait are to look again.
+/// Whether waiting calls should check again.
 type Wakes = bool;
 
+/// The word after a call has entered; `None` if the line must decide. The limit may be an old one: a call enters at most
+/// where it could have entered a moment before, and no call waits that would have to be woken.
+fn entered(word: usize, limit: usize) -> Option<usize> {
+    (word & IN_LINE == 0 && word / ONE < limit).then_some(word + ONE)
+}
+
+/// The word after a call inside has left; `None` if calls are in line, of which one must be woken.
+fn left(word: usize) -> Option<usize> {
+    (word & IN_LINE == 0).then(|| word - ONE)
+}
+
 impl Line {
-    /// Has a call go on, if at most `limit` calls are inside then, and nobody came earlier. Else the call is in line, as
-    /// of the first time. 0 is no limit.
+    /// The word of a gate with this line.
+    fn word(&self) -> usize {
+        self.inside * ONE | if self.tickets.is_empty() { 0 } else { IN_LINE }
+    }
+
+    /// Lets a call go on if fewer than `limit` calls are inside and no call came earlier. Otherwise the call joins the
+    /// line. 0 means no limit.
     fn pass(&mut self, limit: usize, standing: &mut Standing) -> (bool, Wakes) {
         if limit == 0 {
             return (true, self.leave_line(standing));
@@ -72,7 +98,7 @@ impl Line {
         (true, self.inside < limit && !self.tickets.is_empty())
     }
 
-    /// Has a call wait for a place, unless it does, or has one.
+    /// Has a call wait for a slot, unless it waits already or has a slot.
     fn join(&mut self, standing: &mut Standing) {
         let ticket = match *standing {
             Standing::Outside => {
@@ -86,7 +112,7 @@ impl Line {
         *standing = Standing::Waiting(ticket);
     }
 
-    /// Has a call wait no more.
+    /// Has a call stop waiting.
     fn leave_line(&mut self, standing: &mut Standing) -> Wakes {
         let Standing::Waiting(ticket) = *standing else { return false };
         *standing = Standing::Aside(ticket);
@@ -95,7 +121,7 @@ impl Line {
         was_next && !self.tickets.is_empty()
     }
 
-    /// Has a call leave its place, or the line.
+    /// Has a call leave its slot or the line.
     fn leave(&mut self, standing: &mut Standing) -> Wakes {
         if *standing != Standing::Inside {
             return self.leave_line(standing);
@@ -108,32 +134,42 @@ impl Line {
 
 impl Gate {
     pub(super) fn new(changed: Arc<Hook>) -> Gate {
-        Gate { limit: AtomicUsize::new(0), line: Mutex::default(), changed, refusal: Mutex::default() }
+        let (limit, word) = Default::default();
+        Gate { limit, word, line: Mutex::default(), changed, refusal: Mutex::default() }
     }
 
-    /// From now on this is the limit. Those that wait are to be woken behind that.
+    /// Sets the limit. The caller must wake waiting calls after that.
     pub(super) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, SeqCst);
     }
 
-    /// The most calls inside; 0 is no limit.
+    /// The most calls inside; 0 means no limit.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(SeqCst)
     }
 
-    /// Whether a call may go on. Else it is in line, whichever thread it waits with, and the hook tells when to ask
-    /// again.
+    /// Whether a call may go on. Otherwise the call is in line, and the hook tells when to ask again.
     pub(crate) fn lets(self: &Arc<Self>, pass: &mut Pass) -> bool {
+        let limit = self.limit();
         match pass.standing {
             Standing::Inside => return true,
-            Standing::Outside | Standing::Aside(_) if self.limit() == 0 => return true,
+            Standing::Outside | Standing::Aside(_) if limit == 0 => return true,
+            Standing::Outside | Standing::Aside(_) if self.step(|word| entered(word, limit)) => {
+                pass.standing = Standing::Inside;
+                pass.gate = Some(Arc::clone(self));
+                return true;
+            }
             Standing::Outside | Standing::Aside(_) | Standing::Waiting(_) => {}
         }
-        // The limit is read with the line locked: who goes in by an older one would wake nobody.
+        // Read the limit again with the line locked: a call that joins under an old limit could miss its wake.
         pass.change(self, |line, standing| line.pass(self.limit(), standing))
     }
 
-    /// Has a call wait in line for a place, if it does not yet.
+    fn step(&self, step: impl FnMut(usize) -> Option<usize>) -> bool {
+        self.word.fetch_update(SeqCst, SeqCst, step).is_ok()
+    }
+
+    /// Has a call wait for a slot, if it does not yet.
     pub(crate) fn join(self: &Arc<Self>, pass: &mut Pass) {
         pass.change(self, |line, standing| {
             line.join(standing);
@@ -141,17 +177,17 @@ impl Gate {
         });
     }
 
-    /// Remembers what came of asking for a first replica.
+    /// Remembers the provider's answer about a first replica.
     pub(crate) fn set_refusal(&self, refusal: Option<String>) {
         let has_one = refusal.is_some();
         let refusal = refusal.map(|why| (why, Instant::now()));
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         if has_one {
-            self.changed.call(); // those that wait are to be told
+            self.changed.call(); // waiting calls get the refusal
         }
     }
 
-    /// What came of it, if that was a refusal and not long ago.
+    /// The provider's refusal, if it is recent.
     pub(crate) fn refusal(&self) -> Option<String> {
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         let (why, since) = refusal.as_ref()?;
@@ -159,10 +195,10 @@ impl Gate {
     }
 }
 
-/// Where a call stands before a gate, which it leaves when this ends.
+/// A call's standing at a gate. Dropping it leaves the gate.
 #[derive(Default)]
 pub(crate) struct Pass {
-    /// Of a call that is in line, or inside.
+    /// The gate of a call that is in line or inside.
     gate: Option<Arc<Gate>>,
     standing: Standing,
 }
@@ -174,17 +210,20 @@ impl Pass {
         change: impl FnOnce(&mut Line, &mut Standing) -> (T, Wakes),
     ) -> T {
         let mut line = gate.line.lock().unwrap_or_else(PoisonError::into_inner);
+        // With the mark no call enters or leaves by itself, until the new word is stored.
+        line.inside = gate.word.fetch_or(IN_LINE, SeqCst) / ONE;
         let (result, wakes) = change(&mut line, &mut self.standing);
+        gate.word.store(line.word(), SeqCst);
         drop(line);
         let is_known = matches!(self.standing, Standing::Waiting(_) | Standing::Inside);
         self.gate = is_known.then(|| Arc::clone(gate));
         if wakes {
-            gate.changed.call(); // the next one may wait with another thread
+            gate.changed.call(); // the next call may wait on another poller
         }
         result
     }
 
-    /// Has it wait no more; a place that it has stays.
+    /// Has the call stop waiting; a slot stays.
     pub(crate) fn leave_line(&mut self) {
         if let Some(gate) = self.gate.take() {
             self.change(&gate, |line, standing| ((), line.leave_line(standing)));
@@ -194,7 +233,8 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
+        let Some(gate) = self.gate.take() else { return };
+        if self.standing != Standing::Inside || !gate.step(left) {
             self.change(&gate, |line, standing| ((), line.leave(standing)));
         }
     }
@@ -218,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_limit_are_inside_and_who_leaves_tells_who_waits() {
+    fn at_most_the_limit_are_inside_and_a_call_that_ends_wakes_waiting_calls() {
         let (gate, told) = gate(2);
         let [mut first, mut second, mut third, mut waits]: [Pass; 4] = Default::default();
         assert!(gate.lets(&mut first) && gate.lets(&mut second));
@@ -236,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_is_next_and_who_has_just_come_is_last() {
+    fn waiting_calls_enter_in_order_of_arrival() {
         let (gate, told) = gate(1);
         let mut inside = Pass::default();
         assert!(gate.lets(&mut inside));
@@ -262,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn who_steps_aside_holds_nobody_up_and_keeps_its_ticket() {
+    fn a_call_that_steps_aside_keeps_its_ticket_and_delays_no_other() {
         let (gate, _) = gate(1);
         let mut inside = Pass::default();
         assert!(gate.lets(&mut inside));
@@ -279,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_is_in_line() {
+    fn without_a_limit_no_call_is_in_line() {
         let (gate, told) = gate(1);
         let mut passes: [Pass; 3] = Default::default();
         let [first, second, third] = &mut passes;
