@@ -17,7 +17,7 @@ use super::shared::put_back;
 use super::table::Phase;
 use crate::Refusal;
 
-/// Connections accepted in a row before others are looked after.
+/// The most connections accepted in a row before other events have their turn.
 const ACCEPTS: usize = 64;
 
 /// The longest that a listener's queue is here (listen(2), net.core.somaxconn).
@@ -26,7 +26,7 @@ const MAX_BACKLOG: usize = 4096;
 /// How long accepting rests after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that may turn out to be arriving when room is looked for.
+/// The most connections that are tried when room is needed. A request may just be arriving on any of them.
 const ROOM_TRIES: usize = 64;
 
 /// What the first poller does with its listener.
@@ -56,8 +56,7 @@ impl Poller {
         self.listen(which);
     }
 
-    /// Between the last connection that is accepted and the close of the listener is no time for another to come whose
-    /// request has come too; a peer whose request did not come knows that it was not taken.
+    /// Accepts everything queued, then closes each listener at once, so that no request can arrive in between.
     pub(super) fn stop_accepting(&mut self) {
         while let Some(listener) = self.listeners.pop() {
             let which = self.listeners.len() as u8;
@@ -82,15 +81,15 @@ impl Poller {
         }
     }
 
-    /// Descriptors or memory ran out; the backlog keeps who waits.
+    /// Descriptors or memory ran out. New connections stay in the listener's backlog.
     fn count_failure(&self, error: &io::Error) {
         if self.shared.accept_errors.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
             log::warn!("cannot accept connections: {error}; see max_connections and the limit of open files");
         }
     }
 
-    /// Gives up the connection that is least useful, of one client or of all; one whose request is just arriving is
-    /// left to be read. False when all are being served.
+    /// Gives up the least useful connection, of one client or of all. A connection whose request is just arriving is
+    /// read instead. False when all connections are being served.
     fn make_room(&mut self, client: Option<&Arc<Client>>) -> bool {
         let is_of = |of: Option<&Arc<Client>>| {
             client.is_none_or(|client| of.is_some_and(|other| Arc::ptr_eq(client, other)))

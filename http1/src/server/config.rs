@@ -105,9 +105,9 @@ pub struct Stats {
     pub connections_active: usize,
     /// Connections that were refused and are being closed.
     pub connections_closing: usize,
-    /// Requests that are served, be it by a worker or by a poller.
+    /// Requests that a worker or a poller serves.
     pub workers_busy: usize,
-    /// Workers without one.
+    /// Workers that serve no request.
     pub workers_idle: usize,
     /// Requests that wait for a worker.
     pub waiting: usize,

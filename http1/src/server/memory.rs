@@ -47,7 +47,7 @@ impl Memory {
         self.used.load(Relaxed) > self.most
     }
 
-    /// Whether so much is free that no search is needed soon.
+    /// Whether enough is free that no search is needed soon.
     pub(super) fn has_room(&self) -> bool {
         self.used.load(Relaxed) <= self.most - self.most / 8
     }
@@ -98,8 +98,8 @@ impl Share {
         }
     }
 
-    /// Whether the bound is exceeded and this connection has a part in it: it is among those that a search finds, so
-    /// that each search closes a connection.
+    /// Whether the bound is exceeded and this connection holds a part of it. Only such a connection starts a search: the
+    /// search then finds at least one to close.
     pub(super) fn is_over(&self) -> bool {
         self.bytes > 0 && self.memory.is_over()
     }

@@ -1,4 +1,4 @@
-//! The poller: accepts, reads heads, keeps the time of whoever waits. It never blocks but in epoll_wait.
+//! The poller: accepts connections, reads heads, keeps timeouts. It blocks in epoll_wait alone.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -54,7 +54,7 @@ pub(super) struct Poller {
     ready: Vec<Token>,
     /// The resolution of the timeouts of waiting connections.
     tick: Duration,
-    /// As of its last reports, or of what it did with them.
+    /// The time as of the last events, or after they were handled.
     pub(super) now: Instant,
     pub(super) paused_until: Option<Instant>,
     /// When it saw that the server is being stopped.
@@ -158,7 +158,7 @@ impl Poller {
         }
     }
 
-    /// Until the next thing that is due, or for ever where there is none: an idle server does not wake up.
+    /// The time until the next timeout. `None` when there is none: an idle server does not wake up.
     fn timeout(&self, next_sweep: Instant) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
@@ -499,7 +499,7 @@ impl Poller {
                 None => {}
             }
         }
-        // By every poller: whichever has the connection of a request that waits for a worker is awake for that.
+        // Every poller does this: the poller that has the connection of a queued request is awake.
         self.shared.workers.keep_time(&self.shared, now);
     }
 }

@@ -73,12 +73,12 @@ impl Workers {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the place of a request that a poller serves, if there is one beyond those for whoever waits in line.
+    /// Reserves a slot for a call on a poller. Requests already queued for a worker come first.
     pub(super) fn enter(&self, client: usize) -> bool {
         self.places().enter(client)
     }
 
-    /// The same for a call that waits on a poller, which is woken where it finds none.
+    /// The same for a call that waits on a poller. If no slot is free, the poller is woken when one is.
     pub(super) fn enter_or_wait(&self, poller: usize, client: usize) -> Entry {
         self.places().enter_or_wait(poller, client)
     }

@@ -127,25 +127,25 @@ pub trait Blocking: Send {
     /// Goes on, on a worker.
     fn go_on(self: Box<Self>, exchange: &mut Exchange<'_>);
 
-    /// The client went away, or the server has no place for it: nothing is left to be told.
+    /// The client went away, or the server refused the request: no answer of the service is sent.
     fn ended(self: Box<Self>, cause: Cause);
 }
 
 /// A request that waits for something other than its sockets. It takes neither a thread nor a place among the calls.
 pub trait Waiting: Blocking {
-    /// What it waits for. Where one waits on, those behind it with the same key are not asked in the same round.
+    /// What the request waits for. If one request has to wait on, later ones with the same key are skipped in that round.
     fn key(&self) -> usize;
 
     /// When its time is up.
     fn until(&self) -> Instant;
 
-    /// Its time is up; on its poller. Asked again while the queue for workers has no room.
+    /// Time is up. Called on the poller, and again while the queue for workers is full.
     fn expired(self: Box<Self>, exchange: &Exchange<'_>) -> Due;
 
-    /// Its client has its share of all calls: those of others that wait for the same come first.
+    /// The client has its share of all calls: waiting calls of other clients go first.
     fn step_aside(&mut self) {}
 
-    /// Looks whether it can go on; on its poller, in the order of arrival.
+    /// Looks whether the request can go on. Called on the poller, in order of arrival.
     fn look(self: Box<Self>, exchange: &Exchange<'_>) -> Course;
 }
 

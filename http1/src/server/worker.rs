@@ -27,8 +27,8 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile. Where pollers serve calls the next one is theirs.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// How many workers do so at a time: clients of one request each, one after the other, would find none free, and have a
-/// thread started each.
+/// At most this many workers linger. Without the bound, one-request clients would find all workers lingering and start a
+/// thread each.
 const MAX_LINGERING: usize = 8;
 
 /// What became of a request whose head was taken.
@@ -62,7 +62,7 @@ impl Job {
         Opened::Gone
     }
 
-    /// Refuses it for want of a worker, or breaks off the answer that was begun, and closes its connection.
+    /// Refuses a job for want of a worker, or breaks off its answer if one was begun, and closes the connection.
     pub(super) fn give_up(self, shared: &Shared, refusal: Refusal) {
         let Job { mut conn, work, .. } = self;
         let mut turn = match work {
@@ -174,7 +174,7 @@ impl Workers {
     }
 }
 
-/// One worker, which gives back what it holds of the places when it ends, however it does.
+/// One worker. At its end, even by a panic, it gives its place back.
 struct Worker<'a> {
     shared: &'a Arc<Shared>,
     /// The client whose job it serves.
@@ -296,7 +296,7 @@ fn wait_for_next(shared: &Shared, conn: &mut Conn) -> Wait {
         Wait::Later => {}
         other => return other,
     }
-    // In a full server it is the poller's, to be given up for a new one.
+    // A full server needs idle connections with their pollers, to be given up for new ones.
     if shared.workers.has_waiting() || shared.is_draining() || shared.is_full() {
         return Wait::Later;
     }
@@ -317,7 +317,7 @@ fn what_is_there(shared: &Shared, conn: &mut Conn) -> Wait {
     }
 }
 
-/// Serves one request; `None` where its connection was given away: to its poller, to wait, or because there was work
+/// Serves one request. `None` when the connection is gone already: the request waits on its poller, or there was work
 /// after the answer.
 fn one(shared: &Arc<Shared>, job: Job) -> Option<(Box<Conn>, Next)> {
     let Job { mut conn, work, .. } = job;

@@ -70,9 +70,9 @@ fn a_full_server_says_so_and_recovers() {
     assert_eq!(fixture.probe.calls(), 3);
 }
 
-/// Whoever is turned away without sending anything does not stay on either.
+/// A refused connection that never sends anything is closed too.
 #[test]
-fn those_turned_away_are_few() {
+fn few_refused_connections_stay_open() {
     let fixture = with_connections(1);
     let _held = fixture.send(get("/hold"));
     fixture.wait("full", |stats| stats.connections_active == 1);

@@ -226,7 +226,7 @@ fn many_wait_without_a_thread_and_pass_when_the_server_is_woken() {
 
 /// Far more may wait than may be served at once.
 #[test]
-fn those_that_wait_take_no_place_and_pass_as_places_become_free() {
+fn waiting_requests_take_no_place_and_go_on_as_places_become_free() {
     let config = ServerConfig { max_workers: 2, ..ServerConfig::default() };
     let fixture = Fixture::new(config, PATIENCE);
     let mut clients: Vec<_> = (0..150).map(|_| fixture.send("/")).collect();
@@ -238,7 +238,7 @@ fn those_that_wait_take_no_place_and_pass_as_places_become_free() {
 }
 
 #[test]
-fn they_pass_in_the_order_of_their_arrival() {
+fn waiting_requests_go_on_in_order_of_arrival() {
     let fixture = Fixture::new(ServerConfig::default(), PATIENCE);
     let mut clients = Vec::new();
     for n in 0..20 {
@@ -256,7 +256,7 @@ fn they_pass_in_the_order_of_their_arrival() {
 
 /// One that waits on is the answer for those behind it that wait for the same.
 #[test]
-fn a_round_asks_one_of_those_that_wait_for_the_same() {
+fn a_round_asks_one_of_the_requests_that_wait_for_the_same() {
     let fixture = Fixture::new(ServerConfig::default(), PATIENCE);
     let clients: Vec<_> = (0..100).map(|_| fixture.send("/")).collect();
     fixture.waiting(100);
@@ -272,7 +272,7 @@ fn a_round_asks_one_of_those_that_wait_for_the_same() {
 }
 
 #[test]
-fn time_that_is_up_is_told_by_a_worker_and_so_is_what_cannot_go_on() {
+fn a_worker_answers_requests_whose_time_is_up_or_that_a_poller_gives_up() {
     let fixture = Fixture::new(two_pollers(), Duration::from_millis(200));
     let mut clients = ["/", "/worker"].map(|path| fixture.send(path));
     for client in &mut clients {
@@ -343,7 +343,7 @@ fn a_panic_while_it_waits_is_one_answer() {
 }
 
 #[test]
-fn a_server_that_ends_refuses_those_that_still_wait() {
+fn a_server_that_ends_refuses_waiting_requests() {
     let fixture = Fixture::new(two_pollers(), PATIENCE);
     let mut clients = ["/", "/"].map(|path| fixture.send(path));
     fixture.waiting(2);
