@@ -197,6 +197,17 @@ impl Engine {
         self.list("list tasks", &target, &mut |document| Task::from_json(document).map(&mut *each))
     }
 
+    /// Whether services and tasks may be read: two questions that find nothing.
+    ///
+    /// # Errors
+    /// 503 when it is not a manager, or what else speaks against it.
+    pub fn check_swarm(&self) -> Result<(), Error> {
+        // No id begins with it.
+        let filters = encode(r#"{"id":["-"]}"#);
+        self.list("list services", &format!("/services?filters={filters}"), &mut |_| Ok(()))?;
+        self.list("list tasks", &format!("/tasks?filters={filters}"), &mut |_| Ok(())).map(drop)
+    }
+
     /// All networks.
     ///
     /// # Errors

@@ -255,8 +255,8 @@ impl Upkeep for Keepers {
         self.scaler.wake();
     }
 
-    fn replica_refused(&self) {
-        self.provider.nudge();
+    fn replica_refused(&self, function: &str) {
+        self.provider.nudge(function);
     }
 
     fn look_again(&self, deadline: Deadline) {

@@ -136,7 +136,7 @@ impl Call {
         self.tries.refused.push(Refused { address: replica.address(), why });
         replica.failed(Instant::now());
         self.function.series.count_retry(Retry::Connect);
-        self.calls.upkeep.replica_refused();
+        self.calls.upkeep.replica_refused(self.function.known.name.as_str());
     }
 
     fn standing(&self, replica: &Replica) -> Standing {

@@ -176,7 +176,7 @@ impl Edge {
             }
             *last = Some((now, true));
         }
-        let is_answered = self.provider.look_again(Deadline::after(LOOK_TIME));
+        let is_answered = self.provider.look_for(name, Deadline::after(LOOK_TIME));
         *self.last_look() = Some((now, is_answered));
         self.calls.table.find(name)
     }

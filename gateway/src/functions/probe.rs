@@ -152,18 +152,21 @@ impl Shared {
                 return std::thread::sleep(INTERVAL);
             }
             let is_done: Vec<bool> = fds.iter().map(|fd| fd.ready().is_any()).collect();
-            let mut is_done = is_done.into_iter();
+            let (mut is_done, mut listening) = (is_done.into_iter(), Vec::new());
             tries.retain(|one| {
                 if !is_done.next().unwrap_or_default() {
                     return true;
                 }
                 match one.socket.connected() {
-                    Ok(true) => self.table.accept(&one.of),
+                    Ok(true) => listening.push(one.of.clone()),
                     Ok(false) => return true,
                     Err(error) => log::trace!("{}: {error}", one.of.backend.address),
                 }
                 false
             });
+            if !listening.is_empty() {
+                self.table.accept(&listening);
+            }
         }
     }
 }

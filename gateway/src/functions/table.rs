@@ -143,19 +143,28 @@ impl Table {
         snapshot.values().flat_map(of).collect()
     }
 
-    /// Moves a starting replica that was seen to listen to the replicas that are called.
-    pub(crate) fn accept(&self, one: &Starting) {
+    /// Moves starting replicas that were seen to listen to the replicas that are called.
+    pub(crate) fn accept(&self, listening: &[Starting]) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(old) = self.find(one.name.as_str()).filter(|old| old.starting.contains(&one.backend)) else {
-            return;
+        let old = self.snapshot();
+        let is_starting = |one: &Starting| {
+            old.get(one.name.as_str()).is_some_and(|function| function.starting.contains(&one.backend))
         };
-        let fresh = self.fresh(&old.known, &one.backend);
-        let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
-        let starting = old.starting.iter().filter(|other| **other != one.backend).cloned().collect();
-        old.series.ready.set(replicas.len());
-        let mut new = ByName::clone(&self.snapshot());
-        let function = Function { replicas, starting, ..old.asking(old.access.clone()) };
-        new.insert(one.name.clone(), Arc::new(function));
+        if !listening.iter().any(is_starting) {
+            return;
+        }
+        let mut new = ByName::clone(&old);
+        for Starting { name, backend } in listening {
+            let Some(old) = new.get(name.as_str()).filter(|old| old.starting.contains(backend)) else {
+                continue;
+            };
+            let fresh = self.fresh(&old.known, backend);
+            let replicas: Vec<_> = old.replicas.iter().map(Arc::clone).chain([fresh]).collect();
+            let starting = old.starting.iter().filter(|other| *other != backend).cloned().collect();
+            old.series.ready.set(replicas.len());
+            let function = Function { replicas, starting, ..old.asking(old.access.clone()) };
+            new.insert(name.clone(), Arc::new(function));
+        }
         self.replace(new);
     }
 
@@ -381,10 +390,10 @@ pub(super) mod tests {
             name: function.name.clone(),
             backend: task(id, "127.0.0.1:1".parse().unwrap()),
         };
-        table.accept(&starting("t2"));
+        table.accept(&[starting("t2")]);
         assert_eq!(table.find("a").unwrap().replicas.len(), 0, "it is not among those that start");
-        table.accept(&starting("t1"));
-        table.accept(&starting("t1"));
+        table.accept(&[starting("t1")]);
+        table.accept(&[starting("t1")]);
         assert_eq!((table.version(), table.find("a").unwrap().series.ready.get()), (3, 1));
     }
 
@@ -395,7 +404,7 @@ pub(super) mod tests {
         let backend = task("t1", "127.0.0.1:1".parse().unwrap());
         (function.endpoints, function.unhealthy) = (vec![backend.clone()], vec![backend.clone()]);
         table.set(vec![function.clone()]);
-        table.accept(&Starting { name: function.name, backend });
+        table.accept(&[Starting { name: function.name, backend }]);
         assert!(table.find("a").unwrap().replicas[0].is_unhealthy());
     }
 

@@ -43,15 +43,23 @@ impl fmt::Display for ScaleError {
 
 /// Whoever runs the functions.
 pub(crate) trait Provider: Send + Sync {
-    /// Looks for functions now rather than later. Answers true when the look has ended, and the table shows what
+    /// Reads what was nudged for now rather than later. Answers true when that was read, and the table shows what
     /// was found; false when the deadline passed before.
     fn look_again(&self, deadline: Deadline) -> bool {
         let _ = deadline;
         true
     }
 
-    /// Says that a replica could not be reached: the table may be old. Returns at once.
-    fn nudge(&self) {}
+    /// Looks for a function that is not known. Answers as [`Provider::look_again`].
+    fn look_for(&self, name: &str, deadline: Deadline) -> bool {
+        let _ = name;
+        self.look_again(deadline)
+    }
+
+    /// Says that a replica of the function could not be reached: what is known of it may be old. Returns at once.
+    fn nudge(&self, name: &str) {
+        let _ = name;
+    }
 
     /// Why the table may be old, in one line; `None` when it is fresh.
     fn problem(&self) -> Option<String> {

@@ -34,8 +34,8 @@ const START: Duration = Duration::from_millis(300);
 /// Between two calls of a new function.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest that anything here may take: a gateway takes its time to try fifteen thousand tasks.
-const LIMIT: Duration = Duration::from_secs(300);
+/// The longest that a function is called until it is answered.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the command line asks for.
 struct Options {
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     };
     println!(
         "| services x tasks | gateway | ms of CPU a second | RSS MiB | at most | KiB read a second | requests a second \
-         | ready after ms | change to call ms |\n|---|---|---|---|---|---|---|---|---|"
+         | first call ms | change to call ms |\n|---|---|---|---|---|---|---|---|---|"
     );
     for size in &options.sizes {
         let Some((services, tasks)) = sizes(size) else {
@@ -88,15 +88,16 @@ fn main() -> ExitCode {
             };
             let bin = bin.env("provider", "swarm").env("functions_network", "functions");
             let bin = bin.env("DOCKER_HOST", format!("tcp://{}", engine.addr)).nofile(4096);
-            let began = Instant::now();
             let gateway = bin.start();
-            call(&gateway, &format!("function-{:05}", services - 1));
-            let ready = began.elapsed();
+            let ready = call(&gateway, &format!("function-{:05}", services - 1));
             thread::sleep(REST);
             let idle = idle(&gateway, &engine, options.common.span);
             let changes = (0..options.common.rounds).map(|round| change(&gateway, &engine, round));
-            let changes = Spread::of(changes.map(|time| time.as_secs_f64() * 1e3));
-            println!("| {size} | {name} | {idle} | {} | {changes:.0} |", ready.as_millis());
+            println!(
+                "| {size} | {name} | {idle} | {:.0} | {:.0} |",
+                Spread::of([ready]),
+                Spread::of(changes)
+            );
         }
     }
     ExitCode::SUCCESS
@@ -136,7 +137,7 @@ fn idle(gateway: &Running, engine: &Engine, span: Duration) -> String {
 
 /// The time from a new service, whose task needs a moment to run and is on a node that tells nothing, to a call of it that
 /// is answered 200; without that moment.
-fn change(gateway: &Running, engine: &Engine, round: usize) -> Duration {
+fn change(gateway: &Running, engine: &Engine, round: usize) -> f64 {
     let name = format!("new-{round}");
     let id = engine.add(&name, 1);
     engine.tell("create", id, &name);
@@ -145,16 +146,16 @@ fn change(gateway: &Running, engine: &Engine, round: usize) -> Duration {
     call(gateway, &name)
 }
 
-/// Calls a function until it is answered 200; how long that took.
-fn call(gateway: &Running, name: &str) -> Duration {
+/// Calls a function until it is answered 200; how many milliseconds that took, NaN when it is not within the limit.
+fn call(gateway: &Running, name: &str) -> f64 {
     let began = Instant::now();
     let mut client = Client::new(gateway.addr());
-    loop {
+    while began.elapsed() < LIMIT {
         let reply = client.request().path(format!("/function/{name}")).timeout(LIMIT).send();
-        match reply {
-            Ok(reply) if reply.status == 200 => return began.elapsed(),
-            last => assert!(began.elapsed() < LIMIT, "{name}: {:?}", last.map(|reply| reply.text())),
+        if reply.is_ok_and(|reply| reply.status == 200) {
+            return began.elapsed().as_secs_f64() * 1e3;
         }
         thread::sleep(PAUSE);
     }
+    f64::NAN
 }

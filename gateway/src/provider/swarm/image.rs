@@ -16,13 +16,11 @@ const MISSING: [&str; 6] = [
 /// Where an image without a registry in its name is looked for.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// Says more of the functions whose image is missing.
-pub(super) fn explain(functions: &mut [Known]) {
-    for function in functions {
-        let Some(problem) = &mut function.problem else { continue };
-        if let Some(explained) = explained(problem, &function.about.image, function.name.as_str()) {
-            *problem = explained;
-        }
+/// Says more of a function whose image is missing.
+pub(super) fn explain(function: &mut Known) {
+    let Some(problem) = &mut function.problem else { return };
+    if let Some(explained) = explained(problem, &function.about.image, function.name.as_str()) {
+        *problem = explained;
     }
 }
 

@@ -1,7 +1,5 @@
 //! The meaning of an event for the functions. Most events of a busy Swarm mean nothing: its other services start and end
-//! tasks too, and each look costs the engine two calls.
-
-use std::collections::HashSet;
+//! tasks too, and each question costs the engine.
 
 use docker_sock::{Event, Network};
 
@@ -29,8 +27,8 @@ pub(super) enum News {
 
 /// The things that are known, so that an event about them matters.
 pub(super) struct Interests<'a> {
-    /// The ids of the services that are functions.
-    pub(super) services: &'a HashSet<String>,
+    /// Whether a service of this id is a function, or the gateway's own.
+    pub(super) is_ours: &'a dyn Fn(&str) -> bool,
     /// The gateway's networks; `None` while these are not known.
     pub(super) networks: Option<&'a [Network]>,
     /// The id of the gateway's container, if it is in one.
@@ -41,9 +39,9 @@ impl Interests<'_> {
     pub(super) fn news(&self, event: &Event) -> News {
         match (event.kind.as_str(), event.action.as_str()) {
             ("node", _) => News::OfFunctions,
-            ("service", _) if self.services.contains(&event.id) => News::OfFunctions,
+            ("service", _) if (self.is_ours)(&event.id) => News::OfFunctions,
             ("service", "create" | "update") => News::Perhaps,
-            ("container", _) if self.services.contains(&event.service) => News::OfFunctions,
+            ("container", _) if (self.is_ours)(&event.service) => News::OfFunctions,
             ("network", "connect" | "disconnect") if self.is_own(&event.container) => News::OfNetworks,
             ("network", "connect" | "disconnect") => News::Nothing,
             ("network", _) if self.is_on(&event.id) => News::OfNetworks,
@@ -87,8 +85,7 @@ mod tests {
         let [kind, action, id] = words.try_into().unwrap();
         let (service, container) = (service.to_owned(), container.to_owned());
         let event = Event { kind, action, id, task: String::new(), service, container };
-        let services = HashSet::from(["echo".to_owned()]);
-        Interests { services: &services, networks, container: Some("me") }.news(&event)
+        Interests { is_ours: &|id| id == "echo", networks, container: Some("me") }.news(&event)
     }
 
     #[test]

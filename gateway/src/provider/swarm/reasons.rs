@@ -1,18 +1,16 @@
-//! Why functions have no replica, by what the engine remembers of their tasks: of all functions in one question, and no
-//! more than one question in [`ASK_INTERVAL`].
+//! Why a function has no replica, by what the engine remembers of its tasks: one question in [`ASK_INTERVAL`] at most.
 //!
 //! A task that ends once is an accident: another takes its place, and calls wait for that one. Only tasks count that
 //! ended since the function last had a replica, and since its service was last written, as scaling from zero does.
 
-use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use docker_sock::{Service, Task};
+use docker_sock::Task;
 
 use super::select::is_over;
-use crate::provider::{Known, Sink};
+use crate::provider::Known;
 
-/// Between two questions. The answer has all tasks, also those that ended: some five for each replica.
+/// Between two questions about one function. The answer has some five tasks for each replica.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// So many ends in a row are no accident.
@@ -21,60 +19,52 @@ const MANY: usize = 2;
 /// The engine's words for a task that ended with the exit code of a bad configuration.
 const BAD_CONFIGURATION: &str = "non-zero exit (2)";
 
-#[derive(Default)]
-pub(super) struct Reasons {
-    /// By the ids of services: the version of the Swarm up to which nothing counts.
-    since: HashMap<String, u64>,
-    /// By the ids of services: what the last question has found.
-    found: HashMap<String, String>,
+/// Why one function has no replica.
+#[derive(Debug, Default)]
+pub(super) struct Reason {
+    /// The version of the Swarm up to which nothing counts; `None` before the first look.
+    since: Option<u64>,
+    /// What the last question has found.
+    found: Option<Box<str>>,
+    /// When the next question may be asked.
     next: Option<Instant>,
 }
 
-/// The documents of one look: the services, and the tasks that are meant to run.
+/// What one look at a function has found.
 pub(super) struct Seen<'a> {
-    pub(super) services: &'a [Service],
+    /// Its tasks that are meant to run.
     pub(super) tasks: &'a [Task],
-    /// Knows which functions have replicas that take calls.
-    pub(super) sink: &'a dyn Sink,
+    /// The newest version of the Swarm that was seen in any task.
+    pub(super) newest: u64,
+    /// Whether a replica takes calls.
+    pub(super) has_replica: bool,
 }
 
-impl Reasons {
-    /// Adds the reasons to functions without a replica of which no task is on its way up. `ask` gets all tasks there are.
-    pub(super) fn explain<E>(
-        &mut self,
-        functions: &mut [Known],
-        seen: Seen<'_>,
-        (now, ask): (Instant, impl FnOnce() -> Result<Vec<Task>, E>),
-    ) -> Result<(), E> {
-        let by_name: HashMap<&str, &Service> =
-            seen.services.iter().map(|service| (service.name.as_str(), service)).collect();
-        let there: HashSet<&str> = seen.services.iter().map(|service| service.id.as_str()).collect();
-        self.since.retain(|id, _| there.contains(id.as_str()));
-        let newest = seen.tasks.iter().map(|task| task.version).max().unwrap_or_default();
-        let mut without = Vec::new();
-        for function in functions {
-            let Some(service) = by_name.get(function.name.as_str()) else { continue };
-            let since = self.since.entry(service.id.clone()).or_insert(newest);
-            if seen.sink.has_replica(function.name.as_str()) {
-                *since = newest;
-            }
-            let lacks = function.endpoints.is_empty() && function.wanted > 0 && function.problem.is_none();
-            if lacks && !seen.tasks.iter().any(|task| task.service_id == service.id && is_under_way(task)) {
-                without.push((function, *service, service.version.max(*since)));
-            }
+impl Reason {
+    /// Adds the reason that is known to a function without a replica of which no task is on its way up. Answers whether
+    /// the tasks that ended are to be asked for, and handed to [`Reason::learn`].
+    pub(super) fn explain(&mut self, function: &mut Known, seen: &Seen<'_>, now: Instant) -> bool {
+        if seen.has_replica || self.since.is_none() {
+            self.since = Some(seen.newest);
         }
-        if !without.is_empty() && self.next.is_none_or(|next| next <= now) {
+        let lacks = function.endpoints.is_empty() && function.wanted > 0 && function.problem.is_none();
+        if !lacks || seen.tasks.iter().any(is_under_way) {
+            return false;
+        }
+        function.problem = self.found.as_deref().map(str::to_owned);
+        let is_due = self.next.is_none_or(|next| next <= now);
+        if is_due {
             self.next = Some(now + ASK_INTERVAL);
-            let tasks = ask()?;
-            let why = |(_, service, since): &(&mut Known, &Service, u64)| {
-                Some((service.id.clone(), refusal(&tasks, service, *since)?))
-            };
-            self.found = without.iter().filter_map(why).collect();
         }
-        for (function, service, _) in without {
-            function.problem = self.found.get(&service.id).cloned();
-        }
-        Ok(())
+        is_due
+    }
+
+    /// Reads the reason from all tasks of the function's service, also those that ended. The service was written in this
+    /// version.
+    pub(super) fn learn(&mut self, function: &mut Known, tasks: &[Task], version: u64) {
+        let since = self.since.unwrap_or_default().max(version);
+        self.found = refusal(tasks, version, since).map(String::into_boxed_str);
+        function.problem = self.found.as_deref().map(str::to_owned);
     }
 }
 
@@ -85,15 +75,15 @@ fn is_under_way(task: &Task) -> bool {
 
 /// Why a service's tasks do not start, in the engine's words for the last one that ended: where one was rejected, some
 /// have failed, or one has ended and none is to follow.
-fn refusal(tasks: &[Task], service: &Service, since: u64) -> Option<String> {
-    let own = || tasks.iter().filter(|task| task.service_id == service.id);
-    let ended =
-        |since: u64| own().filter(move |task| task.version > since && is_over(task) && has_reason(task));
+fn refusal(tasks: &[Task], version: u64, since: u64) -> Option<String> {
+    let ended = |since: u64| {
+        tasks.iter().filter(move |task| task.version > since && is_over(task) && has_reason(task))
+    };
     let newest = |since: u64| ended(since).max_by_key(|task| task.version);
-    let is_last = !own().any(|task| matches!(task.desired_state.as_str(), "running" | "ready"));
+    let is_last = !tasks.iter().any(|task| matches!(task.desired_state.as_str(), "running" | "ready"));
     let last = match newest(since) {
         Some(last) if last.state == "rejected" || ended(since).count() >= MANY => last,
-        _ if is_last => newest(service.version)?,
+        _ if is_last => newest(version)?,
         _ => return None,
     };
     Some(match last.error.as_str() {
@@ -113,17 +103,7 @@ fn has_reason(task: &Task) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::swarm::select::tests::{service, task};
-
-    struct Table(bool);
-
-    impl Sink for Table {
-        fn set(&self, _: Vec<Known>) {}
-
-        fn has_replica(&self, _: &str) -> bool {
-            self.0
-        }
-    }
+    use crate::provider::swarm::select::tests::task;
 
     /// Tasks of the service `echo`: version, state, error.
     fn tasks(rows: &[(u64, &str, &str)]) -> Vec<Task> {
@@ -137,7 +117,7 @@ mod tests {
     }
 
     fn why(rows: &[(u64, &str, &str)], since: u64) -> Option<String> {
-        refusal(&tasks(rows), &service("echo", "n1", &[]), since)
+        refusal(&tasks(rows), 1, since)
     }
 
     const WAITS: (u64, &str, &str) = (90, "ready", "");
@@ -172,26 +152,23 @@ mod tests {
 
     /// Looks at a function without a replica: its problem, and whether the tasks were asked for.
     fn look(
-        reasons: &mut Reasons,
+        reason: &mut Reason,
         history: &[Task],
-        (seen, table): (&[Task], bool),
+        (tasks, has_replica): (&[Task], bool),
         now: Instant,
     ) -> (Option<String>, bool) {
-        let services = [service("echo", "n1", &[])];
-        let mut functions = [Known::named("echo")];
-        let mut is_asked = false;
-        let ask = || {
-            is_asked = true;
-            Ok::<_, ()>(history.to_vec())
-        };
-        let seen = Seen { services: &services, tasks: seen, sink: &Table(table) };
-        reasons.explain(&mut functions, seen, (now, ask)).unwrap();
-        (functions[0].problem.clone(), is_asked)
+        let mut function = Known::named("echo");
+        let newest = tasks.iter().map(|task| task.version).max().unwrap_or_default();
+        let is_asked = reason.explain(&mut function, &Seen { tasks, newest, has_replica }, now);
+        if is_asked {
+            reason.learn(&mut function, history, 1);
+        }
+        (function.problem, is_asked)
     }
 
     #[test]
     fn what_was_before_the_last_replica_does_not_count() {
-        let (mut reasons, now) = (Reasons::default(), Instant::now());
+        let (mut reasons, now) = (Reason::default(), Instant::now());
         let later = |seconds| now + seconds * ASK_INTERVAL;
         let old = tasks(&[(5, "failed", "exit (1)"), (6, "failed", "exit (1)"), WAITS]);
         let at = |version| [Task { version, ..task("echo", "assigned", &[]) }];

@@ -1,6 +1,5 @@
-//! Which services are functions, and where they can be called: from documents to values, without I/O.
+//! Which services are functions, and where these can be called: from documents to values, without I/O.
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,91 +12,83 @@ use crate::provider::{About, Backend, Known};
 
 /// The gateway's own networks, service, container and port.
 pub(super) struct Own {
-    /// The networks it shares with functions.
+    /// The networks that the gateway shares with functions.
     pub(super) networks: Vec<Network>,
-    /// The id of its own service, if it is one.
+    /// The id of the gateway's service, if it is one.
     pub(super) service: Option<String>,
-    /// The id of its own container, if it is in one; perhaps on another node.
+    /// The program of that service.
+    pub(super) program: Option<Program>,
+    /// The id of the gateway's container, if it is in one; perhaps on another node.
     pub(super) container: Option<String>,
-    /// Where it listens.
+    /// The port that the gateway listens on.
     pub(super) port: u16,
 }
 
 impl Own {
-    fn is(&self, service: &Service) -> bool {
-        self.service.as_deref() == Some(service.id.as_str())
+    pub(super) fn is(&self, service: &str) -> bool {
+        self.service.as_deref() == Some(service)
+    }
+}
+
+/// The program of a service, whatever the version of its image: the image without tag and digest, and the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    image: String,
+    command: Vec<String>,
+}
+
+impl Program {
+    pub(super) fn of(service: &Service) -> Option<Program> {
+        let image = service.image.split('@').next().filter(|image| !image.is_empty())?;
+        let tag = image.rfind(':').filter(|colon| !image[*colon..].contains('/'));
+        let image = tag.map_or(image, |colon| &image[..colon]).to_owned();
+        Some(Program { image, command: service.command.clone() })
     }
 }
 
 /// Whether a task that does not run yet may be tried.
 pub(super) type MayTry<'a> = &'a dyn Fn(&Task) -> bool;
 
-/// The result of a selection.
-pub(super) struct Found {
-    /// The functions, by name.
-    pub(super) functions: Vec<Known>,
-    /// The ids of their services.
-    pub(super) services: HashSet<String>,
-    /// Mistakes in services, one line each.
+/// What the gateway makes of a service.
+pub(super) struct Verdict {
+    /// Whether the service is on one of the gateway's networks.
+    pub(super) is_near: bool,
+    /// The function, of which no task is known yet.
+    pub(super) function: Option<Known>,
+    /// Mistakes in the service, one line each.
     pub(super) warnings: Vec<String>,
 }
 
-/// The functions among `services`: attached to one of the gateway's networks, not the gateway itself, no job, not
-/// labelled `function=false`; with `require_label` only those labelled `function=true`. `may_try` says of a task that does
-/// not run yet whether it may listen already.
-pub(super) fn select(
-    services: &[Service],
-    tasks: &[Task],
-    (own, may_try): (&Own, MayTry<'_>),
-    require_label: bool,
-) -> Found {
-    let mut of_service: HashMap<&str, Vec<&Task>> = HashMap::new();
-    for task in tasks {
-        of_service.entry(task.service_id.as_str()).or_default().push(task);
+/// Judges a service. A function is attached to one of the gateway's networks, is not the gateway itself, no job, and not
+/// labelled `function=false`; with `require_label` it is labelled `function=true`.
+pub(super) fn judge(service: &Service, own: &Own, require_label: bool) -> Verdict {
+    let is_shared =
+        |network: &Network| service.networks.iter().any(|id| *id == network.id || *id == network.name);
+    let is_near = own.networks.iter().any(is_shared);
+    let nothing = |warnings| Verdict { is_near, function: None, warnings };
+    if own.is(&service.id) || !is_near {
+        return nothing(Vec::new());
     }
-    let program = services.iter().find(|service| own.is(service)).and_then(program);
-    let mut found = Found { functions: Vec::new(), services: HashSet::new(), warnings: Vec::new() };
-    for service in services {
-        let is_shared =
-            |network: &Network| service.networks.iter().any(|id| *id == network.id || *id == network.name);
-        if own.is(service) || !own.networks.iter().any(is_shared) {
-            continue;
-        }
-        let (labels, warnings) = Labels::from_map(pairs(service));
-        if !labels.function.unwrap_or(!require_label) {
-            continue;
-        }
-        let other = match service.mode {
-            Mode::Other => Some(("it is a job", labels.function == Some(true))),
-            _ if labels.function.is_none() && program.is_some() && program == self::program(service) => {
-                Some(("it is a gateway, by its image; label function=true would make it one", true))
-            }
-            _ => None,
-        };
-        if let Some((what, is_told)) = other {
-            if is_told {
-                found.warnings.push(format!("service {} is no function: {what}", service.name));
-            }
-            continue;
-        }
-        let Some(name) = FunctionName::parse(service.name.as_bytes()) else {
-            found.warnings.push(format!("service {} is no function: expected {EXPECTED_NAME}", service.name));
-            continue;
-        };
-        found.warnings.extend(warnings.iter().map(|warning| format!("service {name}: {warning}")));
-        let tasks = of_service.get(service.id.as_str()).map_or(&[][..], Vec::as_slice);
-        found.services.insert(service.id.clone());
-        found.functions.push(known(name, labels, (service, tasks), (own, may_try)));
+    let (labels, warnings) = Labels::from_map(pairs(service));
+    if !labels.function.unwrap_or(!require_label) {
+        return nothing(Vec::new());
     }
-    found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    found
-}
-
-/// The program of a service, whatever the version of its image: the image without tag and digest, and the command.
-fn program(service: &Service) -> Option<(&str, &[String])> {
-    let image = service.image.split('@').next().filter(|image| !image.is_empty())?;
-    let tag = image.rfind(':').filter(|colon| !image[*colon..].contains('/'));
-    Some((tag.map_or(image, |colon| &image[..colon]), &service.command))
+    let other = match service.mode {
+        Mode::Other => Some(("it is a job", labels.function == Some(true))),
+        _ if labels.function.is_none() && own.program.is_some() && own.program == Program::of(service) => {
+            Some(("it is a gateway, by its image; label function=true would make it one", true))
+        }
+        _ => None,
+    };
+    if let Some((what, is_told)) = other {
+        let warning = is_told.then(|| format!("service {} is no function: {what}", service.name));
+        return nothing(warning.into_iter().collect());
+    }
+    let Some(name) = FunctionName::parse(service.name.as_bytes()) else {
+        return nothing(vec![format!("service {} is no function: expected {EXPECTED_NAME}", service.name)]);
+    };
+    let warnings = warnings.iter().map(|warning| format!("service {name}: {warning}")).collect();
+    Verdict { is_near, function: Some(known(name, labels, service)), warnings }
 }
 
 /// The labels of a service's containers, then its own: of a repeated one the last counts. In a stack file the former are
@@ -107,35 +98,11 @@ fn pairs(service: &Service) -> impl Iterator<Item = (&str, &str)> {
     all.map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-fn known(
-    name: FunctionName,
-    labels: Labels,
-    (service, tasks): (&Service, &[&Task]),
-    (own, may_try): (&Own, MayTry<'_>),
-) -> Known {
-    let mut endpoints: Vec<_> = tasks
-        .iter()
-        .filter(|task| task.is_running())
-        .filter_map(|task| backend(task, &labels, own))
-        .collect();
-    endpoints.sort_unstable(); // the engine's order changes without a reason
-    endpoints.dedup_by_key(|endpoint| endpoint.address);
-    let mut starting = Vec::new();
-    if endpoints.is_empty() && !labels.waits_for_health {
-        starting.extend(
-            tasks
-                .iter()
-                .filter(|task| !is_over(task) && may_try(task))
-                .filter_map(|task| backend(task, &labels, own)),
-        );
-        starting.sort_unstable();
-    }
+fn known(name: FunctionName, labels: Labels, service: &Service) -> Known {
     let wanted = match service.mode {
         Mode::Replicated(replicas) => u32::try_from(replicas).unwrap_or(u32::MAX),
-        Mode::Global | Mode::Other => tasks.len() as u32,
+        Mode::Global | Mode::Other => 0, // until its tasks are counted
     };
-    let trouble = tasks.iter().find(|task| !task.error.is_empty() && !is_over(task));
-    let problem = trouble.filter(|_| endpoints.is_empty()).map(|task| task.error.clone());
     let process = service.environment.iter().find_map(|entry| entry.strip_prefix("fprocess="));
     let about = About {
         image: service.image.clone(),
@@ -147,14 +114,36 @@ fn known(
         asked: floor::asked(labels.floor, wanted),
         labels,
         about: Arc::new(about),
-        endpoints,
-        starting,
+        endpoints: Vec::new(),
+        starting: Vec::new(),
         unhealthy: Vec::new(),
         wanted,
-        problem,
+        problem: None,
         is_scalable: matches!(service.mode, Mode::Replicated(_)),
         in_update: Some(&service.update_state).filter(|state| !is_update_over(state)).cloned(),
     }
+}
+
+/// Places a function by its tasks that are meant to run: where it can be called, where it may soon be, and why it
+/// cannot.
+pub(super) fn place(function: &mut Known, tasks: &[Task], own: &Own, may_try: MayTry<'_>) {
+    let labels = &function.labels;
+    let at = |tasks: &mut dyn Iterator<Item = &Task>| {
+        let mut at: Vec<_> = tasks.filter_map(|task| backend(task, labels, own)).collect();
+        at.sort_unstable(); // the engine's order changes without a reason
+        at
+    };
+    let mut endpoints = at(&mut tasks.iter().filter(|task| task.is_running()));
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    let is_tried = endpoints.is_empty() && !labels.waits_for_health;
+    let starting = at(&mut tasks.iter().filter(|task| is_tried && !is_over(task) && may_try(task)));
+    if !function.is_scalable {
+        function.wanted = tasks.len() as u32;
+        function.asked = floor::asked(labels.floor, function.wanted);
+    }
+    let trouble = tasks.iter().find(|task| !task.error.is_empty() && !is_over(task));
+    function.problem = trouble.filter(|_| endpoints.is_empty()).map(|task| task.error.clone());
+    (function.endpoints, function.starting) = (endpoints, starting);
 }
 
 /// Whether a task has ended. For a moment it is still meant to run, then another takes its place: a reason
@@ -173,9 +162,39 @@ fn backend(task: &Task, labels: &Labels, own: &Own) -> Option<Backend> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::function::labels::Lock;
     use docker_sock::Address;
+
+    struct Found {
+        functions: Vec<Known>,
+        warnings: Vec<String>,
+    }
+
+    /// The functions among these services, by name, and all warnings.
+    fn select(
+        services: &[Service],
+        tasks: &[Task],
+        (own, may_try): (&Own, MayTry<'_>),
+        require_label: bool,
+    ) -> Found {
+        let program = services.iter().find(|service| own.is(&service.id)).and_then(Program::of);
+        let (networks, container) = (own.networks.clone(), own.container.clone());
+        let own = Own { networks, service: own.service.clone(), program, container, port: own.port };
+        let mut found = Found { functions: Vec::new(), warnings: Vec::new() };
+        for service in services {
+            let verdict = judge(service, &own, require_label);
+            found.warnings.extend(verdict.warnings);
+            let Some(mut function) = verdict.function else { continue };
+            let tasks: Vec<_> = tasks.iter().filter(|task| task.service_id == service.id).cloned().collect();
+            place(&mut function, &tasks, &own, may_try);
+            found.functions.push(function);
+        }
+        found.functions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
 
     pub(in super::super) fn service(name: &str, network: &str, labels: &[(&str, &str)]) -> Service {
         Service {
@@ -224,7 +243,7 @@ pub(super) mod tests {
             is_ingress: false,
         };
         let networks = vec![network("n1"), network("n2")];
-        Own { networks, service: Some("id-gateway".to_owned()), container: None, port: 8080 }
+        Own { networks, service: Some("id-gateway".to_owned()), program: None, container: None, port: 8080 }
     }
 
     fn addresses(backends: &[Backend]) -> Vec<SocketAddr> {
