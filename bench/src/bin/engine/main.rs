@@ -25,8 +25,8 @@ const SPAN: Duration = Duration::from_secs(30);
 
 const SIZES: [&str; 4] = ["10x2", "200x3", "1000x3", "5000x3"];
 
-/// What a gateway is given to come to rest after its start: it looks more often for ten seconds.
-const REST: Duration = Duration::from_secs(15);
+/// What a gateway is given to come to rest after its start: the looks of the first half minute do not pause.
+const REST: Duration = Duration::from_secs(35);
 
 /// How long a new task takes to run.
 const START: Duration = Duration::from_millis(300);
