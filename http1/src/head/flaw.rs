@@ -20,7 +20,7 @@ pub(super) fn of(flaw: Flaw, bytes: &[u8], kind: Kind) -> Refusal {
         Flaw::Name => why_name(bytes),
         Flaw::Value => Refusal::HeaderValue,
         Flaw::Line => {
-            let line = lines(bytes).first().copied().unwrap_or_default();
+            let line = lines(bytes).next().unwrap_or_default();
             let why = if kind == Kind::Request { why_request_line(line) } else { why_status_line(line) };
             why.unwrap_or(Refusal::HeaderValue) // a stray CR further down
         }
@@ -28,13 +28,13 @@ pub(super) fn of(flaw: Flaw, bytes: &[u8], kind: Kind) -> Refusal {
 }
 
 /// The lines of a head without their ends and without empty ones.
-fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = bytes.split(|byte| *byte == b'\n');
-    ends.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty()).collect()
+    ends.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty())
 }
 
 fn why_name(bytes: &[u8]) -> Refusal {
-    for line in lines(bytes).iter().skip(1) {
+    for line in lines(bytes).skip(1) {
         if matches!(line, [b' ' | b'\t', ..]) {
             return Refusal::ObsFold;
         }
@@ -81,9 +81,10 @@ fn why_request_line(line: &[u8]) -> Option<Refusal> {
     if rest.iter().any(|byte| byte.is_ascii_control()) || std::str::from_utf8(rest).is_err() {
         return Some(Refusal::TargetBytes);
     }
-    match rest.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
-        [target, version] if !target.is_empty() && is_served(version) => None,
-        [target, version] if !target.is_empty() && is_version(version) => Some(Refusal::Version),
+    let mut words = rest.split(|byte| *byte == b' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some([_, ..]), Some(version), None) if is_served(version) => None,
+        (Some([_, ..]), Some(version), None) if is_version(version) => Some(Refusal::Version),
         _ => Some(Refusal::RequestLine),
     }
 }
