@@ -73,7 +73,7 @@ fn left(word: usize) -> Option<usize> {
 impl Line {
     /// The word of a gate with this line.
     fn word(&self) -> usize {
-        self.inside * ONE | if self.tickets.is_empty() { 0 } else { IN_LINE }
+        (self.inside * ONE) | if self.tickets.is_empty() { 0 } else { IN_LINE }
     }
 
     /// Lets a call go on if fewer than `limit` calls are inside and no call came earlier. Otherwise the call joins the
