@@ -15,10 +15,11 @@ use kit::sys::{PollFd, Ready, poll};
 use super::budget::Budget;
 use super::catalogue::Catalogue;
 use super::look::Look;
+use super::news;
 use super::news::{Interests, News};
 use super::polls::{HOT_TIME, MIN_INTERVAL, Polls, WARM_INTERVAL};
 use super::select::Own;
-use super::{Error, Settings, Shared, news};
+use super::shared::{Error, Settings, Shared};
 use crate::provider::Sink;
 
 /// Between two tries while the engine cannot be asked.

@@ -9,7 +9,8 @@ use super::{MAX_REMEMBERED, Watcher};
 use crate::provider::swarm::catalogue::{Change, Sight};
 use crate::provider::swarm::look::{Haste, MAX_CHUNK, Step};
 use crate::provider::swarm::polls::{Finding, HOT_TIME, WARM_INTERVAL};
-use crate::provider::swarm::{Error, own, peers};
+use crate::provider::swarm::shared::Error;
+use crate::provider::swarm::{own, peers};
 
 /// How long the gateway's own networks are taken to be as they were.
 const OWN_TIME: Duration = Duration::from_secs(30);
