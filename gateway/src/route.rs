@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use http1::RequestHead;
+
 use crate::function::name;
 
 /// Where a request goes. Names are valid but not necessarily known.
@@ -75,8 +77,15 @@ impl<'a> Route<'a> {
         matches!(path, b"/" | b"/metrics" | b"/metrics/" | b"/healthz" | crate::load::PATH)
     }
 
-    /// The route of a request. `query` is what follows the `?` in the target. `x_function` has the fields of that name: an
-    /// empty one counts as none, as in the 2017 release, and of two nobody knows which one the next server takes.
+    /// The route of a request.
+    pub(crate) fn of_request(request: &'a RequestHead) -> Route<'a> {
+        let x_function = request.headers().get_all("x-function");
+        Route::of(request.method(), request.path(), request.query(), x_function)
+    }
+
+    /// The route of a request with these parts. `query` is what follows the `?` in the target. `x_function` has the
+    /// fields of that name. An empty field counts as none, as in the 2017 release. Of two fields nobody knows which one
+    /// the next server takes.
     pub(crate) fn of(
         method: &str,
         path: &'a [u8],

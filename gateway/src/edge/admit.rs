@@ -1,5 +1,5 @@
-//! Who comes through to a function that asks for something, see [`crate::access`]. A body that is signed is read and
-//! judged before anything is done for its call, as far as it is small; of a larger one the end is held back.
+//! Who may call a function that asks for a password or a signature, see [`crate::access`]. A small body that is signed
+//! is read and judged before anything is done for its call. Of a larger body the end is held back.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -17,15 +17,14 @@ use crate::route::Route;
 use crate::{alexa, call};
 
 impl Edge {
-    /// Whether a request becomes a call once its body comes. One for the control plane is none: few of these are served
-    /// at a time, and briefly.
+    /// Whether a request becomes a call once its body comes. A request for the control plane does not: few of these are
+    /// served at a time, and briefly.
     pub(super) fn admits(&self, exchange: &Exchange<'_>) -> bool {
         let request = exchange.request();
-        let x_function = request.headers().get_all("x-function");
         if exchange.is_draining() || !self.listeners.serve_functions(exchange.listener()) {
             return false;
         }
-        match Route::of(request.method(), request.path(), request.query(), x_function) {
+        match Route::of_request(request) {
             Route::Function { name, .. } => self.calls.table.find(name).is_some_and(|function| {
                 let access = function.access.as_ref();
                 let is_denied = access.is_some_and(|it| it.judge(request, SystemTime::now()).is_err());
@@ -36,7 +35,7 @@ impl Edge {
         }
     }
 
-    /// Whether a call comes through by what has arrived of it. Else a worker reads on, or says why not.
+    /// Whether what has arrived of a call is enough to admit it. Else a worker reads on, or says why not.
     pub(super) fn is_admitted(&self, function: &Function, exchange: &Exchange<'_>) -> bool {
         let Some(access) = &function.access else { return true };
         if self.check_guesses(function, exchange).is_err() {
@@ -49,7 +48,7 @@ impl Edge {
         }
     }
 
-    /// Lets a call through, with what was read of its body. `whole` is the body, where it was read already.
+    /// Admits a call, with what was read of its body. `whole` is the body, where it was read already.
     pub(super) fn admit(
         &self,
         exchange: &mut Exchange<'_>,
@@ -95,14 +94,15 @@ impl Edge {
         self.guesses.wrong(name, client, &format_args!("function `{name}`: wrong password or token"))
     }
 
-    /// The address of a client that has sent a password, where the function asks for one. Who sends none guesses nothing.
+    /// The address of a client that has sent a password, where the function asks for one. A client without
+    /// a password guesses nothing.
     fn guesser(&self, function: &Function, exchange: &Exchange<'_>) -> Option<IpAddr> {
         let headers = exchange.request().headers();
         let has_sent = function.takes_authorization() && headers.get("authorization").is_some();
         has_sent.then(|| self.calls.proxies.client(exchange.peer().ip(), headers))
     }
 
-    /// The body, if it is small; else nothing of it, or its first bytes. Whether it is the whole.
+    /// A small body, or nothing or the first bytes of a larger one; and whether that is the whole body.
     fn begin_of_body(
         &self,
         exchange: &mut Exchange<'_>,

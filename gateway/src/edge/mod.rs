@@ -8,6 +8,7 @@ mod control;
 mod guard;
 mod guesses;
 mod listeners;
+mod pages;
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -25,8 +26,7 @@ use crate::function::FunctionName;
 use crate::function::labels::LABEL_AUTH;
 use crate::functions::Function;
 use crate::kind::Kind;
-use crate::load::{self, Instance, Load};
-use crate::metrics;
+use crate::load::Instance;
 use crate::provider::Provider;
 use crate::route::{Below, Route};
 use body::whole_body;
@@ -36,6 +36,7 @@ use guesses::Watch;
 use http1::forward::Upload;
 use http1::server::{Answer, Answered, Course};
 pub(crate) use listeners::Listeners;
+use pages::Pages;
 
 /// Unknown names make the provider look again at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub(crate) struct HeadLimits {
 
 /// What the edge serves its requests with.
 pub(crate) struct Behind {
-    /// This gateway, for the others of its service.
+    /// This gateway, for the other gateways of its service.
     pub(crate) instance: Instance,
     pub(crate) calls: Arc<Calls>,
     pub(crate) provider: Arc<dyn Provider>,
@@ -65,6 +66,7 @@ pub(crate) struct Behind {
 /// The service behind the gateway's port.
 pub(crate) struct Edge {
     behind: Behind,
+    pages: Pages,
     /// Who sends wrong passwords for which function.
     guesses: Watch<FunctionName>,
     /// When the provider was last asked for an unknown name, and whether it answered in time.
@@ -81,7 +83,12 @@ impl Deref for Edge {
 
 impl Edge {
     pub(crate) fn new(behind: Behind) -> Arc<Edge> {
-        Arc::new(Edge { behind, guesses: Watch::new(LABEL_AUTH), last_look: Mutex::new(None) })
+        let pages = Pages {
+            calls: Arc::clone(&behind.calls),
+            provider: Arc::clone(&behind.provider),
+            instance: behind.instance,
+        };
+        Arc::new(Edge { behind, pages, guesses: Watch::new(LABEL_AUTH), last_look: Mutex::new(None) })
     }
 
     /// The limit that a head is over. Trusted proxies have added to what they took, under limits of their own.
@@ -100,10 +107,11 @@ impl Edge {
             exchange.refuse(refusal);
             return Ok(());
         }
-        let request = exchange.request();
-        let x_function = request.headers().get_all("x-function");
-        let route = Route::of(request.method(), request.path(), request.query(), x_function);
-        self.listeners.check(&route, exchange.listener())?;
+        let route = Route::of_request(exchange.request());
+        if let Some(answer) = self.own_answer(exchange, &route) {
+            send(exchange, answer?);
+            return Ok(());
+        }
         match route {
             Route::Function { name, target } => {
                 let function = self.find(name);
@@ -114,20 +122,11 @@ impl Edge {
                 let target = target.below();
                 self.alexa(exchange, target)
             }
-            Route::Metrics | Route::Health | Route::Load | Route::RedirectToUi => {
-                let page = self.page(exchange, &route).unwrap_or(Err(Failure::NoRoute))?;
-                send(exchange, page);
-                Ok(())
-            }
             Route::Control => {
                 let caller = self.guard.admit(exchange)?;
                 self.control.serve(exchange, &caller)
             }
-            Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
-            Route::BadName => Err(Failure::BadName),
-            Route::NamedTwice => Err(Failure::NamedTwice),
-            Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
-            Route::NotFound => Err(Failure::NoRoute),
+            _ => Err(Failure::NoRoute), // answered above
         }
     }
 
@@ -195,96 +194,40 @@ impl Edge {
         }
     }
 
-    /// A page of the gateway's own.
-    fn page(&self, exchange: &Exchange<'_>, route: &Route<'_>) -> Option<Result<Answer, Failure>> {
-        let may = self.listeners.check(route, exchange.listener());
+    /// The answer to a request that is neither a call nor for the control plane: a page, or why there is none.
+    fn own_answer(&self, exchange: &Exchange<'_>, route: &Route<'_>) -> Option<Result<Answer, Failure>> {
+        if let Err(failure) = self.listeners.check(route, exchange.listener()) {
+            return Some(Err(failure));
+        }
         Some(match route {
-            Route::Metrics => may.and_then(|()| self.metrics(exchange)),
-            Route::Health => may.and_then(|()| self.health(exchange)),
-            Route::Load => may.map(|()| self.load()),
-            Route::RedirectToUi => may.map(|()| {
-                let mut head = HeadWriter::response(302);
-                head.text("Location", "/ui/");
-                Answer::new(head, "")
-            }),
-            _ => return None,
+            Route::Metrics => self.guard.admit_to_metrics(exchange).map(|()| self.pages.metrics(exchange)),
+            Route::Health => self.pages.health(exchange.is_draining()),
+            Route::Load => Ok(self.pages.load()),
+            Route::RedirectToUi => Ok(pages::redirect_to_ui()),
+            Route::Async { .. } => Err(Failure::NotAvailable("asynchronous invocation")),
+            Route::BadName => Err(Failure::BadName),
+            Route::NamedTwice => Err(Failure::NamedTwice),
+            Route::MethodNotAllowed { allow } => Err(Failure::MethodNotAllowed(allow)),
+            Route::NotFound => Err(Failure::NoRoute),
+            Route::Function { .. } | Route::Root { .. } | Route::Control => return None,
         })
     }
 
-    fn metrics(&self, exchange: &Exchange<'_>) -> Result<Answer, Failure> {
-        self.guard.admit_to_metrics(exchange)?;
-        let stats = exchange.stats();
-        let snapshot = self.calls.table.snapshot();
-        let functions: Vec<_> = snapshot
-            .values()
-            .map(|function| (function.known.name.clone(), Arc::clone(&function.series)))
-            .collect();
-        let mut page = String::new();
-        metrics::write(
-            &metrics::Snapshot {
-                version: env!("CARGO_PKG_VERSION"),
-                functions: &functions,
-                rejected: &self.calls.rejected,
-                connections: &[
-                    ("active", stats.connections_active),
-                    ("closing", stats.connections_closing),
-                    ("head", stats.connections_head),
-                    ("idle", stats.connections_idle),
-                ],
-                workers: &[
-                    ("busy", stats.workers_busy),
-                    ("idle", stats.workers_idle),
-                    ("queued", stats.waiting),
-                ],
-                provider_up: self.provider.problem().is_none(),
-            },
-            &mut page,
-        );
-        kit::process::write_metrics(&mut page);
-        if exchange.config().tells_answers {
-            access_log::write_metrics(&mut page);
-        }
-        let mut head = HeadWriter::response(200);
-        head.text("Content-Type", metrics::CONTENT_TYPE);
-        Ok(Answer::new(head, page))
-    }
-
-    /// What this gateway tells the others of its service. It tells nothing that `/metrics` does not.
-    fn load(&self) -> Answer {
-        let (snapshot, now) = (self.calls.table.snapshot(), Instant::now());
-        let functions = snapshot.iter().map(|(name, function)| {
-            let in_flight = u32::try_from(function.series.inflight.get()).unwrap_or(u32::MAX);
-            let kept = function.raised.replicas(now);
-            (name, Load { in_flight, ended: function.series.invocations(), kept })
-        });
-        let page = load::write(self.instance, functions);
-        let mut head = HeadWriter::response(200);
-        head.text("Content-Type", "text/plain; charset=utf-8");
-        Answer::new(head, page)
-    }
-
-    fn health(&self, exchange: &Exchange<'_>) -> Result<Answer, Failure> {
-        if exchange.is_draining() {
-            return Err(Failure::Draining);
-        }
-        let mut head = HeadWriter::response(200);
-        head.text("Content-Type", "text/plain; charset=utf-8");
-        let text = match self.provider.problem() {
-            None => "ok\n".to_owned(),
-            Some(problem) => kit::log::one_line(&format!("degraded: {problem}")),
-        };
-        Ok(Answer::new(head, text))
+    /// The answer to a request that fails before it is a call. The failure is counted.
+    fn refusal(&self, failure: &Failure) -> Answer {
+        failure.count(&self.calls.rejected);
+        Answer::new(failure.head(), failure.line(None))
     }
 }
 
 impl Service for Edge {
     fn call(&self, exchange: &mut Exchange<'_>) {
         let Err(failure) = self.serve(exchange) else { return };
-        failure.count(&self.calls.rejected);
+        let answer = self.refusal(&failure);
         if failure == Failure::ClientGone {
             return exchange.abort();
         }
-        send(exchange, Answer::new(failure.head(), failure.line(None)));
+        send(exchange, answer);
     }
 
     /// The gateway's own pages: a gateway that is busy is not a sick one, and its figures must be seen.
@@ -293,26 +236,29 @@ impl Service for Edge {
         if !Route::is_page(request.path()) || self.oversize(exchange).is_some() {
             return None;
         }
-        let x_function = request.headers().get_all("x-function");
-        let route = Route::of(request.method(), request.path(), request.query(), x_function);
-        Some(self.page(exchange, &route)?.unwrap_or_else(|failure| {
-            failure.count(&self.calls.rejected);
-            Answer::new(failure.head(), failure.line(None))
-        }))
+        let answer = self.own_answer(exchange, &Route::of_request(request))?;
+        Some(answer.unwrap_or_else(|failure| self.refusal(&failure)))
     }
 
     fn relays(&self) -> bool {
         true
     }
 
-    /// A call of a known function. Everything else may have to wait in ways that a poller must not.
+    /// A call of a known function, or a failure that is known at once. Everything else may have to wait in ways that a
+    /// poller must not.
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
-        let request = exchange.request();
-        let x_function = request.headers().get_all("x-function");
-        let route = Route::of(request.method(), request.path(), request.query(), x_function);
+        if self.oversize(exchange).is_some() {
+            return None;
+        }
+        let route = Route::of_request(exchange.request());
+        if let Some(answer) = self.own_answer(exchange, &route) {
+            return Some(Course::Answer(answer.unwrap_or_else(|failure| self.refusal(&failure))));
+        }
         let Route::Function { name, target } = route else { return None };
-        let may = !exchange.is_draining() && self.listeners.serve_functions(exchange.listener());
-        let function = self.calls.table.find(name).filter(|_| may && self.oversize(exchange).is_none())?;
+        let function = self.calls.table.find(name)?;
+        if exchange.is_draining() {
+            return Some(Course::Answer(self.refusal(&Failure::Draining)));
+        }
         if !self.is_admitted(&function, exchange) {
             return None;
         }
