@@ -18,7 +18,7 @@ pub(crate) fn cannot_start(function: &Function) -> Option<Failure> {
     function.gate.refusal().filter(|_| known.wanted == 0).map(Failure::CannotStart)
 }
 
-/// Why a call has to wait that its function's gate does not let go on.
+/// The failure of a call that the function's gate holds and that may not wait.
 pub(super) fn too_many(function: &Function) -> Failure {
     let (own, limit) = (function.limit(), function.gate.limit());
     if own > 0 && own <= limit { Failure::TooManyCalls(own) } else { Failure::TooManyOfFunction(limit) }

@@ -1,5 +1,5 @@
-//! Looks of the provider that calls ask for whose replicas all refuse: one at a time, for all that have asked before it
-//! began, so that an engine that hangs holds one worker and no more.
+//! Looks of the provider for calls whose replicas all refuse. One look at a time serves all calls that asked before the
+//! look began: an engine that hangs holds one worker and no more.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ pub(crate) struct Looks(Mutex<State>);
 #[derive(Default)]
 struct State {
     is_looking: bool,
-    /// When the last one began that has ended.
+    /// When the last whole look began.
     last: Option<Instant>,
 }
 
 impl Looks {
-    /// Whether the provider has looked since `asked`, if need be now; false while it does for somebody else, or where
-    /// the deadline cut it short.
+    /// Whether the provider has looked since `asked`. If not, it looks now. False while another call's look runs, and
+    /// where the deadline cuts this look short.
     pub(super) fn ask(&self, upkeep: &dyn Upkeep, asked: Instant, deadline: Deadline) -> bool {
         self.have_looked_since(asked, || {
             upkeep.look_again(deadline.within(LOOK_TIME));
@@ -56,7 +56,7 @@ impl Looks {
     }
 }
 
-/// One look, and what is the last whole one when it ends.
+/// One look, and when the last whole look began as of this look's end.
 struct Looking<'a>(&'a Looks, Option<Instant>);
 
 impl Drop for Looking<'_> {

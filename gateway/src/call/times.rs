@@ -1,4 +1,4 @@
-//! How long one call may take, and who says so.
+//! How long one call may take, and which setting, label or header says so.
 
 use std::time::Duration;
 
@@ -10,15 +10,16 @@ use crate::function::labels::LABEL_TIMEOUT;
 /// How long one call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
-    /// Until its answer begins.
+    /// Until the answer begins.
     pub(super) answer: TimeLimit,
-    /// In all, where the function's label or the caller says so. Else an answer may stream for ever, but not be silent.
+    /// In all, where the function's label or the caller limits it. Else an answer may stream for ever, with no pause
+    /// longer than `idle_timeout`.
     pub(super) total: Option<TimeLimit>,
 }
 
 impl Times {
-    /// From the setting, the function's label and the caller's header. Where several say it the shortest counts, but the
-    /// label stands for the setting.
+    /// From the setting, the function's label and the caller's header. The label replaces the setting. Of the rest the
+    /// shortest counts.
     pub(super) fn new(setting: Duration, label: Option<Duration>, header: Option<Duration>) -> Times {
         let setting = TimeLimit { span: setting, name: "upstream_timeout" };
         let label = label.map(|span| TimeLimit { span, name: LABEL_TIMEOUT });

@@ -1,11 +1,11 @@
-//! The body of a request that is read whole.
+//! Reads the whole body of a request.
 
 use http1::{BodyError, Exchange, Length, Refusal};
 use kit::Deadline;
 
 use crate::failure::Failure;
 
-/// The whole body, if it has at most `limit` bytes and no more than the server's own bound; else the failure beside it.
+/// The whole body. `too_large` is the failure of a body of more than `limit` bytes, or of more than the server's bound.
 pub(super) fn whole_body(
     exchange: &mut Exchange<'_>,
     (limit, too_large): (usize, Failure),
@@ -29,7 +29,7 @@ pub(super) fn body_failure(error: BodyError) -> Failure {
     }
 }
 
-/// Whether a body says more than a limit allows, so that the request is refused without it.
+/// Whether the declared length of a body is over a limit. Such a request is refused without its body.
 pub(super) fn is_longer(exchange: &Exchange<'_>, limit: usize) -> bool {
     matches!(exchange.body_length(), Length::Known(length) if length > limit as u64)
 }

@@ -1,5 +1,5 @@
-//! The way to the control plane: as to a function, but for a body that is read whole, a new head,
-//! and few at a time, so that no client's bytes get there unread and a control plane that hangs holds up nothing else.
+//! Relays requests to the control plane. A body is read whole first and the head is written anew: no client's bytes get
+//! there unread. Few requests are relayed at a time: a control plane that hangs leaves workers to functions.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,24 +13,24 @@ use super::body::whole_body;
 use crate::caller::{self, Caller};
 use crate::failure::Failure;
 
-/// How long a request may take in all. The control plane waits for the engine, within less than this.
+/// How long a request may take in all. The control plane waits for the engine for less than this.
 pub(super) const TIME: Duration = Duration::from_secs(15);
 
-/// Requests at a time, where there are as many workers twice.
+/// The most requests at a time. Fewer workers than twice as many allow half their number.
 const MAX_REQUESTS: usize = 16;
 
 /// The control plane, as the edge sees it.
 pub(crate) trait ControlPlane: Send + Sync {
-    /// Where it listens, and a number that is new whenever it was started again.
+    /// Where the control plane listens, and a number that is new after each start.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why the control plane does not listen.
     fn socket(&self) -> Result<(PathBuf, u64), String>;
 
-    /// It cannot be reached, or ended with a request in hand.
+    /// The control plane cannot be reached, or ended during a request.
     fn is_gone(&self, number: u64);
 
-    /// It did not answer in time.
+    /// The control plane did not answer in time.
     fn hangs(&self, number: u64);
 }
 
@@ -67,7 +67,7 @@ impl Door {
         let head = to_plane(exchange, caller)?;
         let place = self.enter()?;
         let deadline = Deadline::after(TIME);
-        // The control plane gets only what has a length that is right.
+        // The control plane gets only a body whose length is known and right.
         let too_large = Failure::ControlBodyTooLarge(self.max_body);
         let body = whole_body(exchange, (self.max_body, too_large), deadline)?;
         let (socket, number) = self.plane.socket().map_err(Failure::ControlDown)?;
@@ -101,7 +101,7 @@ impl Door {
     fn connect(&self, socket: PathBuf, number: u64, deadline: Deadline) -> Result<Box<Connection>, Failure> {
         let endpoint = Endpoint::Unix(socket);
         match Connection::open(&endpoint, ClientConfig::default(), deadline) {
-            // Whoever may write to the directory may have put another socket there: it gets no request.
+            // Another process may have put its socket into the directory: it gets no request.
             Ok(connection) if !connection.is_to_itself().unwrap_or(false) => {
                 self.plane.is_gone(number);
                 Err(Failure::ControlDown("another process listens on its socket".to_owned()))
@@ -117,7 +117,7 @@ impl Door {
 
     fn failure(&self, cause: Cause, number: u64) -> Failure {
         match cause {
-            // Its body was not checked on the way.
+            // No body is checked on the way to the control plane: `Unproven` does not happen.
             Cause::ClientGone | Cause::ClientStalls | Cause::Unproven => Failure::ClientGone,
             Cause::Refused(refusal) => Failure::Refused(refusal),
             Cause::Timeout(Phase::FirstByte) => {
@@ -137,8 +137,8 @@ impl Door {
     }
 }
 
-/// The head that goes to the control plane. Of the client's it has the method, the path and the query: a password is
-/// not for it, and neither is anything that its server may stumble over.
+/// The head for the control plane: the method, the path and the query of the client's head. A password is not for the
+/// control plane, and its server may stumble over other fields.
 fn to_plane(exchange: &Exchange<'_>, caller: &Caller<'_>) -> Result<HeadWriter, Failure> {
     let request = exchange.request();
     let mut target = request.path().to_vec();
@@ -146,7 +146,7 @@ fn to_plane(exchange: &Exchange<'_>, caller: &Caller<'_>) -> Result<HeadWriter, 
         target.push(b'?');
         target.extend_from_slice(query);
     }
-    // There is no such path, and its server takes ASCII only.
+    // The control plane's server takes ASCII only, and has no other path.
     if !target.is_ascii() {
         return Err(Failure::NoRoute);
     }

@@ -1,5 +1,5 @@
-//! Who may use the control plane: no page of another site, and with a password whoever has it. Metrics may ask for that
-//! password too.
+//! Who may use the control plane: no page of another site and, where there is a password, only clients that send it.
+//! Metrics may ask for that password too.
 
 use http1::Exchange;
 
@@ -10,15 +10,15 @@ use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::proxies::Proxies;
 
-/// What lets requests for `/system` and `/ui` in.
+/// Admits requests for `/system` and `/ui`.
 pub(crate) struct Guard {
-    /// Whose requests are let in; everybody's where there are none.
+    /// The user and password that requests must have. `None` admits all.
     credentials: Option<Credentials>,
-    /// The names that a browser may know the gateway by where there is no password.
+    /// The names of the gateway that a browser may use where there is no password.
     trusted_hosts: Vec<String>,
     /// Whether metrics ask for the password.
     metrics_auth: bool,
-    /// Whose word on the address of a client counts.
+    /// The proxies that are believed about the address of a client.
     proxies: Proxies,
     guesses: Watch,
 }
@@ -33,19 +33,25 @@ impl Guard {
         Guard { credentials, trusted_hosts, metrics_auth, proxies, guesses: Watch::new("basic_auth") }
     }
 
-    /// Lets a request for the control plane in, or says why not.
+    /// Admits a request for the control plane.
+    ///
+    /// # Errors
+    /// Why the request is refused.
     pub(super) fn admit(&self, exchange: &Exchange<'_>) -> Result<Caller<'_>, Failure> {
         let names = self.credentials.is_none().then_some(&self.trusted_hosts[..]);
         browser::check(exchange.request(), names)?;
         self.ask_password(exchange)
     }
 
-    /// Lets a request for the metrics in, or says why not.
+    /// Admits a request for the metrics.
+    ///
+    /// # Errors
+    /// Why the request is refused.
     pub(super) fn admit_to_metrics(&self, exchange: &Exchange<'_>) -> Result<(), Failure> {
         if self.metrics_auth { self.ask_password(exchange).map(drop) } else { Ok(()) }
     }
 
-    /// Looks at the password, if one is asked for.
+    /// Checks the password, if there is one.
     fn ask_password(&self, exchange: &Exchange<'_>) -> Result<Caller<'_>, Failure> {
         let headers = exchange.request().headers();
         let client = self.proxies.client(exchange.peer().ip(), headers);
@@ -59,7 +65,7 @@ impl Guard {
             self.guesses.wrong(&(), client, &"wrong user or password")?;
             return Err(Failure::Unauthorized);
         }
-        self.guesses.check(&(), client)?; // even a right one means nothing behind too many wrong ones
+        self.guesses.check(&(), client)?; // after too many wrong passwords a right one does not count
         Ok(Caller { user: Some(credentials.user()), client })
     }
 }

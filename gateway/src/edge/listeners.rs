@@ -1,5 +1,5 @@
-//! Which paths are served at which address: with `admin_listen` the control plane and the metrics are there alone, and
-//! functions are not.
+//! Which paths are served at which address. With `admin_listen` the control plane and the metrics are served at its
+//! addresses alone, and functions at the others alone.
 
 use crate::failure::Failure;
 use crate::route::Route;
@@ -7,12 +7,12 @@ use crate::route::Route;
 /// The listeners of the server: those for functions first, then those of `admin_listen`.
 #[derive(Clone, Copy)]
 pub(crate) struct Listeners {
-    /// The number of the first one that is not for functions, and beyond all of them where each serves everything.
+    /// The number of the first listener of `admin_listen`. `usize::MAX` where each listener serves everything.
     first_admin: usize,
 }
 
 impl Listeners {
-    /// All serve everything, or all but the first so many are for the control plane and the metrics.
+    /// `first_admin` is the number of the first listener of `admin_listen`, if there is one.
     pub(crate) fn new(first_admin: Option<usize>) -> Listeners {
         Listeners { first_admin: first_admin.unwrap_or(usize::MAX) }
     }
