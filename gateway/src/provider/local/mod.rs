@@ -173,9 +173,8 @@ impl Provider for Local {
     }
 
     fn reload(&self) {
-        match self.load() {
-            Ok(count) => log::info!("functions_file read again, {count} functions"),
-            Err(error) => log::error!("functions_file not read again, the old functions stay: {error}"),
+        if let Err(error) = self.load() {
+            log::error!("functions_file not read again, the old functions stay: {error}");
         }
     }
 

@@ -126,13 +126,17 @@ impl Supervisor {
         let mut started = Some(started);
         loop {
             let now = Instant::now();
-            self.follow_orders(now);
+            let mut read_again = self.follow_orders(now);
             if let Some(started) = started.take() {
                 self.bind();
                 self.publish(now);
                 started();
+                read_again = None; // the file was read for the first time
             }
             self.tend(now);
+            if let Some(count) = read_again {
+                log::info!("functions_file read again, {count} functions"); // calls see them by now
+            }
             if self.is_stopping && self.retiring.is_empty() {
                 return;
             }
@@ -140,9 +144,12 @@ impl Supervisor {
         }
     }
 
-    fn follow_orders(&mut self, now: Instant) {
+    /// Returns the number of functions if there is an order to serve others.
+    fn follow_orders(&mut self, now: Instant) -> Option<usize> {
         let mail = self.mailbox.take();
-        if let Some(functions) = mail.functions.filter(|_| !self.is_stopping) {
+        let functions = mail.functions.filter(|_| !self.is_stopping);
+        let count = functions.as_ref().map(Vec::len);
+        if let Some(functions) = functions {
             self.serve(functions, now);
         }
         for scale in mail.scales {
@@ -155,6 +162,7 @@ impl Supervisor {
             self.retiring.iter_mut().for_each(|retiring| retiring.hurry(now, deadline));
             self.retiring.extend(replicas.filter_map(|replica| replica.stop(now, deadline)));
         }
+        count
     }
 
     /// Functions that are run in the same way keep their replicas, all others get new ones.
