@@ -6,21 +6,21 @@ use crate::octets::is_token;
 /// The largest length of a body and of a chunk. Every reader on the way has a number for it, with or without a sign.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// The longest extension of one chunk; extensions are dropped.
+/// The longest extension of one chunk. Extensions are dropped.
 pub const MAX_EXTENSION_BYTES: usize = 4096;
 
-/// The longest trailer section; trailers are dropped.
+/// The longest trailer section. Trailers are dropped.
 pub const MAX_TRAILER_BYTES: usize = 4096;
 
-/// The most digits of a chunk size. Leading zeros are legal, but not without end.
+/// The most digits of a chunk size. Leading zeros are legal, but bounded.
 const MAX_SIZE_DIGITS: usize = 32;
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     Empty,
-    /// After so many bytes, at least one.
+    /// After this many bytes, at least one.
     Length(u64),
     /// After the last chunk.
     Chunked,
@@ -33,9 +33,9 @@ pub enum Framing {
 pub enum Length {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// This many bytes.
     Known(u64),
-    /// Only its end will tell.
+    /// The length is known only at the end.
     Unknown,
 }
 
@@ -52,9 +52,9 @@ impl From<Framing> for Length {
 /// What comes next in the input: framing to skip, then data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of framing, all understood.
+    /// Bytes of decoded framing.
     pub skip: usize,
-    /// Bytes of data that follow them; zero when more input is needed or the body has ended.
+    /// Bytes of data behind the framing. Zero when more input is needed, or the body has ended.
     pub data: usize,
 }
 
@@ -81,11 +81,11 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
-    /// Bytes left of the body, or of the chunk whose size was read last.
+    /// The bytes left of the body, or of the chunk whose size was read last.
     left: u64,
-    /// Bytes of the present chunk size, of its extension, or of the trailer section.
+    /// The bytes read of the present chunk size, its extension, or the trailer section.
     count: usize,
-    /// Whether blanks may stand alone behind a chunk's size.
+    /// Whether blanks may follow a chunk size without an extension.
     takes_padding: bool,
 }
 
@@ -102,8 +102,8 @@ impl Decoder {
         Decoder { state, left, count: 0, takes_padding: false }
     }
 
-    /// The same for the body of an answer, in which old servers pad the size of a chunk with blanks. In a request
-    /// two readers that disagree about such a line could take different requests from one connection.
+    /// A decoder for the body of an answer. Old servers pad chunk sizes with blanks. In a request that is refused: two
+    /// programs that read such a line differently could find different requests on one connection.
     #[must_use]
     pub fn of_answer(framing: Framing) -> Decoder {
         Decoder { takes_padding: true, ..Decoder::new(framing) }
@@ -121,17 +121,17 @@ impl Decoder {
         self.state == State::UntilClose
     }
 
-    /// What is left of the body's length, or of the chunk whose size was read.
+    /// The bytes left of the body's length, or of the chunk whose size was read.
     #[must_use]
     pub fn announced(&self) -> u64 {
         if matches!(self.state, State::Length | State::Data) { self.left } else { 0 }
     }
 
-    /// Looks at `input`: what to skip, and how much data follows. The data is taken with
+    /// Decodes `input`: how many bytes to skip, and how much data follows. The caller takes the data with
     /// [`Decoder::consume`].
     ///
     /// # Errors
-    /// The reason for which the framing is refused.
+    /// The reason to refuse the framing.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, Refusal> {
         let mut skip = 0;
         loop {

@@ -58,8 +58,8 @@ pub enum End {
     Done(u16),
     /// The try failed before an answer began.
     Failed(Cause),
-    /// The try failed and the call may be sent once more: the upstream cannot have executed it, or may execute it twice.
-    /// The body is still in hand.
+    /// The try failed and the call may be sent once more: the upstream cannot have executed it, or may execute it
+    /// twice. The body is still in hand.
     Again(Cause),
     /// The answer was broken off.
     Broken(Cause),
@@ -82,8 +82,8 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// A connection for a transfer on the poller of the request: a kept one, or a new one that is still being made, until the
-/// deadline or as long as a connect may take. `None` if no connect can begin.
+/// A connection for a transfer on the poller of the request: a kept one, or a new one that is still being made, until
+/// the deadline or as long as a connect may take. `None` if no connect can begin.
 #[must_use]
 pub fn connection(pool: &Pool, exchange: &Exchange<'_>, deadline: Deadline) -> Option<Box<Connection>> {
     pool.take_watched(exchange.poller()).or_else(|| pool.begin(deadline).ok())

@@ -33,12 +33,12 @@ pub fn is_taken_for(name: &[u8], other: &str) -> bool {
             || name.contains(&b'_') && name.iter().zip(other.as_bytes()).all(as_variable))
 }
 
-/// The bit in which `A` and `a` differ. It is set in digits, in `-`, and in no two characters of a token that differ in it
-/// alone, except letters and some that are in no name here (RFC 9110 section 5.6.2).
+/// The bit in which `A` and `a` differ. It is set in digits, in `-`, and in no two characters of a token that differ
+/// in it alone, except letters and some that are in no name here (RFC 9110 section 5.6.2).
 const CASE: u8 = 0x20;
 
-/// Whether the field `name` of a parsed head is the one called `other`, which has letters, digits and `-`: names compare
-/// without case. The ends of short names are compared as words, which may overlap.
+/// Whether the field `name` of a parsed head is the one called `other`, which has letters, digits and `-`: names
+/// compare without case. The ends of short names are compared as words, which may overlap.
 #[must_use]
 pub(crate) fn is_same(name: &[u8], other: &str) -> bool {
     const WORD: u64 = u64::from_ne_bytes([CASE; 8]);

@@ -1,10 +1,10 @@
-//! Why a message is refused: one closed list for both ends, so that every reason has a name to be
-//! counted under, a status, and a sentence.
+//! Reasons to refuse a message: one closed list for clients and servers. Each reason has a name for metrics, a status
+//! and a sentence.
 
 use std::fmt;
 
-/// A reason to refuse a message. On the server's side it becomes an answer and the end of the
-/// connection; on the client's side, an answer that cannot be trusted.
+/// A reason to refuse a message. A server answers with its status and ends the connection. A client drops the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The first line is not a request line or status line (RFC 9112 sections 3 and 4).
@@ -55,7 +55,7 @@ pub enum Refusal {
     TooManyHeaders,
     /// The target is longer than allowed.
     TargetTooLong,
-    /// The heads of all clients take more memory than they may, and this one is among the largest.
+    /// The heads of all clients are over their bound of memory, and this head is among the largest.
     HeadMemory,
     /// The body is longer than allowed, or than [`MAX_LENGTH`](crate::head::MAX_LENGTH).
     BodyTooLarge,
@@ -63,16 +63,16 @@ pub enum Refusal {
     HeaderTimeout,
     /// The body stopped arriving.
     BodyStall,
-    /// All workers and the places to wait for one are taken.
+    /// All workers are busy, and the queue is full.
     Overloaded,
-    /// The client has its share of the connections or places already.
+    /// The client has used up its share of connections or calls.
     TooManyOfClient,
-    /// The server ends.
+    /// The server shuts down.
     Draining,
 }
 
 impl Refusal {
-    /// Every reason, in the order of the declaration: what metrics are made of.
+    /// Every reason, in the order of the declaration, for metrics.
     pub const ALL: [Refusal; 31] = [
         Refusal::RequestLine,
         Refusal::Tls,
@@ -107,7 +107,7 @@ impl Refusal {
         Refusal::Draining,
     ];
 
-    /// Name, status and sentence of each reason: the one table. Which setting governs a limit is the program's to say.
+    /// Name, status and sentence of each reason, in one table. The program names the setting behind a limit.
     const fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Refusal::RequestLine => ("request_line", 400, "malformed first line"),
@@ -156,13 +156,13 @@ impl Refusal {
         }
     }
 
-    /// The name under which it is counted.
+    /// The name in metrics.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().0
     }
 
-    /// The status of the answer, on the server's side.
+    /// The status of a server's answer.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.row().1

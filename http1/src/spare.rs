@@ -1,5 +1,5 @@
-//! Memory that a thread keeps for its next message. A connection has a buffer only while bytes are in it, and a call that
-//! follows another one allocates next to nothing.
+//! Memory that a thread keeps for its next message. A connection has a buffer only while bytes are in it, and a call
+//! that follows another one allocates next to nothing.
 
 use std::cell::RefCell;
 
@@ -21,8 +21,8 @@ const MAX_HEAD_BYTES: usize = 4 * HEAD_BYTES;
 /// The first number of fields that a list has room for.
 pub(crate) const FIELDS: usize = 16;
 
-/// What a thread keeps: a buffer for each side of a call, and memory for the heads of calls that wait for their answers.
-/// A poller has many such calls. A worker without work keeps nothing.
+/// What a thread keeps: a buffer for each side of a call, and memory for the heads of calls that wait for their
+/// answers. A poller has many such calls. A worker without work keeps nothing.
 #[derive(Default)]
 struct Kept {
     buffers: Stack<Vec<u8>, 2>,

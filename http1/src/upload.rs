@@ -1,44 +1,42 @@
-//! The body of a request on its way to an upstream: what is kept of it for a second try, and what is held back until
-//! it was judged.
+//! The body of a request on its way to an upstream. Its first bytes are kept for a second try. If the body is checked,
+//! its last bytes are held back until the check is done.
 
-/// What is kept of a request's body so that it can be sent a second time.
+/// The most bytes of a body that are kept for a second try.
 pub const MAX_KEPT_BYTES: usize = 16 * 1024;
 
-/// Judges the body of a request by all of its bytes.
+/// Checks the body of a request, which needs all of its bytes.
 pub trait Check: Send {
-    /// Sees the next bytes.
+    /// Takes the next bytes.
     fn update(&mut self, data: &[u8]);
 
-    /// Whether the body may be taken for what it says it is; it has ended.
+    /// Whether the check succeeds, now that the body has ended.
     fn is_right(self: Box<Self>) -> bool;
 }
 
-/// The body of a request: what was read of it before or is kept for a second try, then what the client
-/// still sends.
+/// The body of a request: bytes that were read before or are kept for a second try. The client sends the rest.
 #[derive(Default)]
 pub struct Upload {
     pub(crate) kept: Vec<u8>,
-    /// How far the kept bytes were sent in this try.
+    /// How many of the kept bytes were sent in this try.
     pub(crate) at: usize,
-    /// Whether bytes went through that were not kept.
+    /// Whether bytes were sent that were not kept.
     is_incomplete: bool,
-    /// What the rest waits for. Known by a trait alone: a program that checks nothing has none of its code.
+    /// The check that the last bytes wait for. A trait object: programs without checks do not contain the code.
     pending: Option<Box<dyn Judge>>,
 }
 
-/// The judgement of a body; `kept` is what may be sent of it.
+/// A check that is not done. `kept` holds the bytes that may be sent.
 trait Judge: Send {
     fn hold(&mut self, data: &[u8], kept: &mut Vec<u8>);
     fn judge(self: Box<Self>, kept: &mut Vec<u8>) -> bool;
     fn judge_alone(&mut self, kept: &mut Vec<u8>);
 }
 
-/// A body that is not judged yet. What came last of it is held back, so that the upstream cannot take what it has for
-/// the whole.
+/// A body whose check is not done. Its last bytes are held back: the upstream must not take the rest for the whole.
 struct Pending {
     check: Box<dyn Check>,
     held: Vec<u8>,
-    /// The upstream takes no more; the rest is only judged.
+    /// The upstream takes no more: the rest is only checked.
     is_unwanted: bool,
 }
 
@@ -65,20 +63,20 @@ impl Judge for Pending {
 }
 
 impl Upload {
-    /// A body that was read whole already.
+    /// A body that was read whole.
     #[must_use]
     pub fn of(whole: Vec<u8>) -> Upload {
         Upload { kept: whole, ..Upload::default() }
     }
 
-    /// A body whose end goes on only if it is right. The check has seen `held`, which was read before.
+    /// A body whose end is sent only if the check succeeds. The check has seen `held`, which was read before.
     #[must_use]
     pub fn checked(held: Vec<u8>, check: Box<dyn Check>) -> Upload {
         let pending = Pending { check, held, is_unwanted: false };
         Upload { pending: Some(Box::new(pending)), ..Upload::default() }
     }
 
-    /// Goes back to the start; false when that is not possible any more.
+    /// Goes back to the start. False if bytes were sent that were not kept.
     pub(crate) fn rewind(&mut self) -> bool {
         self.at = 0;
         !self.is_incomplete
@@ -95,12 +93,12 @@ impl Upload {
         self.at = self.kept.len();
     }
 
-    /// Whether it is still to be judged.
+    /// Whether a check is not done.
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Holds the next bytes back, and lets those go that were held back before them; nothing is left to be sent then.
+    /// Holds the next bytes back, and releases the ones held before. Earlier bytes must have been sent.
     pub(crate) fn hold(&mut self, data: &[u8]) {
         let Some(pending) = &mut self.pending else { return };
         pending.hold(data, &mut self.kept);
@@ -108,14 +106,14 @@ impl Upload {
         self.is_incomplete |= !self.kept.is_empty();
     }
 
-    /// Lets the end of a body go that is right; false where it is not.
+    /// Ends the check, and releases the last bytes. False if the check fails.
     pub(crate) fn judge(&mut self) -> bool {
         let Some(pending) = self.pending.take() else { return true };
         self.at = 0;
         pending.judge(&mut self.kept)
     }
 
-    /// The upstream takes no more of it. Whether it is to be judged all the same.
+    /// Notes that the upstream takes no more. Whether the rest is to be checked all the same.
     pub(crate) fn judge_alone(&mut self) -> bool {
         let Some(pending) = &mut self.pending else { return false };
         pending.judge_alone(&mut self.kept);

@@ -1,5 +1,5 @@
-//! The two halves of a connection, the same for both ends: what comes in loses its framing, what goes
-//! out gets it. Nothing here blocks; whoever calls polls the socket and keeps the time.
+//! The two halves of a connection, the same for clients and servers. [`Incoming`] takes framing away, and [`Outgoing`]
+//! adds it. Nothing here blocks: the caller polls the socket and keeps the time.
 
 use std::io::{self, IoSlice};
 
@@ -9,12 +9,12 @@ use crate::body::{Decoder, Framing, Length};
 use crate::written::Written;
 use crate::{Refusal, spare};
 
-/// What there is of a body.
+/// The next part of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// Bytes, at least one, to be taken with `consume`.
+    /// At least one byte, to be taken with `consume`.
     Data(&'a [u8]),
-    /// Nothing yet: wait until the socket is readable.
+    /// No bytes yet: the caller waits until the socket is readable.
     Wait,
     /// The whole body was taken.
     End,
@@ -23,7 +23,7 @@ pub enum Body<'a> {
 /// Why a body ends before its end.
 #[derive(Debug)]
 pub enum BodyError {
-    /// Its framing or its length is refused.
+    /// The framing or the length is refused.
     Refused(Refusal),
     /// The peer closed the connection.
     Closed,
@@ -46,21 +46,21 @@ impl std::fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// Bytes from the peer: a buffer, and how far the body in it was understood.
+/// Bytes from the peer: a buffer, and how far the body in the buffer was decoded.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     buffer: Vec<u8>,
-    /// Everything before this place was taken.
+    /// The bytes before this place were taken.
     taken: usize,
-    /// The bytes of the body that lie there without framing, and those of framing behind them.
+    /// From that place on: bytes of the body without framing, then bytes of framing.
     data: usize,
     gap: usize,
-    /// As far as the framing was understood, behind the gap.
+    /// The state of the framing behind the gap.
     decoder: Decoder,
     max_body: u64,
-    /// The bytes of the body whose framing was understood.
+    /// The decoded bytes of the body.
     body_bytes: u64,
-    /// The last read found less than it had room for.
+    /// The last read found fewer bytes than it had room for.
     is_drained: bool,
 }
 
@@ -71,22 +71,22 @@ impl Incoming {
         Incoming { buffer, taken: 0, data: 0, gap: 0, decoder, max_body, body_bytes: 0, is_drained: false }
     }
 
-    /// Whether all that had arrived was read, and nothing was noticed since.
+    /// Whether everything that had arrived was read, and nothing was reported since.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_drained
     }
 
-    /// More has arrived.
+    /// Notes that more has arrived.
     pub(crate) fn notice(&mut self) {
         self.is_drained = false;
     }
 
-    /// The bytes that arrived and were not taken yet.
+    /// The bytes that arrived and were not taken.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }
 
-    /// The memory that is held for what has arrived.
+    /// The bytes of memory that are held for what has arrived.
     pub(crate) fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
@@ -102,7 +102,7 @@ impl Incoming {
         (self.taken, self.data, self.gap) = (self.buffer.len(), 0, 0);
     }
 
-    /// Takes the first `length` pending bytes out as a head of their own.
+    /// Takes the first `length` pending bytes as a head.
     pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
         let mut head = spare::head();
         head.extend_from_slice(&self.pending()[..length]);
@@ -110,8 +110,8 @@ impl Incoming {
         head
     }
 
-    /// Begins a body behind the head that was taken. A length over `max_body` is refused at once, and so is wrong
-    /// framing in what came with the head: nothing of such a request is passed on.
+    /// Begins a body behind the head that was taken. A length over `max_body` is refused at once. So is wrong framing
+    /// among the bytes that came with the head: no part of such a request is passed on.
     pub(crate) fn begin(&mut self, framing: Framing, max_body: u64) -> Result<(), Refusal> {
         (self.decoder, self.max_body, self.body_bytes) = (Decoder::new(framing), max_body, 0);
         match framing {
@@ -131,8 +131,8 @@ impl Incoming {
         self.data == 0 && self.decoder.is_done()
     }
 
-    /// Reads what is there, growing the buffer when reads fill it; at most `room` bytes beyond the
-    /// pending ones, or what a kept buffer has room for.
+    /// Reads once from the socket, at most `room` bytes beyond the pending ones, or as many as a kept buffer has room
+    /// for. The buffer grows when reads fill it.
     pub(crate) fn fill(&mut self, socket: &Socket, room: usize) -> io::Result<Option<usize>> {
         if self.taken == self.buffer.len() {
             if self.buffer.capacity() < spare::FIRST_BYTES {
@@ -157,7 +157,7 @@ impl Incoming {
         Ok(received)
     }
 
-    /// Gives the buffer back while nothing is in it, and a large one that holds little.
+    /// Gives the buffer back if it is empty, or large with few bytes in it.
     pub(crate) fn rest(&mut self) {
         match self.pending() {
             [] => spare::give(std::mem::take(&mut self.buffer)),
@@ -170,7 +170,7 @@ impl Incoming {
         self.taken = 0;
     }
 
-    /// What there is of the body, reading once from the socket if need be.
+    /// The next part of the body. Reads once from the socket if no part has arrived.
     pub(crate) fn body(&mut self, socket: &Socket) -> Result<Body<'_>, BodyError> {
         loop {
             let has_to_look = self.data == 0 && !self.decoder.is_done();
@@ -201,8 +201,8 @@ impl Incoming {
         }
     }
 
-    /// Takes the framing away before the next data, and between chunks of at most `longest` bytes: one piece of many
-    /// chunks is moved on with one call of the system. An error is in what follows the data.
+    /// Takes the framing away before the next data, and between chunks of at most `longest` bytes: many small chunks
+    /// are sent on with one system call. An error concerns the bytes behind the data.
     fn unframe(&mut self, longest: usize) -> Result<(), Refusal> {
         loop {
             let (mut ahead, end) = (self.decoder.clone(), self.taken + self.data);
@@ -241,21 +241,21 @@ impl Incoming {
     }
 }
 
-/// How the data of a message is marked on the wire.
+/// How the end of a message's data is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Bytes that are left of the announced length.
+    /// The bytes left of the announced length.
     Length(u64),
-    /// Bytes that are left of the chunk whose size was written.
+    /// The bytes left of the chunk whose size was written.
     Chunked(u64),
     /// The end of the connection ends it.
     UntilClose,
-    /// A body is not allowed (HEAD, 204, 304); data is swallowed.
+    /// A body is not allowed (HEAD, 204, 304): data is dropped.
     Bodiless,
 }
 
 impl Mode {
-    /// The mode for a body of the given length, to a peer that understands chunks or does not.
+    /// The mode for a body of the given length. `chunked` says whether the peer understands chunks.
     pub(crate) fn of(length: Length, chunked: bool) -> Mode {
         match length {
             Length::None => Mode::Length(0),
@@ -266,18 +266,18 @@ impl Mode {
     }
 }
 
-/// Data up to this size is copied, behind a head that waits to be sent or to the data of the chunk before: one piece is
-/// sent faster than two.
+/// Data up to this size is copied behind the bytes that wait to be sent, or to the chunk before: one piece is sent
+/// faster than two.
 const SMALL: usize = 1024;
 
-/// Bytes to the peer: what is written and not sent yet (heads, framing, a little data), and the mode.
+/// Bytes to the peer: heads, framing and a little data that wait to be sent, and the mode.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     ready: Written,
     sent: usize,
     mode: Mode,
     finished: bool,
-    /// Everything that the socket took since the connection began.
+    /// The bytes that the socket took since the connection began.
     total: u64,
 }
 
@@ -286,7 +286,7 @@ impl Outgoing {
         Outgoing { ready: Written::default(), sent: 0, mode: Mode::Bodiless, finished: true, total: 0 }
     }
 
-    /// Gives memory back; for a connection that becomes idle.
+    /// Gives memory back, for a connection that becomes idle.
     pub(crate) fn rest(&mut self) {
         self.ready = Written::default();
         self.sent = 0;
@@ -309,22 +309,22 @@ impl Outgoing {
         self.mode = mode;
     }
 
-    /// Puts bytes that stand on their own, such as an interim response, before what follows.
+    /// Adds bytes that stand on their own, such as an interim response.
     pub(crate) fn interim(&mut self, bytes: &[u8]) {
         self.ready.put(bytes);
     }
 
-    /// Whether everything that was written was sent, the end of the message included.
+    /// Whether the message was sent whole.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished && self.is_empty()
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether no byte waits to be sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.sent == self.ready.len()
     }
 
-    /// Sends what the socket takes of what is ready and of `data`, and answers how much of `data` was
+    /// Sends the waiting bytes, then `data`, as far as the socket takes them. Returns how many bytes of `data` were
     /// taken; 0 means that the socket is full.
     pub(crate) fn write(&mut self, socket: &Socket, data: &[u8]) -> io::Result<usize> {
         let data = match self.mode {
@@ -379,7 +379,7 @@ impl Outgoing {
         Ok(of_data)
     }
 
-    /// Sends data that is little enough to be held back with the rest.
+    /// Sends data that is small enough to be copied behind the waiting bytes.
     fn send_small(&mut self, socket: &Socket, data: &[u8], tail: &[u8]) -> io::Result<usize> {
         self.ready.put(data);
         self.ready.put(tail);
@@ -390,11 +390,10 @@ impl Outgoing {
         Ok(data.len())
     }
 
-    /// Ends the message and sends what is left; false when the socket is full, and the call is repeated.
+    /// Ends the message and sends what is left. False when the socket is full: the caller calls again.
     ///
     /// # Errors
-    /// `UnexpectedEof` when less than the announced length, or chunk, was written: the connection must be
-    /// broken off.
+    /// `UnexpectedEof` when less than the announced length or chunk was written: the caller must break the connection off.
     pub(crate) fn finish(&mut self, socket: &Socket) -> io::Result<bool> {
         if !self.finished {
             match self.mode {
@@ -409,7 +408,7 @@ impl Outgoing {
         self.flush(socket)
     }
 
-    /// Sends what is ready; false when the socket is full.
+    /// Sends the waiting bytes. False when the socket is full.
     pub(crate) fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
         while self.sent < self.ready.len() {
             match socket.send_bytes(&self.ready[self.sent..])? {
@@ -580,7 +579,8 @@ mod tests {
         assert!(matches!(incoming.body(&socket), Err(BodyError::Refused(Refusal::BodyTooLarge))));
     }
 
-    /// What is shown of a body that has arrived whole, piece by piece, of which at most `most` bytes are taken at a time.
+    /// What is shown of a body that has arrived whole, piece by piece, of which at most `most` bytes are taken at a
+    /// time.
     fn shown(body: &[u8], max_body: u64, most: usize) -> (Vec<String>, Option<Refusal>) {
         let (socket, _peer) = pair();
         let (mut incoming, mut pieces) = (Incoming::new(), Vec::new());

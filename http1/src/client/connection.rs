@@ -1,5 +1,5 @@
-//! One client connection, a request at a time, without blocking: the caller polls
-//! [`Connection::socket`] between calls.
+//! One client connection, which carries one request at a time and never blocks: the caller polls [`Connection::socket`]
+//! between calls.
 
 use std::io;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::writer::Persistence;
 use crate::written::Written;
 use crate::{HeadWriter, Refusal};
 
-/// Interim responses (1xx) that may come before one final response.
+/// The most interim responses (1xx) before one final response.
 const MAX_INTERIM: usize = 16;
 
-/// How long a new connection waits for its first byte before an idle one is closed for it, and the longest pause until
-/// the next: each pause is twice the one before.
+/// A new connection waits this long for its first byte, then an idle connection is closed to make room. The pauses
+/// until the next one double up to the maximum.
 const FIRST_ROOM_PAUSE: Duration = Duration::from_millis(100);
 const MAX_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// What becomes of a connection after a request.
+/// The state of a connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It can carry the next request.
+    /// The connection can carry the next request.
     Idle,
-    /// It cannot: the request or its answer is not whole, or one side ends the connection.
+    /// The connection is done: the request or the answer is not whole, or one side ends the connection.
     Spent,
-    /// It cannot: the server sent bytes that belong to no answer.
+    /// The connection is not trusted: the server sent bytes that belong to no answer.
     Surplus,
 }
 
-/// A new connection that the server has not shown any interest in. A server that serves few connections at a time may
-/// never do so while idle ones take its places.
+/// A new connection without a byte from the server. A server with few slots may not serve it while idle connections
+/// take the slots.
 #[derive(Debug)]
 struct Unnoticed {
     /// The idle connections of its pool.
@@ -60,22 +60,22 @@ pub struct Connection {
     is_upgrade: bool,
     is_reused: bool,
     has_received: bool,
-    /// Its system tells what the peer's has acknowledged.
+    /// The kernel tells how much the peer's kernel has acknowledged.
     is_tcp: bool,
-    /// Its first request is its last, and says so.
+    /// The first request is the last, and says so.
     is_for_one_call: bool,
     /// Bytes came that belong to no answer.
     has_surplus: bool,
-    /// Its poller saw that the server has ended its side.
+    /// The poller saw that the server has ended its side.
     is_hung_up: bool,
     unnoticed: Option<Unnoticed>,
-    /// The connection broke, by a reset or for want of its peer, without an orderly end before.
+    /// The connection broke, by a reset or a silent peer, without an orderly end before.
     was_broken: bool,
-    /// What had been sent on the connection before the present request.
+    /// The bytes that had been sent before the present request.
     sent_before: u64,
-    /// Until when it must be made; `None` once it is.
+    /// The deadline of the connect; `None` once the connection is made.
     connect_by: Option<Deadline>,
-    /// The poller that is told of its changes.
+    /// The poller that gets the socket's events.
     pub(crate) watched_by: Option<usize>,
 }
 
@@ -104,7 +104,7 @@ impl Connection {
         Ok(Connection { is_tcp, ..Connection::on(socket, config) })
     }
 
-    /// Begins to connect and does not wait, so that a poller may have it.
+    /// Begins to connect and does not wait, for a poller.
     pub(crate) fn begin(
         endpoint: &Endpoint,
         config: ClientConfig,
@@ -151,7 +151,7 @@ impl Connection {
         }
     }
 
-    /// Makes it one of a pool's. Where the pool does not `trust` the server it serves one call.
+    /// Makes the connection part of a pool. If the pool does not `trust` the server, the connection serves one call.
     pub(crate) fn of_pool(mut self: Box<Self>, idle: &Arc<Shelves>, trust: bool) -> Box<Connection> {
         let next_ask = Instant::now() + FIRST_ROOM_PAUSE;
         self.unnoticed = Some(Unnoticed { idle: Arc::clone(idle), next_ask, pause: FIRST_ROOM_PAUSE });
@@ -159,12 +159,12 @@ impl Connection {
         self
     }
 
-    /// When [`Connection::ask_for_room`] has something to do.
+    /// When [`Connection::ask_for_room`] is due.
     pub(crate) fn next_ask(&self) -> Deadline {
         self.unnoticed.as_ref().map_or(Deadline::NEVER, |unnoticed| Deadline::at(unnoticed.next_ask))
     }
 
-    /// Has an idle connection to the same server closed where nothing has come on this new one for a while.
+    /// Closes an idle connection to the same server if no byte has come on this new one for a while.
     pub(crate) fn ask_for_room(&mut self, now: Instant) {
         if let Some(Unnoticed { idle, next_ask, pause }) = &mut self.unnoticed
             && now >= *next_ask
@@ -180,15 +180,15 @@ impl Connection {
         self.connect_by.is_some()
     }
 
-    /// Until when it must be made.
+    /// The deadline of the connect.
     pub(crate) fn connect_by(&self) -> Deadline {
         self.connect_by.unwrap_or(Deadline::NEVER)
     }
 
-    /// Whether the connection that [`Pool::begin`](super::Pool::begin) began is made by now. Nothing can be sent before.
+    /// Whether the connect that [`Pool::begin`](super::Pool::begin) began is done. Nothing can be sent before.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// Why the connect failed.
     pub fn connected(&mut self) -> io::Result<bool> {
         let is_made = self.connect_by.is_none() || self.socket.connected()?;
         if is_made {
@@ -203,7 +203,7 @@ impl Connection {
         &self.socket
     }
 
-    /// Whether it served a request before: then the server may close it just now.
+    /// Whether the connection served a request before: the server may be about to close it.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.is_reused
@@ -215,19 +215,19 @@ impl Connection {
         self.has_received
     }
 
-    /// Whether the server has shown with the present request that it is there: the connection was made for it, or
-    /// something of an answer came.
+    /// Whether the server is known to be there: the connection was made for the present request, or a part of an answer
+    /// came.
     #[must_use]
     pub fn has_peer(&self) -> bool {
         self.has_received || !self.is_reused && !self.is_connecting()
     }
 
-    /// Whether the server cannot have seen any of the request: it ended the connection in order, nothing of
-    /// an answer came, and with its end its system has acknowledged none of the request's bytes. Then it may
-    /// be sent elsewhere whatever its method.
+    /// Whether the server cannot have seen any byte of the request: the server ended the connection in order, no part
+    /// of an answer came, and its kernel has acknowledged no byte of the request. Then the request may be sent
+    /// elsewhere whatever its method.
     ///
-    /// A reset alone proves nothing, since what was read may be acknowledged later than it was read (RFC 9293
-    /// section 3.8.6.3), and by a reset not at all.
+    /// A reset alone proves nothing: bytes may be read before they are acknowledged (RFC 9293 section 3.8.6.3), and a
+    /// reset acknowledges nothing.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         const SYN: u64 = 1; // the opening counts as a byte
@@ -235,8 +235,8 @@ impl Connection {
         !self.has_received && !self.was_broken && acked.is_some_and(|acked| acked <= self.sent_before + SYN)
     }
 
-    /// Notes how the connection ended. Linux calls a reset that follows an orderly end `BrokenPipe`; all other errors
-    /// prove nothing: what acknowledged the request may have been lost with the network.
+    /// Notes how the connection ended. Linux calls a reset behind an orderly end `BrokenPipe`. All other errors prove
+    /// nothing: the network may have lost an acknowledgement.
     fn seen<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         self.was_broken |= result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
         result
@@ -253,7 +253,7 @@ impl Connection {
         self.outgoing.begin(head.finish(length, true, persistence), Mode::of(length, true));
     }
 
-    /// Sends what the socket takes of `data` and answers how much that is; 0 means that it is full.
+    /// Sends as much of `data` as the socket takes, and returns how much that is; 0 means that the socket is full.
     ///
     /// # Errors
     /// What the system says; more data than the announced length is `InvalidInput`.
@@ -262,7 +262,7 @@ impl Connection {
         self.seen(result)
     }
 
-    /// Sends the head, and what else is held back, before there is data; false when the socket is full.
+    /// Sends the head and other waiting bytes before there is data. False when the socket is full.
     ///
     /// # Errors
     /// What the system says.
@@ -271,7 +271,7 @@ impl Connection {
         self.seen(result)
     }
 
-    /// Ends the request; false when the socket is full and the call must be repeated.
+    /// Ends the request. False when the socket is full: the caller calls again.
     ///
     /// # Errors
     /// What the system says; less data than the announced length is `UnexpectedEof`.
@@ -280,7 +280,7 @@ impl Connection {
         self.seen(result)
     }
 
-    /// Whether the whole request was handed to the system.
+    /// Whether the kernel has the whole request.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.outgoing.is_finished()
@@ -295,7 +295,8 @@ impl Connection {
         self.response_after(&mut |_| {})
     }
 
-    /// The same, and shows interim responses on the way, but for `100 Continue`, which is for this hop alone.
+    /// As [`Connection::response`], and passes interim responses to `interim`, except `100 Continue`, which is for
+    /// this hop alone.
     pub(crate) fn response_after(
         &mut self,
         interim: &mut dyn FnMut(&ResponseHead),
@@ -345,7 +346,7 @@ impl Connection {
                 }
                 Ok(Some(0)) => return Err(Error::Closed(Phase::FirstByte)),
                 Ok(Some(_)) if !self.has_received && self.is_too_early() => {
-                    // What is on its way may be executed yet: nothing says that it was not.
+                    // The request is on its way and may still be executed.
                     (self.has_surplus, self.was_broken) = (!self.has_ended(), true);
                     return Err(Error::Closed(Phase::FirstByte));
                 }
@@ -358,9 +359,9 @@ impl Connection {
         }
     }
 
-    /// Whether bytes that just came cannot be an answer to the present request, since the peer's system has acknowledged
-    /// none of it: they were sent behind an earlier answer. (What comes on a new connection may be the refusal of a
-    /// server that has no room, and does not read.)
+    /// Whether the bytes that just came cannot be an answer: the peer's kernel has acknowledged no byte of the
+    /// request, so the bytes were sent behind an earlier answer. On a new connection they may be the refusal of a full
+    /// server, which does not read.
     fn is_too_early(&self) -> bool {
         let sent = self.outgoing.total() - self.sent_before;
         let is_unseen = || self.is_tcp && self.socket.unacknowledged().is_some_and(|left| left >= sent);
@@ -373,7 +374,7 @@ impl Connection {
         self.head.as_ref()
     }
 
-    /// Begins the tunnel that the server agreed to: both sides send until they close.
+    /// Begins the tunnel that the server agreed to. Both sides send until they close.
     pub(crate) fn begin_tunnel(&mut self) {
         let _ = self.incoming.begin(Framing::UntilClose, u64::MAX); // no length, so none that is too large
         self.outgoing.begin(Written::default(), Mode::UntilClose);
@@ -384,7 +385,7 @@ impl Connection {
         self.head.as_ref().is_some_and(|head| head.status() == 101)
     }
 
-    /// Whether the server, by itself, made this response the last of the connection: it may be about to end.
+    /// Whether the server itself made this response the last of the connection: the server may be about to end.
     #[must_use]
     pub fn is_told_to_close(&self) -> bool {
         let head = self.head.as_ref().filter(|head| head.version == Version::Http11 && !self.is_for_one_call);
@@ -397,7 +398,7 @@ impl Connection {
         self.head.as_ref().map_or(Length::None, |head| head.framing().into())
     }
 
-    /// What there is of the response's body.
+    /// The next part of the response's body.
     ///
     /// # Errors
     /// See [`BodyError`].
@@ -410,7 +411,7 @@ impl Connection {
         self.incoming.consume(count);
     }
 
-    /// Its poller was told that something has come, or that the server has ended its side.
+    /// Notes that bytes have come, or that the server has ended its side.
     pub(crate) fn notice(&mut self, is_hung_up: bool) {
         self.incoming.notice();
         self.is_hung_up |= is_hung_up;
@@ -421,7 +422,7 @@ impl Connection {
         !self.is_tunnel() && self.head.is_some() && self.incoming.is_done() && self.outgoing.is_finished()
     }
 
-    /// What becomes of it after a request.
+    /// The state after a request.
     pub(crate) fn standing(&self) -> Standing {
         let keeps_alive = self.is_over() && self.head.as_ref().is_some_and(ResponseHead::keeps_alive);
         if self.has_surplus || keeps_alive && !self.incoming.pending().is_empty() {
@@ -430,12 +431,11 @@ impl Connection {
         if !keeps_alive || self.is_hung_up || self.is_for_one_call {
             return Standing::Spent;
         }
-        // Where a poller watches it, whatever has come since a read that took all was noticed.
+        // A poller notes whatever comes after a read that took everything.
         if self.watched_by.is_some() && self.incoming.is_drained() { Standing::Idle } else { self.look() }
     }
 
-    /// What becomes of it between two requests, by what has come. Its end behind further bytes is a goodbye, such as
-    /// 408 (RFC 9110 section 15.5.9).
+    /// The state between two requests. An end behind further bytes is a goodbye, such as 408 (RFC 9110 section 15.5.9).
     pub(crate) fn look(&self) -> Standing {
         match self.socket.peek() {
             Ok(None) => Standing::Idle,
@@ -449,15 +449,15 @@ impl Connection {
         self.socket.wait(Ready::HANG_UP, Deadline::after(Duration::ZERO)).is_ok_and(Ready::is_hung_up)
     }
 
-    /// Closes it for good. After the only call of a server that is not trusted neither side keeps its port for a minute
-    /// (`TIME_WAIT`): there may be many such calls.
+    /// Closes the connection. After the only call of a server that is not trusted, a reset spares both sides a port in
+    /// `TIME_WAIT` for a minute: there may be many such calls.
     pub(crate) fn discard(self: Box<Self>) {
         if self.is_for_one_call && self.is_over() {
             self.socket.reset_on_close();
         }
     }
 
-    /// Readies it for the pool: the memory of the last exchange goes back.
+    /// Readies the connection for the pool: the memory of the last exchange goes back.
     pub(crate) fn rest(&mut self) {
         self.incoming.rest();
         self.outgoing.rest();

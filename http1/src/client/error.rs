@@ -1,4 +1,4 @@
-//! What goes wrong between a request and its response, and whether the request may be sent again.
+//! Errors between a request and its response.
 
 use std::fmt;
 use std::io;
@@ -35,9 +35,9 @@ impl fmt::Display for Phase {
 pub enum Error {
     /// No connection: nothing was sent, so the request may go elsewhere whatever its method.
     Connect {
-        /// Where to.
+        /// The server's address.
         endpoint: Endpoint,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The deadline passed.
@@ -74,8 +74,7 @@ impl Error {
         }
     }
 
-    /// The error of reading or writing in a phase: a connection that the peer ended is closed, however
-    /// the system says it.
+    /// The error of reading or writing in a phase. An end by the peer is `Closed`, however the system says it.
     #[must_use]
     pub fn of_io(phase: Phase, error: io::Error) -> Error {
         match error.kind() {

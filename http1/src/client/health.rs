@@ -1,4 +1,4 @@
-//! A server's question to itself: is the one at this address healthy? For images that have no shell.
+//! The health check of a server by its own binary, for images without a shell.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use kit::Deadline;
 use super::{ClientConfig, Connection, Endpoint, Error, Request};
 use crate::ResponseHead;
 
-/// Docker gives a check 30 s by default; one that takes this long has failed.
+/// The time of a check. Docker gives it 30 s by default.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Asks `target` of the server at `address` and expects 200.
 ///
 /// # Errors
-/// What went wrong, in one line.
+/// The reason, in one line.
 pub fn health_check(address: SocketAddr, target: &str) -> Result<(), String> {
     match status(address, target) {
         Ok(200) => Ok(()),
@@ -23,7 +23,7 @@ pub fn health_check(address: SocketAddr, target: &str) -> Result<(), String> {
     }
 }
 
-/// The status of the answer, over a connection for this question alone.
+/// The status of the answer, over a connection of its own.
 fn status(address: SocketAddr, target: &str) -> Result<u16, Error> {
     let deadline = Deadline::after(LIMIT);
     let mut connection = Connection::open(&Endpoint::Tcp(address), ClientConfig::default(), deadline)?;

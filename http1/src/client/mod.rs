@@ -1,5 +1,5 @@
-//! The client: connections that never block inside ([`Connection`]), kept alive in a pool for each
-//! endpoint ([`Pool`]), and whole calls under one deadline ([`Pool::send`]).
+//! The client: connections that never block ([`Connection`]), a pool of them for each endpoint ([`Pool`]), and whole
+//! calls under one deadline ([`Pool::send`]).
 
 mod connection;
 mod error;
@@ -41,13 +41,12 @@ impl fmt::Display for Endpoint {
 pub struct ClientConfig {
     /// The longest a connect may take.
     pub connect_timeout: Duration,
-    /// How long the server's system may be silent before the connection fails; `None` for as long as it likes. Of TCP
-    /// alone, see [`Socket::fail_without_peer`](kit::sys::Socket::fail_without_peer).
+    /// How long the server's kernel may be silent before the connection fails; `None` is no limit. For TCP only, see
+    /// [`Socket::fail_without_peer`](kit::sys::Socket::fail_without_peer).
     pub silence_timeout: Option<Duration>,
-    /// How long an unused connection is kept. It must be shorter than what the server keeps, so that
-    /// reuse seldom meets a closing connection.
+    /// How long an idle connection is kept. The server must keep it longer, or reuse often meets a closing connection.
     pub idle_timeout: Duration,
-    /// The most unused connections that one pool keeps, and as many for each poller.
+    /// The most idle connections of one pool, and as many for each poller.
     pub max_idle: usize,
     /// The pollers of the server whose transfers use its pools; see
     /// [`ServerConfig::pollers`](crate::ServerConfig::pollers).

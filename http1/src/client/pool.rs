@@ -1,5 +1,4 @@
-//! Idle connections to one endpoint. The youngest is used first, so that a quiet pool shrinks to what
-//! is needed.
+//! Idle connections to one endpoint. The youngest is used first: a quiet pool shrinks to the connections it needs.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +12,11 @@ use super::{ClientConfig, Connection, Endpoint, Error, Response};
 use crate::HeadWriter;
 use crate::head::is_idempotent;
 
-/// Between two idle connections that are closed for calls that the server does not take: many such calls must not
-/// have every connection closed.
+/// The least time between two idle connections that are closed to make room: many waiting calls must not close them
+/// all.
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
-/// The least time between two sweeps: connections that become old one after another are closed together.
+/// The least time between two sweeps: connections that become old shortly after each other are closed together.
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections to one endpoint.
@@ -26,22 +25,22 @@ pub struct Pool {
     endpoint: Endpoint,
     config: ClientConfig,
     idle: Arc<Shelves>,
-    /// The server has sent bytes that belong to no answer. Those that come while the next request is on its way cannot
-    /// be told from its answer, so that each connection serves one call from then on.
+    /// The server has sent bytes that belong to no answer. Such bytes behind the next request would look like its
+    /// answer: each connection serves one call from then on.
     is_distrusted: AtomicBool,
 }
 
 /// The idle connections of a pool.
 #[derive(Debug)]
 pub(crate) struct Shelves {
-    /// One for connections that no poller has in its epoll, then one for each poller: a poller takes what is its
-    /// own, and waits for no other.
+    /// The first shelf is for connections that no poller watches. Then each poller has its own, and waits for no other.
     shelves: Box<[Shelf]>,
-    /// When one was last closed to make room.
+    /// When a connection was last closed to make room.
     last_room: Mutex<Option<Instant>>,
 }
 
-/// Unused connections with the time since when, oldest first; `None` once the pool is closed. Connections are moved often, and are large.
+/// Idle connections with the start of their idle time, oldest first; `None` once the pool is closed. Connections are
+/// large and move often, so they are boxed.
 type Shelf = Mutex<Idle>;
 type Idle = Option<Vec<(Box<Connection>, Instant)>>;
 
@@ -54,26 +53,26 @@ impl Pool {
         Pool { endpoint, config, idle, is_distrusted: AtomicBool::new(false) }
     }
 
-    /// Where its connections go.
+    /// The endpoint of the connections.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// An idle connection that still stands, if there is one.
+    /// An idle connection that is still open, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Box<Connection>> {
         self.idle.shelves.iter().find_map(|shelf| self.take_from(shelf))
     }
 
-    /// The same for a transfer that the poller of that number will step. What other pollers have is left to them.
+    /// As [`Pool::take`], for a transfer on the poller with this number. Connections of other pollers are left alone.
     pub(crate) fn take_watched(&self, poller: usize) -> Option<Box<Connection>> {
         let own = self.idle.shelves.get(poller + 1).and_then(|shelf| self.take_from(shelf));
         own.or_else(|| self.take_from(&self.idle.shelves[0]))
     }
 
-    /// Every connection is looked at, though its poller may have been told: what has come since then would be taken
-    /// for the answer to the next request.
+    /// Peeks at every connection, though its poller may have reported: bytes that came since would pass for the answer
+    /// to the next request.
     fn take_from(&self, shelf: &Shelf) -> Option<Box<Connection>> {
         loop {
             let (connection, since) = lock(shelf).as_mut()?.pop()?;
@@ -88,11 +87,11 @@ impl Pool {
         }
     }
 
-    /// A new connection that is still being made, see [`Connection::connected`]; until the deadline, or as long as a
+    /// A new connection that is still being made, see [`Connection::connected`]: until the deadline, or as long as a
     /// connect may take.
     ///
     /// # Errors
-    /// What connect(2) says at once; `Unsupported` for a UNIX socket.
+    /// An error that connect(2) returns at once; `Unsupported` for a UNIX socket.
     pub fn begin(&self, deadline: Deadline) -> io::Result<Box<Connection>> {
         Connection::begin(&self.endpoint, self.config, deadline).map(|connection| self.own(connection))
     }
@@ -113,7 +112,7 @@ impl Pool {
         self.is_distrusted.load(Ordering::Relaxed)
     }
 
-    /// From now on connections serve one call each.
+    /// Lets each connection serve one call from now on.
     pub(crate) fn distrust(&self) {
         if !self.is_distrusted.swap(true, Ordering::Relaxed) {
             log::warn!(
@@ -124,7 +123,7 @@ impl Pool {
         self.clear();
     }
 
-    /// Takes a connection back. One that cannot be used again, or for which there is no room, is closed.
+    /// Takes a connection back. The pool closes a connection that cannot be used again or has no room.
     pub fn put(&self, mut connection: Box<Connection>) {
         match connection.standing() {
             Standing::Idle if !self.is_distrusted() => {}
@@ -137,15 +136,15 @@ impl Pool {
         self.renew(shelf, Instant::now(), Some(connection));
     }
 
-    /// Closes the connections that have been unused for too long, and answers when to do so again.
+    /// Closes the connections that have been idle for too long, and returns when to do so again.
     pub fn sweep(&self, now: Instant) -> Instant {
         let oldest = self.idle.shelves.iter().filter_map(|shelf| self.renew(shelf, now, None)).min();
         let idle_timeout = self.config.idle_timeout;
         (oldest.unwrap_or(now) + idle_timeout).max(now + SWEEP_PAUSE.max(idle_timeout / 8))
     }
 
-    /// Takes those out that have been unused for too long, and adds one if there is room. What is not kept is
-    /// closed once the lock is gone. Answers since when the oldest of the others is unused.
+    /// Removes connections that have been idle for too long, and adds one if there is room. The others are closed
+    /// after the lock is released. Returns since when the oldest is idle.
     fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Box<Connection>>) -> Option<Instant> {
         let (mut surplus, mut oldest) = (Vec::new(), None);
         if let Some(idle) = lock(shelf).as_mut() {
@@ -179,9 +178,9 @@ impl Pool {
         }
     }
 
-    /// Sends a whole request and waits for the head of its response, on an idle connection or a new one. A
-    /// reused connection that the server was just closing is replaced once where nothing can have been
-    /// executed twice: the method is idempotent (RFC 9110 section 9.2.2) and nothing of an answer came.
+    /// Sends a whole request and waits for the head of its response, on an idle connection or a new one. If the server
+    /// was just closing the idle one, the request is sent once more: only if its method is idempotent (RFC 9110
+    /// section 9.2.2) and no part of an answer came.
     ///
     /// # Errors
     /// See [`Error`].
@@ -201,9 +200,9 @@ impl Pool {
 }
 
 impl Shelves {
-    /// Closes the connection that has been idle for longest, unless one was closed for that just before.
+    /// Closes the connection that has been idle for longest, unless one was closed just before.
     pub(crate) fn make_room(&self, now: Instant) {
-        drop(self.take_longest_idle(now)); // without a lock
+        drop(self.take_longest_idle(now)); // closed without the lock
     }
 
     fn take_longest_idle(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
@@ -214,7 +213,7 @@ impl Shelves {
         let since = |shelf: &Shelf| lock(shelf).as_ref()?.first().map(|(_, since)| *since);
         let longest =
             self.shelves.iter().filter_map(|shelf| Some((since(shelf)?, shelf))).min_by_key(|it| it.0);
-        // It may have been taken meanwhile; then the next one will do.
+        // A call may have taken it meanwhile: then the next one will do.
         let taken = lock(longest?.1).as_mut().and_then(|idle| (!idle.is_empty()).then(|| idle.remove(0)));
         *last = taken.as_ref().map(|_| now).or(*last);
         taken

@@ -25,13 +25,13 @@ impl Connection {
             if !self.is_sent()
                 && let Err(error) = send_some(self, &mut rest)
             {
-                // It may have answered before it stopped listening.
+                // The server may have answered before it stopped reading.
                 return match self.response() {
                     Ok(Some(_)) => Ok(()),
                     _ => Err(Error::of_io(Phase::Request, error)),
                 };
             }
-            // A server may answer before it has read everything; what it says then counts.
+            // The server may answer before it has read everything: that answer counts.
             if self.response()?.is_some() {
                 return Ok(());
             }
@@ -44,8 +44,8 @@ impl Connection {
     /// Reads some of the response's body into `buffer`; 0 is its end.
     ///
     /// # Errors
-    /// [`Error::Timeout`] at the deadline, and `InvalidInput` without room, after which reading may go on; otherwise the
-    /// body is lost.
+    /// [`Error::Timeout`] at the deadline and `InvalidInput` for an empty buffer: reading may go on. After any other
+    /// error the body is lost.
     pub fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, Error> {
         if buffer.is_empty() {
             return Err(Error::Io(Phase::Body, io::ErrorKind::InvalidInput.into()));
@@ -115,7 +115,7 @@ impl<'a> Response<'a> {
     /// Reads some of the body into `buffer`; 0 is its end.
     ///
     /// # Errors
-    /// [`Error::Timeout`] at the deadline, after which reading may go on; otherwise the body is lost.
+    /// [`Error::Timeout`] at the deadline: reading may go on. After any other error the body is lost.
     pub fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, Error> {
         self.connection.as_mut().map_or(Ok(0), |connection| connection.read(buffer, deadline))
     }
@@ -123,7 +123,7 @@ impl<'a> Response<'a> {
     /// Reads the rest of the body.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when it is longer than `limit` bytes; otherwise as [`Response::read`].
+    /// [`Error::TooLarge`] for more than `limit` bytes; otherwise as [`Response::read`].
     pub fn read_to_end(&mut self, limit: usize, deadline: Deadline) -> Result<Vec<u8>, Error> {
         let mut whole = Vec::new();
         let mut piece = [0; 4096];

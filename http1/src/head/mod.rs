@@ -60,7 +60,8 @@ pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
 }
 
-/// Whether a protocol in a list of `Upgrade` is HTTP again: `h2c`, `h2c/1`, the drafts before it (`h2c-14`), `HTTP/2.0`.
+/// Whether a protocol in a list of `Upgrade` is HTTP again: `h2c`, `h2c/1`, the drafts before it (`h2c-14`),
+/// `HTTP/2.0`.
 fn is_http(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2")) || name.eq_ignore_ascii_case(b"http")

@@ -39,9 +39,9 @@ pub fn authority(value: &[u8]) -> Option<(&[u8], Option<u16>)> {
     (value.len() <= MAX_HOST_BYTES).then_some((host, port_of(port)?))
 }
 
-/// The length of a name as the DNS and a Swarm have it: labels of letters, digits, `-` and `_`, a dot between two labels,
-/// and perhaps a dot at the end. A colon ends the name. RFC 3986 section 3.2.2 allows more, which no resolver knows and
-/// every program reads differently.
+/// The length of a name as the DNS and a Swarm have it: labels of letters, digits, `-` and `_`, a dot between two
+/// labels, and perhaps a dot at the end. A colon ends the name. RFC 3986 section 3.2.2 allows more, which no resolver
+/// knows and every program reads differently.
 fn name_length(value: &[u8]) -> Option<usize> {
     let mut begins_label = true;
     for (place, byte) in value.iter().enumerate() {

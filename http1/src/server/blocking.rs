@@ -95,7 +95,8 @@ impl Exchange<'_> {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Reads the body until it has ended, or `enough` bytes of it are there; a few more may be. Whether that is the whole.
+    /// Reads the body until it has ended, or `enough` bytes of it are there; a few more may be. Whether that is the
+    /// whole.
     ///
     /// # Errors
     /// [`Refusal::BodyStall`] when it stops arriving, [`BodyError::Timeout`] at the deadline.

@@ -32,16 +32,16 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The most memory for heads of more than 512 bytes, in bytes: unfinished ones, and those of requests that wait or
     /// are served, with what of their bodies was read ahead. Beyond it the largest unfinished heads are refused, of
-    /// these the oldest first, and requests with heads over 2 KiB while that is not enough. So are those of a client whose
-    /// requests take three quarters of it. See [`head_memory`](super::head_memory).
+    /// these the oldest first, and requests with heads over 2 KiB while that is not enough. So are those of a client
+    /// whose requests take three quarters of it. See [`head_memory`](super::head_memory).
     pub head_memory: usize,
-    /// The most connections of one client. Beyond it its own one that has waited longest is closed, or, when all of them
-    /// are being served, the new one is answered 429. A client is an IPv4 address, or the /64 of an IPv6 address.
+    /// The most connections of one client. Beyond it its own one that has waited longest is closed, or, when all of
+    /// them are being served, the new one is answered 429. A client is an IPv4 address, or the /64 of an IPv6 address.
     pub max_connections_per_client: usize,
     /// The most requests that are served at a time. As many may wait for a worker; more are answered 503.
     pub max_workers: usize,
-    /// The most requests of one client that are served at a time. It has the same part of the places to wait; more of it
-    /// are answered 429.
+    /// The most requests of one client that are served at a time. It has the same part of the places to wait; more of
+    /// it are answered 429.
     pub max_workers_per_client: usize,
     /// Threads that poll, from one to 64. More than one is of use where they serve calls themselves.
     pub pollers: usize,

@@ -138,8 +138,8 @@ impl Conn {
         !self.incoming.pending().is_empty() || matches!(self.socket.peek(), Ok(Some(1..)))
     }
 
-    /// Ends it, unless it waits for a request or a body, and bytes have arrived that nobody has read yet: closing it then
-    /// would lose what its peer was right to send. Whether it is at its end.
+    /// Ends it, unless it waits for a request or a body, and bytes have arrived that nobody has read yet: closing it
+    /// then would lose what its peer was right to send. Whether it is at its end.
     pub(super) fn end_unread(&self) -> bool {
         match self.phase {
             Phase::New | Phase::Idle => self.socket.shutdown_unread(),

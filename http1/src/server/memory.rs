@@ -98,8 +98,8 @@ impl Share {
         }
     }
 
-    /// Whether the bound is exceeded and this connection holds a part of it. Only such a connection starts a search: the
-    /// search then finds at least one to close.
+    /// Whether the bound is exceeded and this connection holds a part of it. Only such a connection starts a search:
+    /// the search then finds at least one to close.
     pub(super) fn is_over(&self) -> bool {
         self.bytes > 0 && self.memory.is_over()
     }

@@ -315,7 +315,8 @@ impl<J: Queued> Places<J> {
         self.jobs.len()
     }
 
-    /// Whether less than half of the line is taken, and of the client's share of it: the rest is for requests that come.
+    /// Whether less than half of the line is taken, and of the client's share of it: the rest is for requests that
+    /// come.
     pub(super) fn has_room_in_line(&self, client: usize) -> bool {
         self.jobs.len() < self.most_waiting / 2
             && self.client(client).queued < self.of_client_waiting.div_ceil(2)
@@ -326,8 +327,8 @@ impl<J: Queued> Places<J> {
         (self.alive - self.idle + self.relays, self.idle)
     }
 
-    /// Sees to it that jobs in line are taken, and then that calls which wait on pollers are. Something changed for this
-    /// client.
+    /// Sees to it that jobs in line are taken, and then that calls which wait on pollers are. Something changed for
+    /// this client.
     fn settle(&mut self, client: usize) -> Todo {
         let has_work = self.ready > 0 && self.taken() < self.most;
         let starts = self.starts();

@@ -33,8 +33,8 @@ pub trait Service: Send + Sync + 'static {
     /// and did not finish it has its connection broken off; a panic is the same.
     fn call(&self, exchange: &mut Exchange<'_>);
 
-    /// Answers a request at once: also where as many are served as may be, and without a thread for a client that does not
-    /// read. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
+    /// Answers a request at once: also where as many are served as may be, and without a thread for a client that does
+    /// not read. It runs on a poller, which serves all others meanwhile: it must not wait for anything.
     fn answer(&self, exchange: &Exchange<'_>) -> Option<Answer> {
         let _ = exchange;
         None
@@ -45,8 +45,8 @@ pub trait Service: Send + Sync + 'static {
         false
     }
 
-    /// Takes a request for which its poller does all that is left to do. It runs on that poller, which serves all others
-    /// meanwhile: it must not wait for anything. For `None`, [`Service::call`] is called on a worker.
+    /// Takes a request for which its poller does all that is left to do. It runs on that poller, which serves all
+    /// others meanwhile: it must not wait for anything. For `None`, [`Service::call`] is called on a worker.
     fn relay(self: Arc<Self>, exchange: &Exchange<'_>) -> Option<Course> {
         let _ = exchange;
         None
@@ -133,7 +133,8 @@ pub trait Blocking: Send {
 
 /// A request that waits for something other than its sockets. It takes neither a thread nor a place among the calls.
 pub trait Waiting: Blocking {
-    /// What the request waits for. If one request has to wait on, later ones with the same key are skipped in that round.
+    /// What the request waits for. If one request has to wait on, later ones with the same key are skipped in that
+    /// round.
     fn key(&self) -> usize;
 
     /// When its time is up.

@@ -1,5 +1,5 @@
-//! The requests of one poller that wait for something other than their sockets: in the order of their arrival, without a
-//! thread and without a place among the calls.
+//! The requests of one poller that wait for something other than their sockets: in the order of their arrival, without
+//! a thread and without a place among the calls.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

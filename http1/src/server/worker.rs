@@ -27,8 +27,8 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// it within this; nobody else waits for the worker meanwhile. Where pollers serve calls the next one is theirs.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// At most this many workers linger. Without the bound, one-request clients would find all workers lingering and start a
-/// thread each.
+/// At most this many workers linger. Without the bound, one-request clients would find all workers lingering and start
+/// a thread each.
 const MAX_LINGERING: usize = 8;
 
 /// What became of a request whose head was taken.

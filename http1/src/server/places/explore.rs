@@ -1,9 +1,9 @@
 //! Every order of a few requests of one client or two, on two pollers and as many workers as there may be. Covered:
 //! shares of clients; requests that a poller serves, that a worker serves, and that wait on their poller for a place;
 //! workers that cannot be started, that end for want of work, or panic; jobs whose time in line is up; the end of the
-//! server. What is to be done once the lock is released happens later, in any order. Not covered: lingering workers, and
-//! that a wake, a notification or a job reaches its thread (epoll, the condition variable and the
-//! queue of std do that).
+//! server. What is to be done once the lock is released happens later, in any order. Not covered: lingering workers,
+//! and that a wake, a notification or a job reaches its thread (epoll, the condition variable and the queue of std do
+//! that).
 
 use std::time::{Duration, Instant};
 
