@@ -10,7 +10,7 @@ use kit::sys::Listener;
 use testkit::eventually;
 use testkit::http::{Connection, End};
 
-use crate::support::{PATIENCE, get, head, post};
+use crate::support::{self, PATIENCE, get, head, post};
 
 /// More than the buffers of both sockets hold.
 const LONG: usize = 15 << 20;
@@ -71,10 +71,7 @@ impl Fixture {
 
     #[track_caller]
     fn wait(&self, what: &str, is_so: impl Fn(&Stats) -> bool) {
-        eventually(PATIENCE, || {
-            let stats = self.server.stats();
-            if is_so(&stats) { Ok(()) } else { Err(format!("not {what}: {stats:?}")) }
-        });
+        support::wait(|| self.server.stats(), what, is_so);
     }
 
     #[track_caller]

@@ -15,7 +15,7 @@ use testkit::http::Client;
 use testkit::unreachable::{Deaf, Refusing};
 use testkit::{Gate, Peer, Script, eventually};
 
-use crate::support::PATIENCE;
+use crate::support::{self, PATIENCE};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -136,10 +136,7 @@ impl Fixture {
 
     #[track_caller]
     fn wait(&self, what: &str, is_so: impl Fn(&Stats) -> bool) {
-        eventually(PATIENCE, || {
-            let stats = self.server.stats();
-            if is_so(&stats) { Ok(()) } else { Err(format!("not {what}: {stats:?}")) }
-        });
+        support::wait(|| self.server.stats(), what, is_so);
     }
 
     /// Nothing may be left once the clients are gone.

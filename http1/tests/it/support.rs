@@ -79,10 +79,7 @@ impl Fixture {
     /// Waits until the figures are as wanted.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&Stats) -> bool) -> Stats {
-        eventually(PATIENCE, || {
-            let stats = self.stats();
-            if is_so(&stats) { Ok(stats) } else { Err(format!("not {what}: {stats:?}")) }
-        })
+        wait(|| self.stats(), what, is_so)
     }
 
     /// Ends the server while the test goes on.
@@ -302,4 +299,13 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
 /// A request with a body of the given length, on a connection that stays.
 pub(crate) fn post(path: &str, body: &[u8]) -> Vec<u8> {
     [&head("POST", path, &format!("Content-Length: {}\r\n", body.len()))[..], body].concat()
+}
+
+/// Waits until the figures of a server are as wanted.
+#[track_caller]
+pub(crate) fn wait(stats: impl Fn() -> Stats, what: &str, is_so: impl Fn(&Stats) -> bool) -> Stats {
+    eventually(PATIENCE, || {
+        let stats = stats();
+        if is_so(&stats) { Ok(stats) } else { Err(format!("not {what}: {stats:?}")) }
+    })
 }
