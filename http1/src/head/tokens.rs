@@ -46,7 +46,7 @@ impl<'a> Tokens<'a> {
 
     /// Takes `text`, which must come next.
     #[inline(always)]
-    fn expect<const N: usize>(&mut self, text: &[u8; N]) -> Result<(), Flaw> {
+    fn require<const N: usize>(&mut self, text: &[u8; N]) -> Result<(), Flaw> {
         match self.rest.split_first_chunk() {
             Some((first, rest)) if first == text => self.rest = rest,
             _ => return Err(Flaw::Line),
@@ -65,10 +65,10 @@ impl<'a> Tokens<'a> {
     }
 
     fn version(&mut self) -> Result<Version, Flaw> {
-        self.expect(b"HTTP/1.")?;
+        self.require(b"HTTP/1.")?;
         match self.rest {
-            [b'0', ..] => self.expect(b"0").map(|()| Version::Http10),
-            _ => self.expect(b"1").map(|()| Version::Http11),
+            [b'0', ..] => self.require(b"0").map(|()| Version::Http10),
+            _ => self.require(b"1").map(|()| Version::Http11),
         }
     }
 
@@ -76,10 +76,10 @@ impl<'a> Tokens<'a> {
     pub(super) fn request_line(&mut self) -> Result<RequestLine, Flaw> {
         while self.ends_line() {}
         let method = self.take(token(self.rest).0);
-        self.expect(b" ")?;
+        self.require(b" ")?;
         let end = self.rest.iter().position(|byte| *byte <= b' ' || *byte == 0x7f);
         let target = self.take(end.ok_or(Flaw::Line)?);
-        self.expect(b" ")?;
+        self.require(b" ")?;
         let version = self.version()?;
         if method.is_empty() || target.is_empty() || !self.ends_line() {
             return Err(Flaw::Line);
@@ -90,7 +90,7 @@ impl<'a> Tokens<'a> {
     /// Takes the first line of a response: its version and its status, three digits.
     pub(super) fn status_line(&mut self) -> Result<(Version, u16), Flaw> {
         let version = self.version()?;
-        self.expect(b" ")?;
+        self.require(b" ")?;
         let [digits @ .., _] = self.rest.first_chunk::<4>().ok_or(Flaw::Line)?;
         if !digits.iter().all(u8::is_ascii_digit) {
             return Err(Flaw::Line);
@@ -123,7 +123,7 @@ impl<'a> Tokens<'a> {
     fn field(&mut self) -> Result<(Field, bool), Flaw> {
         let (length, has_underscore) = token(self.rest);
         let name = self.take(length);
-        if name.is_empty() || self.expect(b":").is_err() {
+        if name.is_empty() || self.require(b":").is_err() {
             return Err(Flaw::Name);
         }
         let before = self.rest;
