@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use kit::number::hex;
+
 use crate::spare;
 
 /// Bytes that were written. A copy of a short piece is a few instructions here; a call of musl's memcpy for each piece
@@ -48,10 +50,8 @@ impl Written {
 
     /// Appends a number in hexadecimal digits.
     pub(crate) fn put_hex(&mut self, value: u64) {
-        let digits = 16 - value.leading_zeros() as usize / 4;
-        for place in (0..digits.max(1)).rev() {
-            self.put(&[b"0123456789abcdef"[(value >> (4 * place)) as usize % 16]]);
-        }
+        let zeros = value.leading_zeros() as usize / 4;
+        self.put(&hex(value)[zeros.min(15)..]);
     }
 
     /// The next `count` bytes, to be written.

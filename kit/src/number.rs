@@ -13,17 +13,55 @@ pub fn hex(number: u64) -> [u8; 16] {
     digits
 }
 
-/// Appends a number with at least `width` digits.
-pub fn push_decimal(text: &mut String, mut number: u64, width: usize) {
-    let mut digits = [b'0'; 20]; // the most that a number has
-    let mut start = digits.len();
-    while number > 0 {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
+/// A short text that is written from its last character to its first, as numbers are.
+pub struct Backwards {
+    bytes: [u8; MAX_TEXT_BYTES],
+    start: usize,
+}
+
+/// The longest such text: the largest number of seconds with its microseconds fits.
+const MAX_TEXT_BYTES: usize = 28;
+
+impl Default for Backwards {
+    fn default() -> Backwards {
+        Backwards { bytes: [0; MAX_TEXT_BYTES], start: MAX_TEXT_BYTES }
     }
-    let start = start.min(digits.len().saturating_sub(width));
-    text.push_str(str::from_utf8(&digits[start..]).unwrap_or_default()); // digits are ASCII
+}
+
+impl Backwards {
+    /// Puts `text`, at most two characters, before the rest.
+    pub fn put(&mut self, text: &[u8]) -> &mut Backwards {
+        for byte in text.iter().rev() {
+            self.start -= 1;
+            self.bytes[self.start] = *byte;
+        }
+        self
+    }
+
+    /// Puts a number with at least `width` digits before the rest; a number has at most 20.
+    pub fn decimal(&mut self, mut number: u64, width: usize) -> &mut Backwards {
+        let end = self.start;
+        let mut start = end;
+        while number > 0 || end - start < width {
+            start -= 1;
+            self.bytes[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.start = start;
+        self
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// Appends a number with at least `width` digits.
+pub fn push_decimal(text: &mut String, number: u64, width: usize) {
+    let mut digits = Backwards::default();
+    text.push_str(str::from_utf8(digits.decimal(number, width).text()).unwrap_or_default()); // digits are ASCII
 }
 
 /// Appends seconds to the millisecond, or to the microsecond where the time is no whole number of milliseconds:

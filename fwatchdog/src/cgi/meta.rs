@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::decimal::{MAX_DIGITS, decimal};
 use http1::head::Version;
 use http1::{Length, RequestHead};
+use kit::number::Backwards;
 use kit::sys::child::Environment;
 
 /// The variables that only some requests have. An inherited one is removed: a program would take it for the request's.
@@ -45,7 +45,7 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
         environment.set(b"PATH_INFO", &[&decoded(path)]);
     }
     if let Length::Known(length) = length {
-        environment.set(b"CONTENT_LENGTH", &[decimal(length, &mut [0; MAX_DIGITS])]);
+        environment.set(b"CONTENT_LENGTH", &[Backwards::default().decimal(length, 1).text()]);
     }
     if let Some(kind) = head.headers().get("Content-Type") {
         environment.set(b"CONTENT_TYPE", &[kind]);

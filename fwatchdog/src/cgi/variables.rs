@@ -2,9 +2,9 @@
 
 use http1::writer::is_hop_by_hop;
 use http1::{Headers, Length, RequestHead};
+use kit::number::Backwards;
 use kit::sys::child::Environment;
 
-use super::decimal::{MAX_DIGITS, decimal};
 use super::meta;
 
 /// The start of each variable of a header.
@@ -39,10 +39,10 @@ pub(crate) fn add(environment: &mut Environment, head: &RequestHead, length: Len
     if let Some(query) = head.query() {
         environment.set(b"Http_Query", &[query]);
     }
-    let mut digits = [0; MAX_DIGITS];
+    let mut digits = Backwards::default();
     let length = match length {
         Length::None => b"0",
-        Length::Known(length) => decimal(length, &mut digits),
+        Length::Known(length) => digits.decimal(length, 1).text(),
         Length::Unknown => b"-1",
     };
     environment.set(b"Http_ContentLength", &[length]);

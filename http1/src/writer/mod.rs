@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kit::calendar::{HTTP_DATE_BYTES, http_date};
+use kit::number::Backwards;
 pub use status::reason_phrase;
 
 use crate::body::Length;
@@ -250,47 +251,6 @@ fn date() -> [u8; HTTP_DATE_BYTES] {
     let text = http_date(now);
     LAST.set((now, text));
     text
-}
-
-/// A short text that is written from its last character to its first, as numbers are.
-struct Backwards {
-    /// The largest number of seconds with its microseconds fits.
-    bytes: [u8; 28],
-    start: usize,
-}
-
-impl Default for Backwards {
-    fn default() -> Backwards {
-        Backwards { bytes: [0; 28], start: 28 }
-    }
-}
-
-impl Backwards {
-    /// Puts `text`, at most two characters, before the rest.
-    fn put(&mut self, text: &[u8]) -> &mut Backwards {
-        for byte in text.iter().rev() {
-            self.start -= 1;
-            self.bytes[self.start] = *byte;
-        }
-        self
-    }
-
-    /// Puts a number with at least `width` digits before the rest.
-    fn decimal(&mut self, mut value: u64, width: usize) -> &mut Backwards {
-        let end = self.start;
-        let mut start = end;
-        while value > 0 || end - start < width {
-            start -= 1;
-            self.bytes[start] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        self.start = start;
-        self
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
 }
 
 fn is_forbidden(byte: u8) -> bool {
