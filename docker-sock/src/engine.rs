@@ -1,11 +1,11 @@
 //! Calls to the engine: one connection pool, one agreed version, a deadline for each call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use http1::{ClientConfig, Connection, Endpoint, Pool, Request, Response};
-use kit::Deadline;
+use kit::{Deadline, Guarded};
 use serde_json::Value;
 
 use crate::events::EventStream;
@@ -68,16 +68,16 @@ pub struct Engine {
     host: Host,
     timeout: Duration,
     /// `None` until the first call, and after a failed connect: a name may have another address then.
-    pool: Mutex<Option<Arc<Pool>>>,
+    pool: Guarded<Option<Arc<Pool>>>,
     /// `None` until it was agreed on, and after an engine refused it.
-    version: Mutex<Option<Agreed>>,
+    version: Guarded<Option<Agreed>>,
 }
 
 impl Engine {
     /// An engine at `host`, each call to which takes at most `timeout`. Nothing is connected yet.
     #[must_use]
     pub fn new(host: Host, timeout: Duration) -> Engine {
-        Engine { host, timeout, pool: Mutex::new(None), version: Mutex::new(None) }
+        Engine { host, timeout, pool: Guarded::new(None), version: Guarded::new(None) }
     }
 
     /// The version of the API that is spoken with it.
@@ -89,11 +89,11 @@ impl Engine {
     }
 
     fn agreed(&self, deadline: Deadline) -> Result<Agreed, Error> {
-        if let Some(agreed) = *self.version.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(agreed) = *self.version.lock() {
             return Ok(agreed);
         }
         let agreed = self.negotiate(deadline)?;
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreed);
+        *self.version.lock() = Some(agreed);
         Ok(agreed)
     }
 
@@ -459,7 +459,7 @@ impl Engine {
         match call(&path(self.agreed(deadline)?), deadline) {
             Err(error) if error.is_version_refused() => {
                 log::debug!("{action}: {error}; negotiating again");
-                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.version.lock() = None;
                 call(&path(self.agreed(deadline)?), deadline)
             }
             other => other,
@@ -481,21 +481,21 @@ impl Engine {
     }
 
     fn pool(&self, deadline: Deadline) -> Result<Arc<Pool>, Error> {
-        if let Some(pool) = &*self.pool.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(pool) = &*self.pool.lock() {
             return Ok(Arc::clone(pool));
         }
         let (first, others) = self.host.endpoints()?;
         let endpoint = choose(first, others, self.timeout, deadline);
         let pool = Arc::new(Pool::new(endpoint, client_config(self.timeout)));
-        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
+        *self.pool.lock() = Some(Arc::clone(&pool));
         Ok(pool)
     }
 
     /// An error of the connection. The engine may come back as another one: nothing about it is kept.
     fn transport(&self, action: &str, source: http1::Error) -> Error {
         if matches!(source, http1::Error::Connect { .. }) {
-            *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.pool.lock() = None;
+            *self.version.lock() = None;
         }
         Error::Transport { action: action.to_owned(), host: self.host.to_string(), source }
     }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::mem;
-use std::sync::Mutex;
 
+use kit::Guarded;
 use kit::sys::EventFd;
 use kit::sys::child::Environment;
 
@@ -46,7 +46,7 @@ impl Function {
             combines_output: config.combine_output,
             kill_grace: config.kill_grace,
             groups: Groups::default(),
-            spare: Mutex::default(),
+            spare: Guarded::default(),
         };
         Ok(Box::leak(Box::new(Function {
             launcher,

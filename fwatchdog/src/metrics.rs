@@ -1,8 +1,10 @@
 //! Counters, and their Prometheus text. Labels come from closed sets.
 
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use kit::Guarded;
 
 use http1::Refusal;
 use kit::exposition::{self, Observed, Value};
@@ -38,7 +40,7 @@ impl Drop for Observation {
 pub(crate) struct Metrics {
     /// Code, place in [`METHODS`] and count, in order. 499 is a client that hung up. A process may answer with 400 codes
     /// (`cgi_response`), and few are in use: the first request with a code makes its counter.
-    requests: Mutex<Vec<(u16, usize, u64)>>,
+    requests: Guarded<Vec<(u16, usize, u64)>>,
     rejected: [AtomicU64; Refusal::ALL.len()],
     /// Requests by the smallest bound that they are within; the last counts all longer ones.
     durations: [AtomicU64; BUCKETS_MS.len() + 1],
@@ -48,7 +50,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) const fn new() -> Metrics {
         Metrics {
-            requests: Mutex::new(Vec::new()),
+            requests: Guarded::new(Vec::new()),
             rejected: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             durations: [const { AtomicU64::new(0) }; BUCKETS_MS.len() + 1],
             duration_us: AtomicU64::new(0),
@@ -70,7 +72,7 @@ impl Metrics {
     }
 
     fn requests(&self) -> MutexGuard<'_, Vec<(u16, usize, u64)>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock()
     }
 
     /// Counts a message that was refused.

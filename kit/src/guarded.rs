@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::Deadline;
 
 /// A value behind a lock.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Guarded<T>(Mutex<T>);
 
 impl<T> Guarded<T> {

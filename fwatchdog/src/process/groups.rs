@@ -1,25 +1,21 @@
 //! The process groups of running calls, to be killed where fwatchdog must end at once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use kit::Guarded;
 
 use kit::sys::child::{self, Child};
 
 /// The groups. An entry leaves before its process is waited for: no id in here belongs to another process.
 #[derive(Default)]
-pub(crate) struct Groups(Mutex<Vec<i32>>);
+pub(crate) struct Groups(pub(super) Guarded<Vec<i32>>);
 
 impl Groups {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<i32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.0.lock().is_empty()
     }
 
     /// Kills all of them.
     pub(crate) fn kill(&self) {
-        for group in self.lock().iter() {
+        for group in self.0.lock().iter() {
             child::kill_group(*group);
         }
     }
@@ -34,7 +30,7 @@ pub(crate) struct ListedChild {
 
 impl ListedChild {
     pub(crate) fn new(child: Child, groups: &'static Groups) -> ListedChild {
-        groups.lock().push(child.pid());
+        groups.0.lock().push(child.pid());
         ListedChild { child, groups }
     }
 }
@@ -42,6 +38,6 @@ impl ListedChild {
 impl Drop for ListedChild {
     fn drop(&mut self) {
         let pid = self.child.pid();
-        self.groups.lock().retain(|group| *group != pid);
+        self.groups.0.lock().retain(|group| *group != pid);
     }
 }

@@ -3,9 +3,10 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
+use kit::Guarded;
 use kit::sys::child::{Environment, Spawn};
 use kit::sys::pipe;
 
@@ -31,7 +32,7 @@ pub(crate) struct Launcher {
     pub(crate) kill_grace: Duration,
     pub(crate) groups: Groups,
     /// Memory for the environments of the next processes.
-    pub(crate) spare: Mutex<Vec<Environment>>,
+    pub(crate) spare: Guarded<Vec<Environment>>,
 }
 
 impl Launcher {
@@ -57,7 +58,7 @@ impl Launcher {
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Environment>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spare.lock()
     }
 
     fn spawn(&'static self, mark: Mark, environment: &Environment) -> io::Result<Instance> {
@@ -94,12 +95,12 @@ mod tests {
             combines_output: false,
             kill_grace: Duration::ZERO,
             groups: Groups::default(),
-            spare: Mutex::default(),
+            spare: Guarded::default(),
         }));
         let mark = Mark::new();
         let instance = launcher.start(mark, launcher.environment(mark, 0, 0)).unwrap();
         let pid = instance.listed.child.pid();
-        assert_eq!(launcher.groups.lock()[..], [pid]);
+        assert_eq!(launcher.groups.0.lock()[..], [pid]);
         let panics = std::panic::AssertUnwindSafe(move || {
             let _instance = instance;
             panic!("as the test wants it");

@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kit::Guarded;
 use kit::sys::EventFd;
 use kit::sys::signal::Signal;
 use kit::{Backoff, Deadline};
@@ -29,7 +30,7 @@ const END_PAUSE: Duration = Duration::from_millis(10);
 /// The processes that wait.
 pub(crate) struct WarmPool {
     wake: EventFd,
-    stock: Mutex<Stock>,
+    stock: Guarded<Stock>,
     kill_grace: Duration,
 }
 
@@ -47,11 +48,11 @@ struct Waiting {
 
 impl WarmPool {
     pub(crate) fn new(kill_grace: Duration) -> io::Result<WarmPool> {
-        Ok(WarmPool { wake: EventFd::new()?, stock: Mutex::default(), kill_grace })
+        Ok(WarmPool { wake: EventFd::new()?, stock: Guarded::default(), kill_grace })
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stock.lock()
     }
 
     /// A process for one request, if one waits. Another is started in its place.

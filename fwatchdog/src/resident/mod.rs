@@ -7,13 +7,13 @@ pub(crate) mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http1::{ClientConfig, Connection, Endpoint, Error, Pool, head};
-use kit::Deadline;
 use kit::sys::EventFd;
+use kit::{Deadline, Guarded};
 
 use own_port::OwnPort;
 use upstream::Upstream;
@@ -35,7 +35,7 @@ const MAX_IDLE: usize = 256;
 pub(crate) struct Resident {
     upstream: Upstream,
     client: ClientConfig,
-    target: Mutex<Arc<Target>>,
+    target: Guarded<Arc<Target>>,
     /// The calls that may time out in a row; 0 is no limit.
     max_timeouts: u32,
     timeouts: AtomicU32,
@@ -46,7 +46,7 @@ pub(crate) struct Resident {
     /// Whether the present process has taken a connection.
     has_listened: AtomicBool,
     /// How the last process ended, while the next start is awaited after several that took no connection.
-    failure: Mutex<Option<String>>,
+    failure: Guarded<Option<String>>,
     wake: EventFd,
     is_stopping: AtomicBool,
 }
@@ -79,13 +79,13 @@ impl Resident {
         Ok(Resident {
             upstream,
             client,
-            target: Mutex::new(target),
+            target: Guarded::new(target),
             max_timeouts,
             timeouts: AtomicU32::new(0),
             answers: AtomicU64::new(0),
             turn: AtomicU64::new(0),
             has_listened: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            failure: Guarded::new(None),
             wake: EventFd::new()?,
             is_stopping: AtomicBool::new(false),
         })
@@ -93,12 +93,12 @@ impl Resident {
 
     /// Where the process listens, as far as is known.
     pub(crate) fn target(&self) -> Arc<Target> {
-        Arc::clone(&self.target.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.target.lock())
     }
 
     /// Sets where the process listens, or will.
     fn aim(&self, target: Arc<Target>) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *self.target.lock() = target;
     }
 
     /// A new connection. `localhost` has two addresses: both are tried, and the one that works is the first from then
@@ -164,11 +164,11 @@ impl Resident {
 
     /// Why there is no process, where the next one is likely to end as the last ones did.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 
     fn set_failure(&self, failure: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *self.failure.lock() = failure;
     }
 
     /// Forgets the last process: another one starts.

@@ -1,10 +1,9 @@
 //! Looks of the provider for calls whose replicas all refuse. One look at a time serves all calls that asked before the
 //! look began: an engine that hangs holds one worker and no more.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kit::Deadline;
+use kit::{Deadline, Guarded};
 
 use super::upkeep::Upkeep;
 
@@ -12,7 +11,7 @@ use super::upkeep::Upkeep;
 const LOOK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub(crate) struct Looks(Mutex<State>);
+pub(crate) struct Looks(Guarded<State>);
 
 #[derive(Default)]
 struct State {
@@ -32,7 +31,7 @@ impl Looks {
     }
 
     fn have_looked_since(&self, asked: Instant, look: impl FnOnce() -> bool) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if state.last.is_some_and(|began| began >= asked) {
             return true;
         }
@@ -50,10 +49,6 @@ impl Looks {
         }
         is_whole
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// One look, and when the last whole look began as of this look's end.
@@ -61,7 +56,7 @@ struct Looking<'a>(&'a Looks, Option<Instant>);
 
 impl Drop for Looking<'_> {
     fn drop(&mut self) {
-        *self.0.state() = State { is_looking: false, last: self.1 };
+        *self.0.0.lock() = State { is_looking: false, last: self.1 };
     }
 }
 

@@ -7,10 +7,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use http1::server::client_network;
+use kit::Guarded;
 use kit::duration;
 
 use crate::failure::Failure;
@@ -30,13 +31,13 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// The wrong passwords of all requests that ask for a password because of one setting or label.
 pub(super) struct Watch<R = ()> {
-    guesses: Mutex<Guesses<R>>,
+    guesses: Guarded<Guesses<R>>,
     setting: &'static str,
 }
 
 impl<R: PartialEq + Clone> Watch<R> {
     pub(super) fn new(setting: &'static str) -> Watch<R> {
-        Watch { guesses: Mutex::default(), setting }
+        Watch { guesses: Guarded::default(), setting }
     }
 
     /// Refuses a client that has sent too many wrong passwords, before the present one is looked at.
@@ -61,7 +62,7 @@ impl<R: PartialEq + Clone> Watch<R> {
     }
 
     fn guesses(&self) -> MutexGuard<'_, Guesses<R>> {
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.guesses.lock()
     }
 }
 

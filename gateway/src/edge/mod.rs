@@ -12,11 +12,11 @@ mod pages;
 
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http1::{Exchange, HeadWriter, Length, Refusal, RequestHead, Service};
-use kit::{Deadline, duration};
+use kit::{Deadline, Guarded, duration};
 
 use crate::access_log;
 use crate::alexa;
@@ -70,7 +70,7 @@ pub(crate) struct Edge {
     /// Who sends wrong passwords for which function.
     guesses: Watch<FunctionName>,
     /// When the provider was last asked for an unknown name, and whether it answered in time.
-    last_look: Mutex<Option<(Instant, bool)>>,
+    last_look: Guarded<Option<(Instant, bool)>>,
 }
 
 impl Deref for Edge {
@@ -88,7 +88,7 @@ impl Edge {
             provider: Arc::clone(&behind.provider),
             instance: behind.instance,
         };
-        Arc::new(Edge { behind, pages, guesses: Watch::new(LABEL_AUTH), last_look: Mutex::new(None) })
+        Arc::new(Edge { behind, pages, guesses: Watch::new(LABEL_AUTH), last_look: Guarded::new(None) })
     }
 
     /// The limit that a head is over. Trusted proxies have added to what they took, under limits of their own.
@@ -169,24 +169,20 @@ impl Edge {
         crate::function::name::valid(name.as_bytes())?;
         let now = Instant::now();
         {
-            let mut last = self.last_look();
+            let mut last = self.last_look.lock();
             if last.is_some_and(|(last, _)| now.saturating_duration_since(last) < LOOK_INTERVAL) {
                 return None;
             }
             *last = Some((now, true));
         }
         let is_answered = self.provider.look_for(name, Deadline::after(LOOK_TIME));
-        *self.last_look() = Some((now, is_answered));
+        *self.last_look.lock() = Some((now, is_answered));
         self.calls.table.find(name)
-    }
-
-    fn last_look(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
-        self.last_look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why there is no such function. While the provider cannot be asked the function may exist all the same.
     fn missing(&self, name: String) -> Failure {
-        let is_late = matches!(*self.last_look(), Some((_, false)));
+        let is_late = matches!(*self.last_look.lock(), Some((_, false)));
         let late = || format!("no answer within {}", duration::format(LOOK_TIME));
         match self.provider.problem().or_else(|| is_late.then(late)) {
             Some(problem) => Failure::ProviderDown(name, problem),

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
+use kit::guarded::{Guarded, wait_while};
 use kit::sys::{PollFd, Ready, Socket, poll};
 
 use super::table::{Starting, Table};
@@ -38,7 +39,7 @@ pub(crate) struct Probe {
 
 struct Shared {
     table: Arc<Table>,
-    is_woken: Mutex<bool>,
+    is_woken: Guarded<bool>,
     woken: Condvar,
     is_stopping: AtomicBool,
 }
@@ -75,7 +76,7 @@ impl Probe {
     pub(crate) fn start(table: Arc<Table>) -> io::Result<Probe> {
         let shared = Arc::new(Shared {
             table,
-            is_woken: Mutex::new(false),
+            is_woken: Guarded::new(false),
             woken: Condvar::new(),
             is_stopping: AtomicBool::new(false),
         });
@@ -103,7 +104,7 @@ impl Drop for Probe {
 
 impl Shared {
     fn wake(&self) {
-        *self.is_woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.is_woken.lock() = true;
         self.woken.notify_one();
     }
 
@@ -128,18 +129,9 @@ impl Shared {
 
     /// Sleeps until a try is due or the table has changed.
     fn sleep(&self, until: Option<Instant>) {
-        let mut is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*is_woken {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            is_woken = match left {
-                Some(Duration::ZERO) => break,
-                Some(left) => {
-                    self.woken.wait_timeout(is_woken, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.woken.wait(is_woken).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        *is_woken = false;
+        let until = until.map_or(Deadline::NEVER, Deadline::at);
+        let is_asleep = |is_woken: &bool| !*is_woken;
+        *wait_while(&self.woken, self.is_woken.lock(), until, is_asleep) = false;
     }
 
     /// Waits for results of tries until the next try is due. Tells the table which replicas listen.

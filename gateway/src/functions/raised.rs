@@ -1,7 +1,9 @@
 //! The replicas that alerts have asked for. They are kept until every alert of the function is resolved or expired.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
+
+use kit::Guarded;
 
 /// An alert expires when it is not repeated for this long: the report of its end may be lost. Alertmanager repeats
 /// firing alerts after `repeat_interval`.
@@ -12,7 +14,7 @@ const MAX_ALERTS: usize = 16;
 
 /// The replicas that alerts keep for one function.
 #[derive(Default)]
-pub(crate) struct Raised(Mutex<Firing>);
+pub(crate) struct Raised(Guarded<Firing>);
 
 #[derive(Default)]
 struct Firing {
@@ -32,7 +34,7 @@ impl Firing {
 
 impl Raised {
     fn firing(&self, now: Instant) -> MutexGuard<'_, Firing> {
-        let mut firing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut firing = self.0.lock();
         firing.forget(now);
         firing
     }
@@ -114,6 +116,6 @@ mod tests {
             raised.raise(alert as u64, 4, at(alert));
         }
         assert!(!raised.repeat(0, at(MAX_ALERTS)) && raised.repeat(1, at(MAX_ALERTS)));
-        assert_eq!(raised.0.lock().unwrap().alerts.len(), MAX_ALERTS);
+        assert_eq!(raised.0.lock().alerts.len(), MAX_ALERTS);
     }
 }

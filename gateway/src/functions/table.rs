@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
+
+use kit::Guarded;
 
 use http1::ClientConfig;
 
@@ -89,7 +91,7 @@ pub(crate) struct Table {
     share: Option<usize>,
     current: RwLock<Snapshot>,
     /// Held during a replacement of the snapshot.
-    writing: Mutex<()>,
+    writing: Guarded<()>,
     /// Counts the replacements.
     version: AtomicU64,
     /// Called when waiting calls should check again.
@@ -104,7 +106,7 @@ impl Table {
             secrets,
             share: None,
             current: RwLock::new(Arc::default()),
-            writing: Mutex::new(()),
+            writing: Guarded::new(()),
             version: AtomicU64::new(0),
             hook: Arc::default(),
         }
@@ -145,7 +147,7 @@ impl Table {
 
     /// Moves starting replicas that were seen to listen to the replicas that are called.
     pub(crate) fn accept(&self, listening: &[Starting]) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let old = self.snapshot();
         let is_starting = |one: &Starting| {
             old.get(one.name.as_str()).is_some_and(|function| function.starting.contains(&one.backend))
@@ -170,7 +172,7 @@ impl Table {
 
     /// Reads the secrets of all functions again. A function whose secret cannot be used is closed.
     pub(crate) fn read_secrets(&self) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let mut new = ByName::clone(&self.snapshot());
         let mut asking: Vec<_> = new.values_mut().filter(|function| function.access.is_some()).collect();
         for function in &mut asking {
@@ -278,7 +280,7 @@ impl Table {
 
 impl Sink for Table {
     fn set(&self, functions: Vec<Known>) {
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = self.writing.lock();
         let old = self.snapshot();
         let renewed = functions.into_iter().map(|known| {
             let function = self.renewed(known.clone(), old.get(known.name.as_str()));

@@ -1,4 +1,4 @@
-//! Who runs the functions. A provider keeps the table of functions up to date through [`Sink`]; nobody
+//! Who runs the functions. A provider keeps the table of functions up to date through [`Sink`](crate::function::Sink); nobody
 //! asks it anything while a call is served, but for a hint that the table may be old.
 
 pub(crate) mod local;
@@ -8,8 +8,6 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use kit::Deadline;
-
-pub(crate) use crate::function::{About, Backend, Known, Sink};
 
 /// Another gateway of the same service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

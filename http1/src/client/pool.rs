@@ -1,11 +1,11 @@
 //! Idle connections to one endpoint. The youngest is used first: a quiet pool shrinks to the connections it needs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kit::Deadline;
+use kit::{Deadline, Guarded};
 
 use super::connection::Standing;
 use super::{ClientConfig, Connection, Endpoint, Error, Response};
@@ -36,20 +36,20 @@ pub(crate) struct Shelves {
     /// The first shelf is for connections that no poller watches. Then each poller has its own, and waits for no other.
     shelves: Box<[Shelf]>,
     /// When a connection was last closed to make room.
-    last_room: Mutex<Option<Instant>>,
+    last_room: Guarded<Option<Instant>>,
 }
 
 /// Idle connections with the start of their idle time, oldest first; `None` once the pool is closed. Connections are
 /// large and move often, so they are boxed.
-type Shelf = Mutex<Idle>;
+type Shelf = Guarded<Idle>;
 type Idle = Option<Vec<(Box<Connection>, Instant)>>;
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(endpoint: Endpoint, config: ClientConfig) -> Pool {
-        let shelves = (0..=config.pollers).map(|_| Mutex::new(Some(Vec::new()))).collect();
-        let idle = Arc::new(Shelves { shelves, last_room: Mutex::default() });
+        let shelves = (0..=config.pollers).map(|_| Guarded::new(Some(Vec::new()))).collect();
+        let idle = Arc::new(Shelves { shelves, last_room: Guarded::default() });
         Pool { endpoint, config, idle, is_distrusted: AtomicBool::new(false) }
     }
 
@@ -75,7 +75,7 @@ impl Pool {
     /// to the next request.
     fn take_from(&self, shelf: &Shelf) -> Option<Box<Connection>> {
         loop {
-            let (connection, since) = lock(shelf).as_mut()?.pop()?;
+            let (connection, since) = shelf.lock().as_mut()?.pop()?;
             if since.elapsed() >= self.config.idle_timeout {
                 continue;
             }
@@ -147,7 +147,7 @@ impl Pool {
     /// after the lock is released. Returns since when the oldest is idle.
     fn renew(&self, shelf: &Shelf, now: Instant, added: Option<Box<Connection>>) -> Option<Instant> {
         let (mut surplus, mut oldest) = (Vec::new(), None);
-        if let Some(idle) = lock(shelf).as_mut() {
+        if let Some(idle) = shelf.lock().as_mut() {
             let is_old = |since: Instant| now.saturating_duration_since(since) >= self.config.idle_timeout;
             if idle.first().is_some_and(|(_, since)| is_old(*since)) {
                 let fresh = idle.partition_point(|(_, since)| is_old(*since));
@@ -165,7 +165,7 @@ impl Pool {
     /// Closes all idle connections; those in use may come back.
     pub fn clear(&self) {
         for shelf in &self.idle.shelves {
-            let surplus = lock(shelf).as_mut().map(std::mem::take);
+            let surplus = shelf.lock().as_mut().map(std::mem::take);
             drop(surplus);
         }
     }
@@ -173,7 +173,7 @@ impl Pool {
     /// Closes all idle connections, and those in use as they come back.
     pub fn close(&self) {
         for shelf in &self.idle.shelves {
-            let idle = lock(shelf).take();
+            let idle = shelf.lock().take();
             drop(idle);
         }
     }
@@ -206,22 +206,18 @@ impl Shelves {
     }
 
     fn take_longest_idle(&self, now: Instant) -> Option<(Box<Connection>, Instant)> {
-        let mut last = self.last_room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_room.lock();
         if last.is_some_and(|last| now < last + ROOM_PAUSE) {
             return None;
         }
-        let since = |shelf: &Shelf| lock(shelf).as_ref()?.first().map(|(_, since)| *since);
+        let since = |shelf: &Shelf| shelf.lock().as_ref()?.first().map(|(_, since)| *since);
         let longest =
             self.shelves.iter().filter_map(|shelf| Some((since(shelf)?, shelf))).min_by_key(|it| it.0);
         // A call may have taken it meanwhile: then the next one will do.
-        let taken = lock(longest?.1).as_mut().and_then(|idle| (!idle.is_empty()).then(|| idle.remove(0)));
+        let taken = longest?.1.lock().as_mut().and_then(|idle| (!idle.is_empty()).then(|| idle.remove(0)));
         *last = taken.as_ref().map(|_| now).or(*last);
         taken
     }
-}
-
-fn lock(shelf: &Shelf) -> MutexGuard<'_, Idle> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A whole request for [`Pool::send`].

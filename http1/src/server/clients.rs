@@ -3,7 +3,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use kit::Guarded;
 
 /// One client, see [`client_network`].
 pub(super) struct Client {
@@ -20,7 +22,7 @@ pub(super) struct Client {
 /// All clients. One comes or goes with a copy of the list at most: some hundred microseconds where there are a hundred
 /// thousand.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<Registry>);
+pub(super) struct Clients(Guarded<Registry>);
 
 /// No more clients than connections, and requests that came through a proxy.
 #[derive(Default)]
@@ -32,14 +34,10 @@ struct Registry {
 }
 
 impl Clients {
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The client with this address.
     pub(super) fn find(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
         let key = client_network(address);
-        let mut registry = self.registry();
+        let mut registry = self.0.lock();
         let place = registry.place(key);
         if let Some(client) = place.ok().and_then(|place| registry.clients[place].1.upgrade()) {
             return client;
@@ -82,7 +80,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let mut registry = self.clients.registry();
+        let mut registry = self.clients.0.lock();
         registry.free.push(self.number);
         // Its address may have come again, as another client.
         if let Ok(place) = registry.place(self.key)
@@ -141,7 +139,7 @@ mod tests {
         drop(one);
         assert_eq!(again.connections(), 1);
         drop(again);
-        assert_eq!(clients.registry().clients.len(), 1);
+        assert_eq!(clients.0.lock().clients.len(), 1);
         assert_eq!(find(&clients, "192.0.2.3").number, 0, "a number is used again");
     }
 

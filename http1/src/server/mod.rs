@@ -28,10 +28,11 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use kit::Guarded;
 use kit::sys::Listener;
 
 pub use clients::client_network;
@@ -103,7 +104,7 @@ impl Server {
             is_stopping: AtomicBool::new(false),
             accept_errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
-            tls_said: Mutex::new(None),
+            tls_said: Guarded::new(None),
         });
         let mut server = Server { shared, address, pollers: Vec::new() };
         let mut listeners = listeners; // the first poller accepts for all

@@ -1,8 +1,10 @@
 //! The requests that wait for a worker, and the bound on those that are served, behind one lock.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard};
 use std::time::Instant;
+
+use kit::Guarded;
 
 use super::config::{ServerConfig, Stats};
 use super::conn::Conn;
@@ -45,7 +47,7 @@ impl Queued for Job {
 
 /// The workers of a server. Who is served, who waits and when a thread is started is decided by [`Places`].
 pub(super) struct Workers {
-    pub(super) places: Mutex<Places<Job>>,
+    pub(super) places: Guarded<Places<Job>>,
     pub(super) available: Condvar,
     /// A worker ended. They are waited for by number and not by their handles: a thread whose handle is kept
     /// keeps its stack, and most end long before anybody would join them.
@@ -59,7 +61,7 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn new(config: &ServerConfig) -> Workers {
         Workers {
-            places: Mutex::new(
+            places: Guarded::new(
                 Places::new(config.max_workers, config.max_waiting()).shares(config.max_workers_per_client),
             ),
             available: Condvar::new(),
@@ -70,7 +72,7 @@ impl Workers {
     }
 
     pub(super) fn places(&self) -> MutexGuard<'_, Places<Job>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock()
     }
 
     /// Reserves a slot for a call on a poller. Requests already queued for a worker come first.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
+
+use kit::Guarded;
 
 use kit::sys::{Epoll, EventFd, Ready};
 
@@ -33,9 +35,9 @@ const MAX_GIVEN_UP: usize = 32;
 pub(super) struct Lane {
     pub(super) epoll: Epoll,
     pub(super) wake: EventFd,
-    pub(super) table: Mutex<Table<Box<Conn>>>,
+    pub(super) table: Guarded<Table<Box<Conn>>>,
     /// Requests that workers leave to it to wait.
-    pub(super) parked: Mutex<Vec<Parked>>,
+    pub(super) parked: Guarded<Vec<Parked>>,
 }
 
 impl Lane {
@@ -43,17 +45,17 @@ impl Lane {
         Ok(Lane {
             epoll: Epoll::new()?,
             wake: EventFd::new()?,
-            table: Mutex::new(Table::new()),
-            parked: Mutex::default(),
+            table: Guarded::new(Table::new()),
+            parked: Guarded::default(),
         })
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table<Box<Conn>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     pub(super) fn parked(&self) -> MutexGuard<'_, Vec<Parked>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parked.lock()
     }
 }
 
@@ -77,7 +79,7 @@ pub(super) struct Shared {
     pub(super) accept_errors: AtomicU64,
     pub(super) panics: AtomicU64,
     /// When the log last told of a client that speaks TLS.
-    pub(super) tls_said: Mutex<Option<Instant>>,
+    pub(super) tls_said: Guarded<Option<Instant>>,
 }
 
 impl Shared {
@@ -153,7 +155,7 @@ impl Host for Shared {
 
     // The operator of such a client sees a failed handshake and no more.
     fn say_tls(&self, peer: SocketAddr) {
-        let mut last = self.tls_said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.tls_said.lock();
         if last.is_some_and(|last| last.elapsed() < TLS_LOG_PAUSE) {
             return;
         }

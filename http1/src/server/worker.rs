@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use kit::Deadline;
+use kit::guarded::wait_while;
 use kit::sys::Ready;
 
 use super::answers;
@@ -166,10 +167,7 @@ impl Workers {
         let mut places = self.places();
         let left = places.stop();
         self.available.notify_all();
-        while places.has_unused() {
-            places = self.ended.wait(places).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(places);
+        drop(wait_while(&self.ended, places, Deadline::NEVER, |places| places.has_unused()));
         left.into_iter().for_each(|job| job.give_up(shared, Refusal::Draining));
     }
 }

@@ -4,9 +4,11 @@
 //! While no call waits, calls enter and leave by one atomic step. Once a call waits, all of them go through the line.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use kit::Guarded;
 
 use super::hook::Hook;
 
@@ -25,10 +27,10 @@ pub(crate) struct Gate {
     limit: AtomicUsize,
     /// The number of calls inside times [`ONE`], and [`IN_LINE`].
     word: AtomicUsize,
-    line: Mutex<Line>,
+    line: Guarded<Line>,
     changed: Arc<Hook>,
     /// Why the provider refused to start a first replica, and when.
-    refusal: Mutex<Option<(String, Instant)>>,
+    refusal: Guarded<Option<(String, Instant)>>,
 }
 
 /// The state of a gate: values only, so that the tests can explore every order of calls. A call that may go on is never in
@@ -135,7 +137,7 @@ impl Line {
 impl Gate {
     pub(super) fn new(changed: Arc<Hook>) -> Gate {
         let (limit, word) = Default::default();
-        Gate { limit, word, line: Mutex::default(), changed, refusal: Mutex::default() }
+        Gate { limit, word, line: Guarded::default(), changed, refusal: Guarded::default() }
     }
 
     /// Sets the limit. The caller must wake waiting calls after that.
@@ -181,7 +183,7 @@ impl Gate {
     pub(crate) fn set_refusal(&self, refusal: Option<String>) {
         let has_one = refusal.is_some();
         let refusal = refusal.map(|why| (why, Instant::now()));
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        *self.refusal.lock() = refusal;
         if has_one {
             self.changed.call(); // waiting calls get the refusal
         }
@@ -189,7 +191,7 @@ impl Gate {
 
     /// The provider's refusal, if it is recent.
     pub(crate) fn refusal(&self) -> Option<String> {
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = self.refusal.lock();
         let (why, since) = refusal.as_ref()?;
         (since.elapsed() < REFUSAL_TIME).then(|| why.clone())
     }
@@ -209,7 +211,7 @@ impl Pass {
         gate: &Arc<Gate>,
         change: impl FnOnce(&mut Line, &mut Standing) -> (T, Wakes),
     ) -> T {
-        let mut line = gate.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = gate.line.lock();
         // With the mark no call enters or leaves by itself, until the new word is stored.
         line.inside = gate.word.fetch_or(IN_LINE, SeqCst) / ONE;
         let (result, wakes) = change(&mut line, &mut self.standing);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use kit::handover::{ENV_FPROCESS, ENV_MODE, ENV_PORT, ENV_UPSTREAM_URL, MODE_HTTP};
 use serde_json::{Map, Value};
 
+use crate::function::About;
 use crate::function::labels::{LABEL_SCALE_MAX, Labels};
 use crate::function::name::{self, FunctionName};
-use crate::provider::About;
 
 /// The most functions in a file: each has a socket at least, and a process when it runs.
 pub(crate) const MAX_FUNCTIONS: usize = 1000;

@@ -21,8 +21,9 @@ use kit::Deadline;
 use kit::sys::user;
 use kit::thread::Joined;
 
+use crate::function::Sink;
 use crate::provider::local::functions_file::Serves;
-use crate::provider::{Provider, ScaleError, Sink};
+use crate::provider::{Provider, ScaleError};
 use file::Resolved;
 use launcher::Launcher;
 use supervisor::{Mailbox, Scale, Supervisor};

@@ -17,8 +17,8 @@ use super::launcher::Launcher;
 use super::replica::{Plan, Replica, Retiring};
 use super::users::Users;
 use crate::function::FunctionName;
+use crate::function::{Backend, Known, Sink};
 use crate::provider::local::functions_file::{Process, Serves};
-use crate::provider::{Backend, Known, Sink};
 
 /// What the supervisor is asked to do, and the descriptor that wakes it.
 pub(super) struct Mailbox {

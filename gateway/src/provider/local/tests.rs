@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use testkit::eventually;
 
 use super::{Local, Setup};
-use crate::provider::{Known, Provider, ScaleError, Sink};
+use crate::function::{Known, Sink};
+use crate::provider::{Provider, ScaleError};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -9,7 +9,7 @@ use docker_sock::{Mode, Service, Task};
 use super::image;
 use super::reasons::{Reason, Seen};
 use super::select::{MayTry, Own, Verdict, judge, place};
-use crate::provider::{Backend, Known, Sink};
+use crate::function::{Backend, Known, Sink};
 
 /// One service on a network of the gateway's, or one with a mistake that was told.
 #[derive(Default)]

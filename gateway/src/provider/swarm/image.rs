@@ -1,7 +1,7 @@
 //! Tasks whose image is missing, in the words of every engine: which image it is, where it was looked for, and where
 //! more is said.
 
-use crate::provider::Known;
+use crate::function::Known;
 
 /// The words of engines, in lower case. The second and later forms come from containerd's image store and registries.
 const MISSING: [&str; 6] = [

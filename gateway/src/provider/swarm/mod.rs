@@ -17,15 +17,17 @@ mod select;
 mod shared;
 mod watcher;
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use docker_sock::{Engine, Host};
 use kit::Deadline;
+use kit::guarded::{Guarded, wait_while};
 use kit::sys::EventFd;
 
-use super::{Peer, Provider, ScaleError, Sink};
+use super::{Peer, Provider, ScaleError};
+use crate::function::Sink;
 use polls::MIN_INTERVAL;
 use resize::{Edit, Resize};
 pub(crate) use root::{USER, leave_root};
@@ -44,7 +46,7 @@ const UPDATE_BEGINS_TIME: Duration = Duration::from_secs(1);
 pub(crate) struct Swarm {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
-    watcher: Mutex<Option<JoinHandle<()>>>,
+    watcher: Guarded<Option<JoinHandle<()>>>,
 }
 
 impl Swarm {
@@ -55,10 +57,10 @@ impl Swarm {
     pub(crate) fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Swarm, Error> {
         let engine = Arc::new(Engine::new(Host::parse(&settings.docker_host)?, ENGINE_TIMEOUT));
         let wake = EventFd::new().map_err(Error::System)?;
-        let shared = Arc::new(Shared { wake, state: Mutex::new(State::default()), looked: Condvar::new() });
+        let shared = Arc::new(Shared { wake, state: Guarded::new(State::default()), looked: Condvar::new() });
         let watcher = Watcher::new(Arc::clone(&engine), settings, (sink, Arc::clone(&shared)));
         let thread = kit::thread::spawn_vital("swarm", move || watcher.run()).map_err(Error::System)?;
-        let swarm = Swarm { engine, shared, watcher: Mutex::new(Some(thread)) };
+        let swarm = Swarm { engine, shared, watcher: Guarded::new(Some(thread)) };
         swarm.look_again(Deadline::after(2 * ENGINE_TIMEOUT));
         Ok(swarm)
     }
@@ -88,18 +90,12 @@ impl Swarm {
 
 impl Provider for Swarm {
     fn look_again(&self, deadline: Deadline) -> bool {
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.asked += 1;
         let mine = state.asked;
         self.shared.wake.notify();
-        while state.answered < mine && !state.is_stopping {
-            let left = deadline.remaining().unwrap_or(ENGINE_TIMEOUT);
-            if left.is_zero() {
-                return false;
-            }
-            state = self.shared.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.answered >= mine
+        let is_open = |state: &State| state.answered < mine && !state.is_stopping;
+        wait_while(&self.shared.looked, state, deadline, is_open).answered >= mine
     }
 
     fn look_for(&self, name: &str, deadline: Deadline) -> bool {
@@ -113,7 +109,7 @@ impl Provider for Swarm {
     }
 
     fn problem(&self) -> Option<String> {
-        self.shared.state().problem.clone()
+        self.shared.state.lock().problem.clone()
     }
 
     fn name(&self) -> &'static str {
@@ -121,7 +117,7 @@ impl Provider for Swarm {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        self.shared.state().peers.clone()
+        self.shared.state.lock().peers.clone()
     }
 
     /// Changes the number of replicas in the spec that the engine has, and nothing else.
@@ -140,14 +136,14 @@ impl Provider for Swarm {
 
     fn reload(&self) {
         log::info!("provider=swarm has no file to read again; it looks at the services now");
-        self.shared.state().is_all_asked = true;
+        self.shared.state.lock().is_all_asked = true;
         self.shared.wake.notify();
     }
 
     fn stop(&self, _: Deadline) {
-        self.shared.state().is_stopping = true;
+        self.shared.state.lock().is_stopping = true;
         self.shared.wake.notify();
-        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let watcher = self.watcher.lock().take();
         if let Some(thread) = watcher {
             let _ = thread.join(); // within ENGINE_TIMEOUT; its panic has ended the process
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use docker_sock::Task;
 
 use super::select::is_over;
-use crate::provider::Known;
+use crate::function::Known;
 
 /// Between two questions about one function. The answer has some five tasks for each replica.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use docker_sock::{Mode, Network, Service, Task, is_update_over};
 use crate::function::floor;
 use crate::function::labels::Labels;
 use crate::function::name::{EXPECTED_NAME, FunctionName};
-use crate::provider::{About, Backend, Known};
+use crate::function::{About, Backend, Known};
 
 /// The gateway's own networks, service, container and port.
 pub(super) struct Own {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Condvar;
 
+use kit::Guarded;
 use kit::sys::EventFd;
 
 use crate::provider::Peer;
@@ -76,7 +77,7 @@ impl From<docker_sock::Error> for Error {
 /// The questions to the thread that watches, and its answers.
 pub(super) struct Shared {
     pub(super) wake: EventFd,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Guarded<State>,
     pub(super) looked: Condvar,
 }
 
@@ -98,15 +99,11 @@ pub(super) struct State {
 impl Shared {
     /// Has a function read, whether it is known or not.
     pub(super) fn ask_for(&self, name: &str) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.names.len() < MAX_NAMES {
             state.names.insert(name.to_owned());
         } else {
             state.is_all_asked = true;
         }
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

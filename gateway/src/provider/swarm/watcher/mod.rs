@@ -20,7 +20,7 @@ use super::news::{Interests, News};
 use super::polls::{HOT_TIME, MIN_INTERVAL, Polls, WARM_INTERVAL};
 use super::select::Own;
 use super::shared::{Error, Settings, Shared};
-use crate::provider::Sink;
+use crate::function::Sink;
 
 /// Between two tries while the engine cannot be asked.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ impl Watcher {
     /// Takes what others have asked for; how often they did so far.
     fn take_asked(&mut self, now: Instant) -> u64 {
         let (asked, is_asked, names, all) = {
-            let mut state = self.shared.state();
+            let mut state = self.shared.state.lock();
             let names = std::mem::take(&mut state.names);
             (state.asked, state.asked > state.answered, names, std::mem::take(&mut state.is_all_asked))
         };
@@ -170,7 +170,7 @@ impl Watcher {
             self.look.restart(Instant::now() + RETRY_INTERVAL);
         }
         let problem = result.err().map(|error| error.to_string());
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.answered = asked;
         match (&state.problem, &problem) {
             (None, Some(problem)) => {
@@ -236,11 +236,11 @@ impl Watcher {
             }
         }
         let pause = Deadline::at(began + MIN_INTERVAL).remaining().unwrap_or_default();
-        if self.shared.state().is_stopping {
+        if self.shared.state.lock().is_stopping {
             return true;
         }
         std::thread::sleep(pause);
-        self.shared.state().is_stopping
+        self.shared.state.lock().is_stopping
     }
 
     /// When something is to be read next.

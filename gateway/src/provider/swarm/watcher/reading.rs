@@ -173,7 +173,7 @@ impl Watcher {
     fn place_one(&mut self, id: &Arc<str>, tasks: &[Task], now: Instant) -> bool {
         let Some(own) = &self.own else { return false };
         if own.is(id) {
-            self.shared.state().peers = peers::peers(tasks, own);
+            self.shared.state.lock().peers = peers::peers(tasks, own);
         }
         let may_try = |task: &Task| self.starting.get(&task.id).is_some_and(|at| *at <= now);
         let is_unhealthy = |task: &str| self.unhealthy.contains(task);
